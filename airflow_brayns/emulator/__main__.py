@@ -1,0 +1,3 @@
+from airflow_brayns.emulator.command_line import main
+
+main()

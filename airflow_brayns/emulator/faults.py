@@ -1,0 +1,75 @@
+"""The real service's faults, asked for through the environment variable `BRAYNS_EMULATOR`.
+
+The command line is bound to braynsService's own (generation 3 refuses any other flag), so options of the emulator
+travel in the environment: `BRAYNS_EMULATOR="version=2.0.0,start_seconds=3"`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+VARIABLE = "BRAYNS_EMULATOR"
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What the emulator does on request.
+
+    :param version: the braynsService to stand for: its first number is the generation of the command line.
+    :param start_seconds: time before the port opens.
+    :param plugin_seconds: time for each plugin, while the port is already open.
+    :param never_listens: 1: start, log, and never open the port.
+    :param exit_after_seconds: exit with `exit_code` so long after the port opened (0: stay).
+    :param exit_code: see `exit_after_seconds`.
+    :param load_seconds: time that a model takes to load.
+    :param snapshot_seconds: the least time of a `snapshot`; the real one looks for its end once a second.
+    :param simulation_frames: last frame of the simulation (0: none loaded).
+    :param crash_at_picture: die by a segmentation fault while rendering this picture (1 is the first; 0: never).
+    :param quit_crash_share: how often `quit` ends in a segmentation fault; measured on 3.10.1: 19 of 80.
+    """
+
+    version: str = "3.10.1"
+    start_seconds: float = 0.0
+    plugin_seconds: float = 0.0
+    never_listens: int = 0
+    exit_after_seconds: float = 0.0
+    exit_code: int = 0
+    load_seconds: float = 0.0
+    snapshot_seconds: float = 1.0
+    simulation_frames: int = 0
+    crash_at_picture: int = 0
+    quit_crash_share: float = 0.24
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Faults:
+        """Read `BRAYNS_EMULATOR`.
+
+        :raises ValueError: for a key it does not know, or a value of the wrong type.
+        """
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        chosen = {}
+        for part in filter(None, environment.get(VARIABLE, "").split(",")):
+            key, _, value = part.partition("=")
+            if key not in kinds:
+                raise ValueError(f"{VARIABLE}: unknown key '{key}'; known: {', '.join(sorted(kinds))}")
+            chosen[key] = kinds[key](value)
+        return cls(**chosen)  # type: ignore[arg-type]
+
+    @property
+    def version_numbers(self) -> tuple[int, int, int]:
+        """The version as three numbers."""
+        major, minor, patch = (int(part) for part in self.version.split("."))
+        return major, minor, patch
+
+    def segfault(self) -> None:
+        """Die as a segmentation fault does."""
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def crashes_at_quit(self) -> bool:
+        """Whether this `quit` is one of those that end in a crash."""
+        return random.random() < self.quit_crash_share

@@ -1,0 +1,195 @@
+"""Ray tracing of a scene with embree: one call, one picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_brayns.emulator.scene import FloatArray, Model
+
+_BOUNCES_EPSILON = 1e-4
+_FAR = 1e30
+
+
+class Cancelled(Exception):
+    """The picture was given up because the client asked for it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the camera stands and what it sees. `fovy` in degrees; `height` for the orthographic one."""
+
+    position: tuple[float, ...]
+    target: tuple[float, ...]
+    up: tuple[float, ...]
+    kind: str = "perspective"
+    fovy: float = 45.0
+    height: float = 1.0
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The renderer's settings; production traces soft ambient light, interactive does not unless asked."""
+
+    samples: int
+    shadows: bool
+    ao_samples: int
+    background: tuple[float, ...]
+
+
+class Tracer:
+    """The embree structure of the visible models, built once for as long as they do not change."""
+
+    def __init__(self, models: list[Model]) -> None:
+        from embreex import rtcore_scene
+        from embreex.mesh_construction import TriangleMesh
+
+        shown = [model for model in models if model.visible and model.geometry is not None]
+        self._scene: Any = None
+        if not shown:
+            return
+        vertices, faces, normals, colors, count = [], [], [], [], 0
+        for model in shown:
+            assert model.geometry is not None
+            points = model.placed()
+            vertices.append(points)
+            faces.append(model.geometry.faces + count)
+            normals.append(model.geometry.normals)
+            colors.append(model.face_colors())
+            count += len(points)
+        self._vertices = np.ascontiguousarray(np.concatenate(vertices), np.float32)
+        self._faces = np.ascontiguousarray(np.concatenate(faces), np.int32)
+        self._normals = np.concatenate(normals)
+        self._colors = np.concatenate(colors)
+        self._scale = float(np.linalg.norm(self._vertices.max(0) - self._vertices.min(0))) or 1.0
+        self._scene = rtcore_scene.EmbreeScene()
+        TriangleMesh(self._scene, self._vertices, self._faces)
+
+    def render(
+        self,
+        size: tuple[int, int],
+        view: View,
+        lights: list[dict[str, Any]],
+        quality: Quality,
+        progress: Callable[[float], None] = lambda amount: None,
+    ) -> npt.NDArray[np.uint8]:
+        """Trace a picture of `size` (width, height), 8-bit sRGB. `progress` may raise `Cancelled`."""
+        width, height = size
+        total = np.zeros((width * height, 3), np.float32)
+        random = np.random.default_rng(7)
+        for sample in range(quality.samples):
+            jitter = _pixel_offset(sample, random)
+            total += self._sample(width, height, view, lights, quality, jitter, random)
+            progress((sample + 1) / quality.samples)
+        linear = np.clip(total / quality.samples, 0, 1)
+        encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
+        return np.asarray((encoded.reshape(height, width, 3) * 255 + 0.5).astype(np.uint8))
+
+    def _sample(
+        self,
+        width: int,
+        height: int,
+        view: View,
+        lights: list[dict[str, Any]],
+        quality: Quality,
+        jitter: Any,
+        random: Any,
+    ) -> FloatArray:
+        origins, directions = _camera_rays(width, height, view, jitter)
+        picture = np.tile(np.asarray(quality.background[:3], np.float32), (width * height, 1))
+        if self._scene is None:
+            return picture
+        hit = self._scene.run(origins, directions, output=True)
+        seen = np.flatnonzero(hit["primID"] >= 0)
+        if not len(seen):
+            return picture
+        face = hit["primID"][seen]
+        u, v = hit["u"][seen, None], hit["v"][seen, None]
+        corner = self._faces[face]
+        normal = (
+            self._normals[corner[:, 0]] * (1 - u - v) + self._normals[corner[:, 1]] * u + self._normals[corner[:, 2]] * v
+        )
+        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
+        away = directions[seen]
+        normal = np.where((normal * away).sum(1, keepdims=True) > 0, -normal, normal).astype(np.float32)
+        point = origins[seen] + away * hit["tfar"][seen, None] + normal * self._scale * _BOUNCES_EPSILON
+        color = self._colors[face]
+        light_sum = np.zeros_like(color)
+        shine = np.zeros_like(color)
+        for light in lights:
+            strength = np.asarray(light.get("color", (1, 1, 1)), np.float32) * float(light.get("intensity", 1.0))
+            if light["kind"] == "ambient":
+                light_sum += strength * self._open_sky(point, normal, quality.ao_samples, random)[:, None]
+                continue
+            toward = -np.asarray(light["direction"], np.float32)
+            toward = toward / max(float(np.linalg.norm(toward)), 1e-20)
+            facing = np.maximum(normal @ toward, 0)
+            if quality.shadows:
+                facing = facing * (self._blocked(point, np.tile(toward, (len(point), 1))) < 0)
+            light_sum += strength * facing[:, None] / np.pi
+            half = toward - away
+            half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-20)
+            glint = np.power(np.maximum((normal * half).sum(1), 0), 30) * (facing > 0)
+            shine += 0.06 * strength * glint[:, None]
+        picture[seen] = color * light_sum + shine
+        return picture
+
+    def _open_sky(self, point: FloatArray, normal: FloatArray, samples: int, random: Any) -> FloatArray:
+        if not samples:
+            return np.ones(len(point), np.float32)
+        seen = np.zeros(len(point), np.float32)
+        for _ in range(samples):
+            spread = random.normal(size=point.shape).astype(np.float32)
+            spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1e-20)
+            seen += self._blocked(point, (normal + spread * 0.999).astype(np.float32)) < 0
+        return seen / samples
+
+    def _blocked(self, point: FloatArray, toward: FloatArray) -> Any:
+        return self._scene.run(np.ascontiguousarray(point, np.float32), np.ascontiguousarray(toward), query="OCCLUDED")
+
+
+def _pixel_offset(sample: int, random: Any) -> Any:
+    """Where in a pixel a sample is taken: OSPRay's Gaussian filter reaches past the pixel's edge, and its first
+    sample lies a pixel to the left (fitted to the recorded pictures)."""
+    return np.array([-1.0, 0.0]) if sample == 0 else np.clip(random.normal(0.5, 0.6, 2), -1, 2)
+
+
+def _camera_rays(width: int, height: int, view: View, jitter: Any) -> tuple[FloatArray, FloatArray]:
+    position = np.asarray(view.position, np.float32)
+    front = np.asarray(view.target, np.float32) - position
+    front /= max(float(np.linalg.norm(front)), 1e-20)
+    right = np.cross(front, np.asarray(view.up, np.float32))
+    right /= max(float(np.linalg.norm(right)), 1e-20)
+    up = np.cross(right, front)
+    x = ((np.arange(width) + jitter[0]) / width * 2 - 1) * (width / height)
+    y = 1 - (np.arange(height) + jitter[1]) / height * 2
+    across, upward = (grid.reshape(-1, 1).astype(np.float32) for grid in np.meshgrid(x, y))
+    if view.kind == "orthographic":
+        origins = position + (across * right + upward * up) * (view.height / 2)
+        return np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(
+            np.broadcast_to(front, origins.shape), np.float32
+        )
+    reach = np.tan(np.radians(view.fovy) / 2)
+    directions = front + (across * right + upward * up) * reach
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return np.ascontiguousarray(np.broadcast_to(position, directions.shape), np.float32), np.ascontiguousarray(
+        directions, np.float32
+    )
+
+
+def encode(picture: npt.NDArray[np.uint8], image_format: str, quality: int = 100) -> bytes:
+    """PNG or JPEG bytes of a picture."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.fromarray(picture)
+    if image_format == "png":
+        image.save(buffer, "PNG", compress_level=3)
+    else:
+        image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
