@@ -1,0 +1,197 @@
+"""An asynchronous JSON-RPC client of braynsService."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import ssl
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, WebSocketException
+
+from airflow_brayns.errors import ConnectionLost, RpcFailed
+
+LARGEST_MESSAGE = 512 * 1024 * 1024
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the JSON result and the bytes behind it (pictures)."""
+
+    result: Any
+    binary: bytes = b""
+
+
+@dataclass
+class _Pending:
+    future: asyncio.Future[Reply]
+    method: str
+    progress: Progress | None
+
+
+class BraynsClient:
+    """One WebSocket to one braynsService; an asynchronous context manager.
+
+    No pings are sent: 2.x to 3.10.1 close the connection on one (run). So every request has its own time-out.
+
+    :param endpoint: `host:port`.
+    :param ssl_context: for a service that was started with `--secure true`.
+    :param timeout: seconds for connecting, and for each request that is not given its own.
+    """
+
+    def __init__(self, endpoint: str, *, ssl_context: ssl.SSLContext | None = None, timeout: float = 60) -> None:
+        self.endpoint = endpoint
+        self._ssl = ssl_context
+        self._timeout = timeout
+        self._socket: ClientConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._ids = itertools.count()
+        self._pending: dict[int, _Pending] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect.
+
+        :raises ConnectionLost: nobody answers, or not as a WebSocket.
+        """
+        scheme = "wss" if self._ssl else "ws"
+        try:
+            async with asyncio.timeout(self._timeout):
+                self._socket = await connect(
+                    f"{scheme}://{self.endpoint}",
+                    ssl=self._ssl,
+                    ping_interval=None,
+                    close_timeout=1,
+                    max_size=LARGEST_MESSAGE,
+                    proxy=None,
+                    open_timeout=None,
+                )
+        except (OSError, InvalidHandshake, WebSocketException, TimeoutError) as error:
+            told = str(error) or f"no answer within {self._timeout:.0f} s"
+            raise ConnectionLost(f"braynsService at {self.endpoint} cannot be reached: {told}") from error
+        self._reader = asyncio.create_task(self._read())
+
+    async def close(self) -> None:
+        """Close; what is still waiting fails."""
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._socket is not None:
+            await self._socket.close()
+        self._fail_all("closed")
+
+    async def call(
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        binary: bytes = b"",
+        timeout: float | None = None,
+        progress: Progress | None = None,
+    ) -> Reply:
+        """Send a request and wait for its reply.
+
+        :param binary: bytes to send behind the request (`upload-model`).
+        :param timeout: seconds; the request is cancelled on the service when it passes.
+        :param progress: told of each step: operation and a share between 0 and 1.
+        :raises RpcFailed: the service answered with an error.
+        :raises ConnectionLost: no answer in time, or the connection ended.
+        """
+        if self._socket is None:
+            raise ConnectionLost(f"The client of {self.endpoint} is not open.")
+        request_id = next(self._ids)
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
+        if params is not None:
+            message["params"] = params
+        pending = _Pending(asyncio.get_running_loop().create_future(), method, progress)
+        self._pending[request_id] = pending
+        allowed = self._timeout if timeout is None else timeout
+        try:
+            text = json.dumps(message)
+            body = text.encode()
+            async with asyncio.timeout(allowed):
+                await self._socket.send(struct.pack("<I", len(body)) + body + binary if binary else text)
+                return await pending.future
+        except TimeoutError:
+            await self._cancel(request_id)
+            raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:.0f} s.") from None
+        except (OSError, WebSocketException) as error:
+            raise ConnectionLost(f"The connection to {self.endpoint} ended during {method}: {error}") from error
+        except asyncio.CancelledError:
+            await self._cancel(request_id)
+            raise
+        finally:
+            self._pending.pop(request_id, None)
+
+    async def _cancel(self, request_id: int) -> None:
+        """Ask the service to give a request up; it hears this although it is busy."""
+        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": "cancel", "params": {"id": request_id}}
+        try:
+            async with asyncio.timeout(1):
+                assert self._socket is not None
+                await self._socket.send(json.dumps(message))
+        except (OSError, WebSocketException, TimeoutError):
+            pass
+
+    async def _read(self) -> None:
+        assert self._socket is not None
+        reason = "it was closed by the service"
+        try:
+            async for message in self._socket:
+                self._receive(message)
+        except (OSError, WebSocketException) as error:
+            reason = str(error)
+        except ValueError as error:
+            reason = f"it sent something that is no JSON-RPC: {error}"
+        finally:
+            self._fail_all(reason)
+
+    def _receive(self, message: str | bytes) -> None:
+        binary = b""
+        if isinstance(message, bytes):
+            size = struct.unpack("<I", message[:4])[0] if len(message) >= 4 else len(message)
+            if len(message) < 4 + size:
+                raise ValueError("a binary frame shorter than it says")
+            binary = message[4 + size :]
+            message = message[4 : 4 + size].decode("utf-8")
+        content = json.loads(message)
+        if not isinstance(content, dict):
+            raise ValueError("a message that is not an object")
+        if "error" not in content and "result" not in content:
+            self._progress(content.get("params"))
+            return
+        pending = self._pending.get(content.get("id", -1))
+        if pending is None or pending.future.done():
+            return
+        if "error" in content:
+            error = content["error"] if isinstance(content["error"], dict) else {}
+            pending.future.set_exception(
+                RpcFailed(pending.method, int(error.get("code", 0)), str(error.get("message", "")), error.get("data"))
+            )
+        else:
+            pending.future.set_result(Reply(content["result"], binary))
+
+    def _progress(self, params: Any) -> None:
+        if isinstance(params, dict) and isinstance(params.get("id"), int):
+            pending = self._pending.get(params["id"])
+            if pending is not None and pending.progress is not None:
+                pending.progress(str(params.get("operation", "")), float(params.get("amount", 0)))
+
+    def _fail_all(self, reason: str) -> None:
+        for pending in self._pending.values():
+            if not pending.future.done():
+                pending.future.set_exception(
+                    ConnectionLost(f"The connection to {self.endpoint} ended during {pending.method}: {reason}")
+                )

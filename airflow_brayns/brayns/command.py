@@ -1,0 +1,128 @@
+"""The command line of each generation of braynsService, as a bash script that a node runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from airflow_brayns.errors import InvalidSetting
+
+GENERATIONS = (1, 2, 3)
+LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
+SETUP_FAILED, GENERATION_UNKNOWN, EXECUTABLE_MISSING = 97, 96, 127
+# sed programs that give the port in the line which a service prints once it listens (read; run for 3.10.1)
+PORT_PATTERNS = (
+    r"s/.*Server started on '.*:\([0-9][0-9]*\)'.*/\1/p",
+    r"s/.*Rockets server running on .*:\([0-9][0-9]*\).*/\1/p",
+)
+_PLUGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PORT = re.compile(r"\d{1,5}(-\d{1,5})?")
+
+
+def check_port(port: str | int) -> str:
+    """`0`, a number or `from-to` as text.
+
+    :raises InvalidSetting: for anything else.
+    """
+    text = str(port).strip()
+    if _PORT.fullmatch(text):
+        low, _, high = text.partition("-")
+        if int(low) <= 65535 and (not high or 0 < int(low) <= int(high) <= 65535):
+            return text
+    raise InvalidSetting("port", f"{text!r} is not a port: write 0 (the kernel picks), a number, or from-to")
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """How a braynsService is to be started.
+
+    :param plugins: names without `lib` and `.so`.
+    :param executable: name or path of braynsService on the nodes.
+    :param generation: 1, 2 or 3; None to ask the executable's `--version` on the node.
+    :param host: address to listen on.
+    :param port: `0`, a number or `from-to`.
+    :param max_clients: how many clients at once (generations 2 and 3; a count of threads, HTTP included).
+    :param log_level: generation 3; below `info` the listening line is not printed, so port 0 needs `info` or more.
+    :param setup: bash lines before the service starts (`module load …`), trusted code of the connection's owner.
+    :param environment: variables for the service.
+    :param container: words put before the executable, such as `apptainer exec image.sif`; trusted like `setup`.
+    :raises InvalidSetting: naming the field.
+    """
+
+    plugins: Sequence[str] = ()
+    executable: str = "braynsService"
+    generation: int | None = None
+    host: str = "0.0.0.0"
+    port: str = "0"
+    max_clients: int = 4
+    log_level: str = "info"
+    setup: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    container: str = ""
+
+    def __post_init__(self) -> None:
+        for plugin in self.plugins:
+            if not isinstance(plugin, str) or not _PLUGIN.fullmatch(plugin):
+                raise InvalidSetting("plugins", f"{plugin!r} is not a plugin's name, such as braynsCircuitExplorer")
+        if not self.executable or "\n" in self.executable or "\0" in self.executable or self.executable.startswith("-"):
+            raise InvalidSetting("executable", f"{self.executable!r} is not a program's name or path")
+        if self.generation not in (None, *GENERATIONS):
+            raise InvalidSetting("generation", f"must be 1, 2 or 3, not {self.generation!r}")
+        check_port(self.port)
+        if self.max_clients < 1:
+            raise InvalidSetting("max_clients", f"must be at least 1, not {self.max_clients}")
+        if self.log_level not in LOG_LEVELS:
+            raise InvalidSetting("log_level", f"must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")
+        if LOG_LEVELS.index(self.log_level) > LOG_LEVELS.index("info"):
+            raise InvalidSetting(
+                "log_level",
+                f"{self.log_level!r} hides the line that tells the port, by which readiness is known; use info, debug or trace",
+            )
+        for name, value in self.environment.items():
+            if not _VARIABLE.fullmatch(name):
+                raise InvalidSetting("environment", f"{name!r} is not a variable's name")
+            if "\0" in str(value):
+                raise InvalidSetting("environment", f"the value of {name} holds a NUL character")
+        if "\0" in self.setup or "\0" in self.container or "\n" in self.container:
+            raise InvalidSetting("setup or container", "holds a NUL character or, in container, a line break")
+
+    def arguments(self, generation: int) -> list[str]:
+        """The options of that generation; the port is the shell variable `AB_PORT`."""
+        address = f'{shlex.quote(self.host + ":")}"$AB_PORT"'
+        plugins = [word for plugin in self.plugins for word in ("--plugin", shlex.quote(plugin))]
+        if generation == 1:
+            return ["--http-server", address, *plugins]
+        common = ["--uri", address, "--max-clients", str(self.max_clients), *plugins]
+        return common if generation == 2 else [*common, "--log-level", self.log_level]
+
+    def script(self) -> str:
+        """Bash for a node: set up, find the generation if need be, become the service."""
+        lines = [f"export {name}={shlex.quote(str(value))}" for name, value in self.environment.items()]
+        if self.setup.strip():
+            lines += [
+                f"trap 'echo \"airflow-brayns: setup failed with exit code $?\"; exit {SETUP_FAILED}' ERR",
+                self.setup.strip(),
+                "trap - ERR",
+            ]
+        program = f"{self.container} {shlex.quote(self.executable)}".strip()
+        if not self.container:
+            name = shlex.quote(self.executable)
+            lines.append(
+                f"command -v {name} >/dev/null || "
+                f"{{ printf 'airflow-brayns: executable %s not found on %s\\n' {name} \"$(hostname)\"; exit {EXECUTABLE_MISSING}; }}"
+            )
+        if self.generation is not None:
+            return "\n".join([*lines, f"exec {program} {' '.join(self.arguments(self.generation))}", ""])
+        cases = [f"{number}.*) exec {program} {' '.join(self.arguments(number))} ;;" for number in GENERATIONS]
+        lines += [
+            f"version=$({program} --version 2>&1)",
+            "version=$(printf '%s\\n' \"$version\" | grep -Eo '[0-9]+[.][0-9]+[.][0-9]+' | head -n 1)",
+            'case "$version" in',
+            *cases,
+            f'*) echo "airflow-brayns: no generation of the command line for version \'$version\'"; exit {GENERATION_UNKNOWN} ;;',
+            "esac",
+        ]
+        return "\n".join([*lines, ""])

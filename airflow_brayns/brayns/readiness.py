@@ -1,0 +1,150 @@
+"""When a braynsService is usable: TCP, HTTP, WebSocket and every plugin asked for, each rung with its own message."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_brayns.brayns.client import BraynsClient
+from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, SETUP_FAILED
+from airflow_brayns.errors import ConnectionLost, InvalidSetting, RpcFailed, ServiceFailed
+
+RUNG_SECONDS = 10.0
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+
+
+class NotYet(Exception):  # noqa: N818
+    """A rung that is not there yet; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A service that has passed every rung.
+
+    :param version: such as `3.10.1`.
+    :param plugins: what it has loaded (what it says itself; for generation 1, what was asked for).
+    """
+
+    version: str
+    plugins: tuple[str, ...]
+
+    @property
+    def generation(self) -> int:
+        """The first number of the version."""
+        return int(self.version.split(".")[0])
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """Host and port of `host:port`.
+
+    :raises InvalidSetting: for anything else.
+    """
+    match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
+    if not match or not 0 < int(match[2]) < 65536:
+        raise InvalidSetting("endpoint", f"{text!r} is not host:port, such as r1i1n0:5000")
+    return match[1].strip("[]"), int(match[2])
+
+
+def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -> str:
+    """One sentence for a service that ended before it was usable: what happened, and what to do."""
+    missing = re.search(r"Error opening dynamic library: lib(\S+?)\.so", log)
+    if missing:
+        return (
+            f"plugins: braynsService could not load the plugin '{missing[1]}' and exited with {exit_code}. Take it off the "
+            f"list ({', '.join(plugins)}), or load a module that has it in the connection's setup."
+        )
+    if exit_code == SETUP_FAILED:
+        return "setup: the connection's setup failed before braynsService was started; its output is below. Mend it there."
+    if exit_code == GENERATION_UNKNOWN:
+        return "generation: `--version` did not tell which command line the executable speaks; set generation to 1, 2 or 3."
+    if exit_code == EXECUTABLE_MISSING:
+        return (
+            "executable: braynsService, or a library it needs, was not found on the node. Set executable to its path, or "
+            "load its module in the connection's setup."
+        )
+    if exit_code == 98:
+        return f"port: {text}."
+    if re.search(r"Address already in use", log):
+        return "port: another program listens on the port already; use port 0."
+    if re.search(r"Unrecognized option|Unknown keyword argument", log):
+        return f"generation: braynsService does not know an option it was given (exit {exit_code}); set generation to what is installed."
+    signal = f" (killed by signal {exit_code - 128})" if 128 < exit_code < 160 else ""
+    return f"braynsService ended before it was usable: {text or f'exit code {exit_code}'}{signal}."
+
+
+async def probe(
+    host: str,
+    port: int,
+    plugins: Sequence[str] = (),
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    listening_known: bool = False,
+) -> Usable:
+    """Climb from TCP to the plugins once.
+
+    :param listening_known: the service's own log has told that it listens, so it has loaded its plugins.
+    :raises NotYet: a rung that may come; the text names it.
+    :raises ServiceFailed: a plugin is missing for good.
+    """
+    try:
+        async with asyncio.timeout(RUNG_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError) as error:
+        raise NotYet(f"TCP: {host}:{port} does not answer ({str(error) or 'no reply in time'})") from None
+    writer.close()
+    endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        async with BraynsClient(endpoint, ssl_context=ssl_context, timeout=RUNG_SECONDS) as client:
+            version = _version((await client.call("get-version")).result)
+            if version >= (3, 3, 0) or version[0] == 1:
+                await _http(host, port, "/healthz" if version[0] > 1 else "/version", ssl_context)
+            loaded = await _plugins(client, version, plugins)
+    except ConnectionLost as error:
+        raise NotYet(f"WebSocket: {error}") from None
+    except RpcFailed as error:
+        raise NotYet(f"JSON-RPC: {error}") from None
+    missing = [name for name in plugins if name not in loaded]
+    if missing:
+        raise ServiceFailed(
+            f"plugins: braynsService {'.'.join(map(str, version))} at {endpoint} runs without {', '.join(missing)}; it has "
+            f"{', '.join(loaded) or 'none'}. Take the name off the list, or load a module that has the plugin.",
+            retry=False,
+        )
+    return Usable(".".join(map(str, version)), tuple(loaded))
+
+
+def _version(result: Any) -> tuple[int, int, int]:
+    try:
+        return int(result["major"]), int(result["minor"]), int(result["patch"])
+    except (KeyError, TypeError, ValueError):
+        raise NotYet(f"get-version: the answer {str(result)[:80]!r} is not braynsService's") from None
+
+
+async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: Sequence[str]) -> list[str]:
+    """What is loaded: its own word where it gives one; else only what cannot be checked is believed."""
+    methods = (await client.call("registry")).result if version[0] < 3 else []
+    if version[0] >= 3 or "get-application-parameters" in methods:
+        parameters = (await client.call("get-application-parameters")).result
+        if isinstance(parameters, dict) and isinstance(parameters.get("plugins"), list):
+            return [str(name) for name in parameters["plugins"]]
+    return list(asked)
+
+
+async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | None) -> None:
+    try:
+        async with asyncio.timeout(RUNG_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port, ssl=ssl_context)
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                await writer.drain()
+                status = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise NotYet(f"HTTP: {path} of {host}:{port} does not answer ({str(error) or 'all client slots may be taken'})") from None
+    if len(status) < 2 or status[1] != b"200":
+        raise NotYet(f"HTTP: {path} of {host}:{port} answered {b' '.join(status).decode('latin-1')[:80]!r}")

@@ -1,0 +1,1 @@
+"""Where nodes come from. Knows nothing of Brayns or Airflow."""

@@ -1,0 +1,341 @@
+"""Slurm and this machine behind one class: submit, look, release. Everything that is said goes through one shell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, decode, read_status
+from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
+from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.shell import Shell, quote
+from airflow_brayns.errors import (
+    AllocationLost,
+    BraynsError,
+    ConnectionLost,
+    InvalidSetting,
+    SubmissionRefused,
+)
+
+_NAME = re.compile(r"ab-[0-9a-f]{1,40}")
+_SERVICE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_COMMAND_SECONDS = 60.0
+
+# What sbatch says (Slurm 20.11 to 26.05, run), the field it is about, and what to do.
+_REFUSALS = (
+    (r"invalid account|account/partition combination", "account", "ask the site which accounts you may use (`sacctmgr show assoc user=$USER`)"),
+    (r"invalid partition", "partition", "`sinfo -s` lists the partitions"),
+    (r"invalid feature", "constraint", "`sinfo -o '%n %f'` lists the nodes' features"),
+    (r"node configuration is not available|more processors|memory specification", "nodes, cpus_per_task, memory or constraint", "no node of the partition fits; `sinfo -o '%P %D %c %m %f'` shows what there is"),
+    (r"reservation", "reservation", "`scontrol show reservation` lists them"),
+    (r"invalid qos", "qos", "`sacctmgr show assoc user=$USER format=qos` lists yours"),
+    (r"time specification|time limit", "time_limit", "it must not exceed the partition's limit (`sinfo -o '%P %l'`)"),
+    (r"gres|generic resource", "gres", "`sinfo -o '%n %G'` lists the nodes' resources"),
+    (r"node count|node limit|invalid node name", "nodes", "it must not exceed the partition's limit"),
+    (r"unrecognized option|invalid option|unrecognised|requires an argument|ambiguous", "sbatch_options", "`man sbatch` lists the options of the site's version"),
+    (r"access|permission|not allowed|partition is down|inactive", "account or partition", "you may not use it; ask the site"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ServiceCommand:
+    """What to start on one node.
+
+    :param name: the service's folder, lower-case letters, digits, `-` and `_`.
+    :param index: which node of the allocation, the first is 1.
+    :param script: bash; run by `bash -l` on the node with `AB_PORT` set.
+    :param port: `0`, a number, or `from-to`.
+    :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens.
+    """
+
+    name: str
+    index: int
+    script: str
+    port: str
+    port_patterns: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Waiter:
+    """An allocation that somebody waits for.
+
+    :param want: how many listening services make news.
+    :param known: how much news is known already (`news`).
+    :param offsets: how many bytes of each service's log are known.
+    """
+
+    name: str
+    incarnation: int
+    want: int = 1
+    known: int = 0
+    offsets: Mapping[str, int] | None = None
+
+
+def news(status: AllocationStatus, want: int) -> int:
+    """How many things have happened; counts as `progress_of` in login.sh does."""
+    up = sum(service.port is not None for service in status.services)
+    ended = sum(service.exit_code is not None for service in status.services)
+    return bool(status.nodes) + (status.ended is not None) + ended + (up if up >= want else 0)
+
+
+class Cluster:
+    """Where nodes come from.
+
+    :param shell: where the scheduler's commands are run.
+    :param state_dir: the folder on the cluster's file system; a leading `~` is the remote home.
+    :param keeper: how long allocations hold on by themselves.
+    """
+
+    scheduler: ClassVar[str]
+
+    def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns", keeper: KeeperSettings | None = None) -> None:
+        if not state_dir or "\n" in state_dir or "\0" in state_dir:
+            raise InvalidSetting("state_dir", f"{state_dir!r} is not a folder")
+        self.shell = shell
+        self.state_dir = state_dir
+        self.keeper = keeper or KeeperSettings()
+
+    # ---- what differs ----------------------------------------------------------------------------------------------
+    def keeper_for(self, request: AllocationRequest) -> str:
+        """The job script of a request."""
+        raise NotImplementedError
+
+    def address(self, node: str) -> str:
+        """The name or address under which a node's services are reached."""
+        return node
+
+    # ---- submitting ------------------------------------------------------------------------------------------------
+    def submission(
+        self, name: str, token: str, request: AllocationRequest, services: Iterable[ServiceCommand], about: str
+    ) -> str:
+        """The script that searches for the allocation `name` and submits it if there is none."""
+        _check(_NAME, "name", name)
+        _check(_TOKEN, "token", token)
+        fills = "".join(f"service_dir=$dir/services/{s.name}\nmkdir -p \"$service_dir\"\n{_fill(s)}" for s in services)
+        return (
+            f"keeper={quote(self.keeper_for(request))}\n"
+            f"about={quote(about.replace(chr(10), ' '))}\n"
+            f"services() {{\n{fills}:\n}}\n"
+            f"request() {{\n{self.sbatch_line(request, comment(name, about))}\n}}\n"
+            f"submit {name} {quote(token)}\n"
+        )
+
+    def sbatch_line(self, request: AllocationRequest, text: str) -> str:
+        """The sbatch command; `$1` is the job's name and `$2` the allocation's folder."""
+        words = request.sbatch_arguments()
+        ours = ["--parsable", "--no-requeue", "--signal=B:TERM@60", f"--comment={text}"]
+        if request.nodes > 1:
+            ours.append("--no-kill")
+        quoted = " ".join(quote(word) for word in words + ours)
+        return f'at_most 60 sbatch {quoted} --job-name="$1" --output="$2/keeper.log" "$2/keeper.sh" "$2"'
+
+    async def submit(
+        self, name: str, token: str, request: AllocationRequest, services: Iterable[ServiceCommand] = (), about: str = ""
+    ) -> Allocation:
+        """Submit exactly once: a running incarnation of the same name is adopted instead.
+
+        :param token: the new owner.
+        :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
+        :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
+        """
+        answer = await self._call(self.submission(name, token, request, list(services), about), 120)
+        values = dict(line.partition(" ")[::2] for line in answer.splitlines())
+        if "refused" in values:
+            code, _, text = values["refused"].partition(" ")
+            raise SubmissionRefused(_refusal(decode(text), code))
+        if "unwritable" in values:
+            raise InvalidSetting("state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder")
+        if "incarnation" not in values:
+            told = decode(values.get("unsure", "")) or values.get("busy", "")
+            raise ConnectionLost(
+                f"The scheduler did not say whether the job was taken{': ' + told.strip() if told else ''}. "
+                "Nothing is submitted twice: the next try looks for the job first."
+            )
+        job_id, _, submitted = values["job"].partition(" ")
+        return Allocation(
+            name, int(values["incarnation"]), job_id, submitted, values.get("folder", ""), values.get("adopted") == "1"
+        )
+
+    # ---- looking ---------------------------------------------------------------------------------------------------
+    async def look(
+        self, waiters: Sequence[Waiter], *, patience: float = 0, tick: float = 0.2
+    ) -> dict[tuple[str, int], AllocationStatus]:
+        """One command that answers for all: states, services, exit codes, new log bytes.
+
+        :param patience: seconds to wait on the cluster for something new before it answers.
+        """
+        lines = []
+        for waiter in waiters:
+            _check(_NAME, "name", waiter.name)
+        if patience >= 1:
+            words = " ".join(f"'{w.name} {w.incarnation} {w.want} {w.known}'" for w in waiters)
+            lines.append(f"await_news {int(patience)} {tick} {words}")
+        for waiter in waiters:
+            lines.append(f"describe {waiter.name} {waiter.incarnation} 1")
+            for service, offset in (waiter.offsets or {}).items():
+                _check(_SERVICE, "service", service)
+                lines.append(f"log_since {waiter.name} {waiter.incarnation} {service} {int(offset)}")
+        folders = " ".join(f'"$state_dir/{w.name}/{w.incarnation}"' for w in waiters)
+        lines.append(f"look_at_jobs {folders}")
+        return read_status(await self._call("\n".join(lines), _COMMAND_SECONDS + patience))
+
+    async def list_all(self) -> list[AllocationStatus]:
+        """Every allocation that the state folder still describes."""
+        return list(read_status(await self._call(_LIST, _COMMAND_SECONDS)).values())
+
+    async def post_mortem(self, name: str, incarnation: int) -> str:
+        """The keeper's last lines and, where there is accounting, Slurm's verdict."""
+        _check(_NAME, "name", name)
+        answer = await self._call(f"post_mortem {name} {int(incarnation)}", _COMMAND_SECONDS)
+        values = {key: decode(rest).strip() for key, _, rest in (line.partition(" ") for line in answer.splitlines())}
+        parts = [f"Slurm's accounting: {values['sacct']}"] if values.get("sacct") else []
+        if values.get("keeper"):
+            parts.append(f"The keeper's last lines:\n{values['keeper']}")
+        return "\n".join(parts)
+
+    # ---- giving back -----------------------------------------------------------------------------------------------
+    async def release(self, name: str, incarnations: Iterable[int] | None = None, *, grace: int = 8) -> bool:
+        """Give the nodes back. 'Already gone' is success.
+
+        :param incarnations: which; None for all of them.
+        :param grace: seconds that the keeper has to stop its services before the job is ended.
+        :raises ConnectionLost: the cluster could not be asked.
+        :raises AllocationLost: a job still runs although it was ended.
+        """
+        _check(_NAME, "name", name)
+        if incarnations is None:
+            body = f'for one in "$state_dir/{name}"/[0-9]*/; do one=${{one%/}}; [ -d "$one" ] || continue\n'
+            body += f'[ -e "$one/ended" ] && [ -e "$one/release" ] || release {name} "${{one##*/}}" {grace}; done'
+        else:
+            body = "\n".join(f"release {name} {int(number)} {grace}" for number in incarnations)
+        answer = await self._call(body + "\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
+        for line in answer.splitlines():
+            if line.startswith("silent "):
+                raise ConnectionLost(
+                    f"Slurm did not answer while {name} was given back ({decode(line[7:]).strip()}). The keeper was told "
+                    "and ends by itself; the next try looks again."
+                )
+            if " still " in line:
+                raise AllocationLost(f"{name} was told to end, but Slurm says it is {line.rpartition(' ')[2]}. `scancel` it by hand.")
+        if "asked" not in answer:
+            raise ConnectionLost(f"The command that gives {name} back was cut off.")
+        return True
+
+    async def cancel(self, allocation: Allocation, token: str) -> bool:
+        """End an allocation if `token` still owns it; False if somebody else has taken it over, or it has ended."""
+        _check(_TOKEN, "token", token)
+        _check(_NAME, "name", allocation.name)
+        answer = await self._call(f"cancel {allocation.name} {allocation.incarnation} {token}", 20)
+        return answer.startswith("cancelled")
+
+    # ---- services --------------------------------------------------------------------------------------------------
+    async def add_service(self, allocation: Allocation, service: ServiceCommand) -> None:
+        """Start a service in a running allocation; one that is there already is left as it is.
+
+        :raises AllocationLost: the allocation has ended.
+        """
+        _check(_SERVICE, "service", service.name)
+        _check(_NAME, "name", allocation.name)
+        script = f"fill() {{\n{_fill(service)}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
+        answer = await self._call(script, _COMMAND_SECONDS)
+        if answer.startswith("ended"):
+            raise AllocationLost(f"{decode(answer.partition(' ')[2].strip())}; allocate nodes anew.", retry=False)
+
+    async def stop_service(self, allocation: Allocation, service: str) -> None:
+        """Stop one service and wait until it has ended; one that has already ended is success."""
+        _check(_SERVICE, "service", service)
+        _check(_NAME, "name", allocation.name)
+        answer = await self._call(f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS)
+        if "stopped" not in answer:
+            raise BraynsError(f"The service {service} of {allocation.name} did not end within 20 s; release the nodes.")
+
+    async def _call(self, body: str, timeout: float) -> str:
+        head = f"scheduler={self.scheduler}\nstate_dir={quote(self.state_dir)}\n"
+        return await self.shell.run(f"{head}{shell_text('login')}\n{body}", timeout)
+
+
+_LIST = """list_all
+set --
+for one in "$state_dir"/ab-*/[0-9]*/; do [ -d "$one" ] && set -- "$@" "${one%/}"; done
+look_at_jobs "$@\""""
+
+
+class SlurmCluster(Cluster):
+    """Nodes of a Slurm cluster, asked for by `sbatch` on a login node or here.
+
+    :param node_suffix: what to put behind a node's name where it is not known by its short one.
+    """
+
+    scheduler = "slurm"
+
+    def __init__(
+        self,
+        shell: Shell,
+        *,
+        state_dir: str = "~/.airflow-brayns",
+        keeper: KeeperSettings | None = None,
+        node_suffix: str = "",
+    ) -> None:
+        super().__init__(shell, state_dir=state_dir, keeper=keeper)
+        self._node_suffix = node_suffix
+
+    def keeper_for(self, request: AllocationRequest) -> str:
+        """See `Cluster.keeper_for`."""
+        return keeper_script(self.keeper, scheduler=self.scheduler, cpus_per_task=request.cpus_per_task)
+
+    def address(self, node: str) -> str:
+        """See `Cluster.address`."""
+        return f"{node}{self._node_suffix}"
+
+
+class LocalCluster(Cluster):
+    """This machine: each "node" is a slot in which one service runs."""
+
+    scheduler = "local"
+
+    def keeper_for(self, request: AllocationRequest) -> str:
+        """See `Cluster.keeper_for`."""
+        slots = tuple(f"slot{number}" for number in range(1, request.nodes + 1))
+        return keeper_script(self.keeper, scheduler=self.scheduler, nodes=slots, time_limit=request.seconds or 0)
+
+    def address(self, node: str) -> str:
+        """See `Cluster.address`."""
+        return "127.0.0.1"
+
+
+def _fill(service: ServiceCommand) -> str:
+    _check(_SERVICE, "service", service.name)
+    patterns = "\n".join(service.port_patterns)
+    return "".join(
+        f'printf "%s\\n" {quote(value)} >"$service_dir/{name}"\n'
+        for name, value in (
+            ("index", str(service.index)),
+            ("port", service.port),
+            ("port.sed", patterns),
+            ("command.new", service.script),
+        )
+    ) + 'mv "$service_dir/command.new" "$service_dir/command"\n'
+
+
+def comment(name: str, about: str) -> str:
+    """The job's comment: what an admin reads in squeue."""
+    readable = re.sub(r"[^A-Za-z0-9_.:/+@=-]+", "_", about)[:200]
+    return f"airflow-brayns:{readable or name}"
+
+
+def _check(pattern: re.Pattern[str], field_name: str, value: str) -> None:
+    if not pattern.fullmatch(value):
+        raise InvalidSetting(field_name, f"{value[:80]!r} is not of the form {pattern.pattern}")
+
+
+def _refusal(text: str, code: str) -> str:
+    said = " ".join(text.split())[:500] or f"nothing, with exit code {code}"
+    if code == "127" or "not found" in text:
+        return f"scheduler: sbatch was not found where the Slurm commands are run ({said}). Set ssh_conn_id, or scheduler to local."
+    for pattern, field_name, remedy in _REFUSALS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{field_name}: Slurm refused the request: {said} What to do: {remedy}."
+    return f"Slurm refused the request: {said}"

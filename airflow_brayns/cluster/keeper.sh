@@ -1,0 +1,321 @@
+# The keeper: holds an allocation, starts services in it, and ends it when told to or when nobody uses it.
+# POSIX sh; the same text is the job's script (`keeper.sh DIR`) and each node's wrapper (`keeper.sh DIR wrap SERVICE KEEPER`).
+# The settings above this line: scheduler nodes idle_limit start_timeout time_limit heartbeat_limit cpus_per_task.
+# Everything that happens is a file in DIR that appears by rename. No `set -e`: a failing command must not end a keeper.
+set -u
+umask 077
+dir=$1
+script=$dir/keeper.sh
+
+say() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
+now() { date +%s; }
+put() { printf '%s\n' "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1"; }
+first() { # the first line of a file, or nothing
+    line=
+    [ -e "$1" ] && IFS= read -r line <"$1"
+    printf '%s' "$line"
+}
+nap() { # sleeps so that a signal wakes it
+    sleep "$1" 2>/dev/null &
+    napping=$!
+    wait "$napping" 2>/dev/null
+    kill "$napping" 2>/dev/null
+    return 0
+}
+
+# ---- the wrapper: one service on one node ---------------------------------------------------------------------------
+
+session_pids() { # every process of the service's session
+    cat /proc/[0-9]*/stat 2>/dev/null | awk -v session="$1" '{ pid = $1; sub(/^.*\) /, ""); if ($4 == session) print pid }'
+}
+
+listening_sockets() { # "inode uid" of each socket that listens on a TCP port
+    hex=$(printf '%04X' "$1")
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+        awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { print $10, $8 }' | sort -u
+}
+
+holds_socket() { # holds_socket INODE PID...
+    wanted=$1
+    shift
+    for one in "$@"; do
+        # shellcheck disable=SC2010 # the links' targets are what counts, and only ls shows them in POSIX
+        ls -l "/proc/$one/fd" 2>/dev/null | grep -q "socket:\[$wanted\]" && return 0
+    done
+    return 1
+}
+
+who_listens() { # a text that names whoever listens on a port
+    listening_sockets "$1" | while read -r inode uid; do
+        owner=$(id -nu "$uid" 2>/dev/null || printf 'uid %s' "$uid")
+        found=
+        for proc in /proc/[0-9]*; do
+            if holds_socket "$inode" "${proc#/proc/}"; then
+                found=" (pid ${proc#/proc/}: $(tr '\0' ' ' <"$proc/cmdline" 2>/dev/null | cut -c1-120))"
+                break
+            fi
+        done
+        printf 'a process of user %s%s; ' "$owner" "$found"
+    done
+}
+
+fail_service() { # fail_service CODE TEXT
+    put "$service_dir/exit" "$1 $2"
+    exit 0
+}
+
+choose_port() { # sets AB_PORT from "0", "5000" or "5000-5009"
+    asked=$(first "$service_dir/port")
+    AB_PORT=${asked:-0}
+    case $asked in
+    *-*)
+        port=${asked%-*}
+        while [ "$port" -le "${asked#*-}" ]; do
+            [ -z "$(listening_sockets "$port")" ] && break
+            port=$((port + 1))
+        done
+        [ "$port" -le "${asked#*-}" ] || fail_service 98 "every port of $asked on $node is in use"
+        AB_PORT=$port
+        ;;
+    0 | '') ;;
+    *)
+        [ -z "$(listening_sockets "$asked")" ] ||
+            fail_service 98 "port $asked on $node is already in use by $(who_listens "$asked")choose another, or port 0"
+        ;;
+    esac
+    export AB_PORT
+}
+
+stop_service() {
+    kill -TERM "-$service_pid" 2>/dev/null || kill -TERM "$service_pid" 2>/dev/null
+    tries=0
+    while [ "$tries" -lt 25 ] && [ -n "$(session_pids "$service_pid")" ]; do
+        nap 0.2
+        tries=$((tries + 1))
+    done
+    for one in $(session_pids "$service_pid"); do kill -KILL "$one" 2>/dev/null; done
+}
+
+check_listening() { # once the log names the port: is it ours alone?
+    port=$(sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null | head -n 1)
+    [ -n "$port" ] || return 0
+    sockets=$(listening_sockets "$port")
+    # shellcheck disable=SC2046 # one word a process id
+    set -- $(session_pids "$service_pid")
+    strangers=
+    ours=0
+    while read -r inode _; do
+        [ -n "$inode" ] || continue
+        if holds_socket "$inode" "$@"; then ours=$((ours + 1)); else strangers=yes; fi
+    done <<SOCKETS
+$sockets
+SOCKETS
+    if [ -n "$strangers" ] && [ "$ours" -gt 0 ]; then
+        text="port $port on $node is shared with $(who_listens "$port")stop the stranger, or use port 0"
+        stop_service
+        fail_service 98 "$text"
+    elif [ -n "$strangers" ] && [ "$AB_PORT" != 0 ]; then
+        text="port $port on $node is not ours but $(who_listens "$port")use port 0"
+        stop_service
+        fail_service 98 "$text"
+    fi
+    put "$service_dir/listening" "$port"
+}
+
+moved_bytes() {
+    command -v ss >/dev/null 2>&1 || return 0
+    ss -Htin state established "( sport = :$1 )" 2>/dev/null | awk '
+        { for (i = 1; i <= NF; i++) if ($i ~ /^bytes_(acked|received|sent):/) { split($i, part, ":"); sum += part[2] } }
+        END { print sum + 0 }'
+}
+
+wrap() {
+    service=$1
+    keeper_pid=$2
+    service_dir=$dir/services/$service
+    node=$(first "$service_dir/node")
+    choose_port
+    leave=
+    trap 'leave=signal' TERM INT HUP
+    if command -v setsid >/dev/null 2>&1; then
+        setsid bash -l "$service_dir/command" >>"$service_dir/log" 2>&1 </dev/null &
+    else
+        bash -l "$service_dir/command" >>"$service_dir/log" 2>&1 </dev/null &
+    fi
+    service_pid=$!
+    put "$service_dir/pid" "$service_pid"
+    beat=
+    beat_at=$(now)
+    bytes_at=0
+    while :; do
+        if ! kill -0 "$service_pid" 2>/dev/null; then
+            wait "$service_pid"
+            code=$?
+            stop_service # what it left in its session
+            fail_service "$code" "the service ended with exit code $code"
+        fi
+        if [ -e "$service_dir/stop" ] || [ -n "$leave" ]; then
+            stop_service
+            fail_service 0 "stopped"
+        fi
+        if [ "$scheduler" = local ] && ! kill -0 "$keeper_pid" 2>/dev/null; then
+            stop_service
+            fail_service 1 "the keeper has gone"
+        fi
+        time=$(now)
+        heard=$(first "$dir/heartbeat")
+        if [ "$heard" != "$beat" ]; then
+            beat=$heard
+            beat_at=$time
+        elif [ $((time - beat_at)) -gt "$heartbeat_limit" ]; then
+            stop_service
+            fail_service 1 "no sign of the keeper for $heartbeat_limit s"
+        fi
+        if [ ! -e "$service_dir/listening" ]; then
+            check_listening
+            nap 0.2
+        else
+            if [ $((time - bytes_at)) -ge 10 ]; then
+                bytes_at=$time
+                moved=$(moved_bytes "$(first "$service_dir/listening")")
+                [ "$moved" = "$(first "$service_dir/bytes")" ] || put "$service_dir/bytes" "$moved"
+            fi
+            nap 1
+        fi
+    done
+}
+
+# ---- the keeper: one allocation -------------------------------------------------------------------------------------
+
+run_on() { # run_on NODE SERVICE: the wrapper on a node, in the background; its own troubles go into launch.log
+    log=$dir/services/$2/launch.log
+    if [ "$scheduler" = local ]; then
+        sh "$script" "$dir" wrap "$2" $$ >"$log" 2>&1 </dev/null &
+    elif [ -n "$cpus_per_task" ]; then
+        srun --overlap -N1 -n1 -c "$cpus_per_task" -w "$1" sh "$script" "$dir" wrap "$2" 0 >"$log" 2>&1 </dev/null &
+    else
+        srun --overlap -N1 -n1 -w "$1" sh "$script" "$dir" wrap "$2" 0 >"$log" 2>&1 </dev/null &
+    fi
+}
+
+start_services() { # every folder with a command that has not been started
+    for one in "$dir"/services/*/; do
+        one=${one%/}
+        service=${one##*/}
+        [ -e "$one/command" ] && [ ! -e "$one/node" ] || continue
+        [ -e "$one/stop" ] && continue
+        node=$(sed -n "$(first "$one/index")p" "$dir/nodes" 2>/dev/null)
+        if [ -z "$node" ]; then
+            put "$one/node" -
+            put "$one/exit" "1 the allocation has no node number $(first "$one/index")"
+            continue
+        fi
+        put "$one/node" "$node"
+        say "starting $service on $node"
+        run_on "$node" "$service"
+        children="$children $service:$!"
+        started_at=$(now)
+    done
+}
+
+look_after_children() {
+    remaining=
+    for child in $children; do
+        if kill -0 "${child#*:}" 2>/dev/null; then
+            remaining="$remaining $child"
+            continue
+        fi
+        wait "${child#*:}"
+        code=$?
+        one=$dir/services/${child%:*}
+        # The wrapper was killed before it could say why: the node was lost, or srun could not start it.
+        [ -e "$one/exit" ] || {
+            [ "$scheduler" = local ] && [ -e "$one/pid" ] && kill -KILL "-$(first "$one/pid")" 2>/dev/null
+            put "$one/exit" "$code the wrapper on $(first "$one/node") ended with exit code $code: $(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')"
+        }
+        say "${child%:*}: $(first "$one/exit")"
+    done
+    children=$remaining
+}
+
+in_use() { # whatever changes when somebody uses the allocation
+    cat "$dir/lease" "$dir"/services/*/bytes 2>/dev/null
+}
+
+end() { # end TEXT: stop the services, say why, end the job
+    trap '' TERM INT HUP USR1
+    say "ending: $1"
+    put "$dir/ending" "$1"
+    for child in $children; do
+        : >"$dir/services/${child%:*}/stop"
+        kill -TERM "${child#*:}" 2>/dev/null
+    done
+    tries=0
+    while [ -n "$children" ] && [ "$tries" -lt 40 ]; do
+        nap 0.2
+        look_after_children
+        tries=$((tries + 1))
+    done
+    put "$dir/ended" "$1"
+    exit 0
+}
+
+keep() {
+    ls "$dir" >/dev/null 2>&1 # a network file system shows a new name only after the folder was read
+    [ ! -e "$dir/release" ] || {
+        put "$dir/ended" "released before it started"
+        exit 0
+    }
+    mkdir "$dir/claim" 2>/dev/null || {
+        say "another job holds this allocation; leaving it alone"
+        exit 0
+    }
+    woken=
+    told=
+    trap 'woken=yes' USR1
+    trap 'told="told to end: the time limit is near, or somebody cancelled the job"' TERM INT HUP
+    put "$dir/claim/job" "${SLURM_JOB_ID:-$$}"
+    if [ "$scheduler" = slurm ]; then
+        scontrol show hostnames "$SLURM_JOB_NODELIST" >"$dir/nodes.new" && mv "$dir/nodes.new" "$dir/nodes"
+    else
+        printf '%s\n' "$nodes" | tr ' ' '\n' >"$dir/nodes.new" && mv "$dir/nodes.new" "$dir/nodes"
+    fi
+    began=$(now)
+    used_at=$began
+    started_at=$began
+    usage=$(in_use)
+    beat=0
+    children=
+    lease=$(first "$dir/lease")
+    [ $((began - ${lease:-$began})) -le "$idle_limit" ] || end "nobody has waited for this allocation for $((began - lease)) s"
+    put "$dir/claim/nodes" "$(tr '\n' ' ' <"$dir/nodes")"
+    while :; do
+        beat=$((beat + 1))
+        put "$dir/heartbeat" "$beat"
+        ls "$dir" "$dir/services" >/dev/null 2>&1
+        [ -d "$dir" ] || exit 1 # the folder was deleted under us: nobody can reach the services any more
+        [ -z "$told" ] || end "$told"
+        [ ! -e "$dir/release" ] || end "released"
+        start_services
+        look_after_children
+        time=$(now)
+        latest=$(in_use)
+        if [ "$latest" != "$usage" ]; then
+            usage=$latest
+            used_at=$time
+        fi
+        [ $((time - used_at)) -le "$idle_limit" ] || end "not used for $idle_limit s (idle_limit)"
+        [ "$time_limit" = 0 ] || [ $((time - began)) -lt "$time_limit" ] || end "time limit of $time_limit s reached"
+        if [ -n "$children" ] && [ $((time - started_at)) -gt "$start_timeout" ]; then
+            set -- "$dir"/services/*/listening
+            [ -e "$1" ] || end "no service listened within $start_timeout s (start_timeout)"
+        fi
+        [ -n "$woken" ] || nap 2
+        woken=
+    done
+}
+
+case ${2-} in
+wrap) wrap "$3" "$4" ;;
+*) keep ;;
+esac

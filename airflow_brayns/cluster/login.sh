@@ -1,0 +1,368 @@
+# What is done on the login machine: submit, look, release. POSIX sh, read on stdin by `/bin/sh -s`, one call per command.
+# Set above this line: scheduler state_dir. Answers are lines "key value…"; texts of any kind travel in base64.
+set -u
+umask 077
+tilde='~'
+case $state_dir in
+"$tilde") state_dir=$HOME ;;
+"$tilde"/*) state_dir=$HOME/${state_dir#??} ;;
+/*) ;;
+*) state_dir=$HOME/$state_dir ;;
+esac
+for one in $(env | sed -n 's/^\(SBATCH_[A-Z_0-9]*\)=.*/\1/p'); do unset "$one"; done
+export LC_ALL=C
+
+now() { date +%s; }
+put() { printf '%s\n' "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1"; }
+coded() { base64 | tr -d '\n'; }
+first() {
+    line=
+    [ -e "$1" ] && IFS= read -r line <"$1"
+    printf '%s' "$line"
+}
+at_most() { # at_most SECONDS COMMAND...: Slurm's own time-outs add up to half a minute
+    seconds=$1
+    shift
+    if command -v timeout >/dev/null 2>&1; then timeout "$seconds" "$@"; else "$@"; fi
+}
+
+# ---- the scheduler: Slurm, or processes of this machine ---------------------------------------------------------------
+# Each job is a line of squeue's: id|state|reason|nodes|comment|name|submit time|start|time left
+
+process_started() { # the kernel's start time of a process; nothing for a zombie or none
+    sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'
+}
+
+jobs_of() { # jobs_of DIR...: every job of ours (Slurm answers for all at once)
+    if [ "$scheduler" = slurm ]; then
+        at_most 30 squeue -h -t all -u "$(id -un)" -o '%i|%T|%r|%N|%k|%j|%V|%S|%L' >"$listing" 2>"$errors" || return 1
+        grep '|ab-[0-9a-f]*-[0-9]*|' "$listing"
+        return 0
+    fi
+    for one in "$@"; do
+        job=$(first "$one/job")
+        [ -n "$job" ] || continue
+        state=COMPLETED
+        [ "$(process_started "${job%% *}")" = "${job#* }" ] && state=RUNNING
+        name=$(basename "$(dirname "$one")")-$(basename "$one")
+        printf '%s|%s|None|%s||%s|%s||\n' "${job%% *}" "$state" "$(first "$one/claim/nodes" | tr ' ' ',')" "$name" "${job#* }"
+    done
+}
+
+find_job() { # find_job DIR: the line of the job of one allocation; fails when the scheduler does not answer
+    name=$(basename "$(dirname "$1")")-$(basename "$1")
+    jobs_of "$1" >"$answer" || return 1
+    awk -F'|' -v name="$name" '$6 == name' "$answer" | tail -n 1
+}
+
+end_job() { # end_job ID soft|hard: ask the keeper to look, or end the job
+    if [ "$scheduler" = slurm ]; then
+        if [ "$2" = soft ]; then at_most 20 scancel --batch --signal=USR1 "$1"; else at_most 20 scancel "$1"; fi
+    elif [ "$2" = soft ]; then
+        kill -USR1 "$1" 2>/dev/null
+    else
+        kill -TERM "$1" 2>/dev/null
+    fi
+}
+
+is_over() { # is_over STATE
+    case $1 in
+    PENDING | CONFIGURING | RUNNING | COMPLETING | STAGE_OUT | SUSPENDED | STOPPED | SIGNALING | RESIZING | REQUEUE*) return 1 ;;
+    *) return 0 ;;
+    esac
+}
+
+# ---- submitting -------------------------------------------------------------------------------------------------------
+
+locked() { # locked NAME: one at a time per allocation; a lock that its owner left behind is broken after two minutes
+    mkdir -p "$state_dir/$1" || return 1
+    tries=0
+    while ! mkdir "$state_dir/$1/.lock" 2>/dev/null; do
+        if [ -n "$(find "$state_dir/$1/.lock" -prune -mmin +2 2>/dev/null)" ]; then
+            mv "$state_dir/$1/.lock" "$state_dir/$1/.stale.$$" 2>/dev/null && rmdir "$state_dir/$1/.stale.$$"
+        fi
+        tries=$((tries + 1))
+        [ "$tries" -lt 100 ] || return 1
+        sleep 0.2 2>/dev/null || sleep 1
+    done
+    lock=$state_dir/$1/.lock
+}
+
+latest() { # the number of the newest incarnation of NAME, 0 for none
+    newest=0
+    for one in "$state_dir/$1"/[0-9]*/; do
+        one=${one%/}
+        [ -d "$one" ] && [ "${one##*/}" -gt "$newest" ] && newest=${one##*/}
+    done
+    printf '%s' "$newest"
+}
+
+take_over() { # take_over DIR TOKEN: the owner's file is renamed; whoever cannot rename is not the owner any more
+    for one in "$1"/owner.*; do
+        [ -e "$one" ] && mv "$one" "$1/owner.$2" && return 0
+    done
+    return 1
+}
+
+report_job() { # report_job DIR N ADOPTED
+    printf 'incarnation %s\nadopted %s\njob %s\nfolder %s\n' "$2" "$3" "$(first "$1/job")" "$1"
+}
+
+submit() { # submit NAME TOKEN; set: keeper about services (a function that fills DIR/services) request (a function: sbatch…)
+    mkdir -p "$state_dir" && [ -w "$state_dir" ] || {
+        printf 'unwritable %s\n' "$state_dir"
+        return
+    }
+    find "$state_dir" -mindepth 3 -maxdepth 3 -name ended -mtime +7 2>/dev/null | while read -r old; do rm -rf "${old%/ended}"; done
+    find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
+    locked "$1" || {
+        printf 'busy another command is submitting %s, or %s cannot be written\n' "$1" "$state_dir"
+        return
+    }
+    n=$(latest "$1")
+    dir=$state_dir/$1/$n
+    if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ] && [ ! -e "$dir/ended" ] && [ ! -e "$dir/cancelled" ]; then
+        job=$(find_job "$dir") || {
+            printf 'unsure %s\n' "$(coded <"$errors")"
+            return
+        }
+        state=$(printf '%s' "$job" | cut -d'|' -f2)
+        if [ -n "$job" ] && ! is_over "$state"; then
+            [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $7 }')"
+            now >"$dir/lease"
+            take_over "$dir" "$2" && report_job "$dir" "$n" 1 && return
+        elif [ -z "$job" ] && [ ! -e "$dir/job" ] && [ $(($(now) - $(first "$dir/attempt"))) -lt 60 ]; then
+            printf 'unsure %s\n' "$(printf 'a submission whose answer was lost may still arrive' | coded)"
+            return
+        fi
+    fi
+    n=$((n + 1))
+    dir=$state_dir/$1/$n
+    mkdir -p "$dir/services" || {
+        printf 'unwritable %s\n' "$dir"
+        return
+    }
+    printf '%s' "$keeper" >"$dir/keeper.sh"
+    put "$dir/about" "$about"
+    : >"$dir/owner.$2"
+    services
+    now >"$dir/lease"
+    put "$dir/attempt" "$(now)"
+    if [ "$scheduler" = local ]; then
+        if command -v setsid >/dev/null 2>&1; then
+            setsid sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
+        else
+            sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
+        fi
+        put "$dir/job" "$! $(process_started $!)"
+        report_job "$dir" "$n" 0
+        return
+    fi
+    id=$(request "$1-$n" "$dir" 2>"$errors")
+    code=$?
+    id=${id%%;*}
+    case $id in
+    '' | *[!0-9]*)
+        if [ "$code" -eq 124 ] || grep -qiE 'timed out|unable to contact|connection refused|communication|zero bytes' "$errors"; then
+            printf 'unsure %s\n' "$(coded <"$errors")"
+        else
+            put "$dir/ended" "refused"
+            printf 'refused %s %s\n' "$code" "$(coded <"$errors")"
+        fi
+        return
+        ;;
+    esac
+    submitted=$(at_most 20 squeue -h -j "$id" -o %V 2>/dev/null)
+    put "$dir/job" "$id ${submitted:-$(date +%Y-%m-%dT%H:%M:%S)}"
+    report_job "$dir" "$n" 0
+}
+
+# ---- looking ------------------------------------------------------------------------------------------------------------
+
+describe() { # describe NAME N LEASE: everything the folder of an allocation tells; LEASE 1: somebody waits for it
+    dir=$state_dir/$1/$2
+    ls "$dir" "$dir/services" >/dev/null 2>&1
+    printf 'allocation %s %s\n' "$1" "$2"
+    [ -d "$dir" ] || {
+        printf 'gone\n'
+        return
+    }
+    [ "$3" = 1 ] && [ ! -e "$dir/ended" ] && put "$dir/lease" "$(now)"
+    printf 'job %s\n' "$(first "$dir/job")"
+    [ -e "$dir/claim/nodes" ] && printf 'nodes %s\n' "$(first "$dir/claim/nodes")"
+    [ -e "$dir/release" ] && printf 'released\n'
+    [ -e "$dir/ending" ] && printf 'ending %s\n' "$(coded <"$dir/ending")"
+    [ -e "$dir/ended" ] && printf 'ended %s\n' "$(coded <"$dir/ended")"
+    printf 'heartbeat %s\n' "$(first "$dir/heartbeat")"
+    for one in "$dir"/owner.*; do [ -e "$one" ] && printf 'owner %s\n' "${one##*/owner.}"; done
+    for one in "$dir"/services/*/; do
+        one=${one%/}
+        [ -e "$one/command" ] || continue
+        printf 'service %s\n' "${one##*/}"
+        for key in node listening pid; do [ -e "$one/$key" ] && printf '%s %s\n' "$key" "$(first "$one/$key")"; done
+        [ -e "$one/exit" ] && printf 'exit %s\n' "$(coded <"$one/exit")"
+    done
+}
+
+log_since() { # log_since NAME N SERVICE OFFSET: new bytes of a service's log, at most 64 KiB
+    file=$state_dir/$1/$2/services/$3/log
+    [ -e "$file" ] || return 0
+    size=$(wc -c <"$file")
+    [ "$size" -gt "$4" ] || return 0
+    printf 'log %s %s %s %s %s\n' "$1" "$2" "$3" "$4" "$(tail -c "+$(($4 + 1))" "$file" | head -c 65536 | coded)"
+}
+
+progress_of() { # progress_of NAME N WANT: how many things have happened that a waiter wants to hear of at once
+    set -- "$state_dir/$1/$2" "$3"
+    happened=0
+    for one in "$1/claim/nodes" "$1/ended" "$1"/services/*/exit; do
+        [ -e "$one" ] && happened=$((happened + 1))
+    done
+    up=0
+    for one in "$1"/services/*/listening; do
+        [ -e "$one" ] && up=$((up + 1))
+    done
+    [ "$up" -ge "$2" ] && happened=$((happened + up))
+    printf '%s' "$happened"
+}
+
+await_news() { # await_news SECONDS TICK "NAME N WANT KNOWN"...: returns early when something has happened
+    until=$(($(now) + $1))
+    tick=$2
+    shift 2
+    while [ "$(now)" -lt "$until" ]; do
+        for waiter in "$@"; do
+            # shellcheck disable=SC2086 # four words, made by us
+            set_waiter $waiter || return 0
+        done
+        sleep "$tick" 2>/dev/null || sleep 1
+    done
+}
+
+set_waiter() { # fails when NAME N WANT shows another count than KNOWN
+    [ -d "$state_dir/$1/$2" ] && ls "$state_dir/$1/$2" >/dev/null 2>&1
+    [ "$(progress_of "$1" "$2" "$3")" = "$4" ]
+}
+
+look_at_jobs() { # look_at_jobs DIR...: the scheduler's word, or its error; an error is not an empty answer
+    if jobs_of "$@" >"$answer"; then
+        sed 's/^/queue /' "$answer"
+        printf 'answered\n'
+    else
+        printf 'silent %s\n' "$(coded <"$errors")"
+    fi
+}
+
+# ---- giving back ----------------------------------------------------------------------------------------------------------
+
+release() { # release NAME N SECONDS: `release` file, the keeper's grace, then the job's end; already gone is success
+    dir=$state_dir/$1/$2
+    [ -d "$dir" ] || {
+        printf 'released %s %s gone\n' "$1" "$2"
+        return
+    }
+    put "$dir/release" "$(now)"
+    until=$(($(now) + $3))
+    asked=
+    while :; do
+        job=$(find_job "$dir") || {
+            printf 'silent %s\n' "$(coded <"$errors")"
+            return
+        }
+        state=$(printf '%s' "$job" | cut -d'|' -f2)
+        id=$(printf '%s' "$job" | cut -d'|' -f1)
+        [ -n "$id" ] || id=$(first "$dir/claim/job")
+        if [ -z "$job" ] || is_over "$state"; then
+            if [ -e "$dir/job" ] || [ -e "$dir/claim" ] || [ -e "$dir/ended" ] || [ $(($(now) - $(first "$dir/attempt"))) -gt 60 ]; then
+                [ -e "$dir/ended" ] || put "$dir/ended" "released"
+                printf 'released %s %s done\n' "$1" "$2"
+            else # its submission may still arrive; the keeper will find `release` and exit at once
+                printf 'released %s %s announced\n' "$1" "$2"
+            fi
+            return
+        fi
+        if [ "$(now)" -ge "$until" ] || [ "$state" = PENDING ]; then
+            [ "$asked" = hard ] || end_job "$id" hard
+            asked=hard
+        elif [ -z "$asked" ]; then
+            end_job "$id" soft
+            asked=soft
+        fi
+        if [ "$(now)" -ge $((until + 20)) ]; then
+            printf 'released %s %s %s\n' "$1" "$2" "still $state"
+            return
+        fi
+        sleep 0.2 2>/dev/null || sleep 1
+    done
+}
+
+cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task has four seconds
+    dir=$state_dir/$1/$2
+    if [ -d "$dir" ] && mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null; then
+        put "$dir/release" "$(now)"
+        id=$(first "$dir/job")
+        id=${id%% *}
+        [ -n "$id" ] || id=$(first "$dir/claim/job")
+        end_job "$id" hard
+        printf 'cancelled %s %s %s\n' "$1" "$2" "$id"
+    else
+        printf 'foreign %s %s\n' "$1" "$2"
+    fi
+}
+
+add_service() { # add_service NAME N SERVICE; set: fill (a function that writes the command beside $service_dir)
+    dir=$state_dir/$1/$2
+    service_dir=$dir/services/$3
+    if [ ! -d "$dir" ] || [ -e "$dir/ended" ] || [ -e "$dir/release" ]; then
+        printf 'ended %s\n' "$(printf 'the allocation %s/%s has ended' "$1" "$2" | coded)"
+        return
+    fi
+    if [ -e "$service_dir/command" ]; then
+        printf 'present %s\n' "$3"
+        return
+    fi
+    mkdir -p "$service_dir"
+    fill
+    id=$(first "$dir/job")
+    end_job "${id%% *}" soft
+    printf 'added %s\n' "$3"
+}
+
+stop_service() { # stop_service NAME N SERVICE
+    service_dir=$state_dir/$1/$2/services/$3
+    if [ -d "$service_dir" ] && [ ! -e "$service_dir/exit" ]; then
+        : >"$service_dir/stop"
+        id=$(first "$state_dir/$1/$2/job")
+        end_job "${id%% *}" soft
+        tries=0
+        while [ ! -e "$service_dir/exit" ] && [ "$tries" -lt 100 ]; do
+            sleep 0.2 2>/dev/null || sleep 1
+            ls "$service_dir" >/dev/null
+            tries=$((tries + 1))
+        done
+    fi
+    [ ! -d "$service_dir" ] || [ -e "$service_dir/exit" ] && printf 'stopped %s\n' "$3"
+}
+
+list_all() { # every allocation in the state folder that has not ended
+    for folder in "$state_dir"/ab-*/[0-9]*/; do
+        folder=${folder%/}
+        [ -d "$folder" ] || continue
+        name=${folder%/*}
+        describe "${name##*/}" "${folder##*/}" 0
+        printf 'about %s\n' "$(coded <"$folder/about" 2>/dev/null)"
+    done
+}
+
+post_mortem() { # post_mortem NAME N: what the keeper wrote, and sacct where there is one
+    dir=$state_dir/$1/$2
+    printf 'keeper %s\n' "$(tail -n 20 "$dir/keeper.log" 2>/dev/null | coded)"
+    if [ "$scheduler" = slurm ] && command -v sacct >/dev/null 2>&1; then
+        id=$(first "$dir/job")
+        printf 'sacct %s\n' "$(at_most 10 sacct -X -n -P -j "${id%% *}" -o State,ExitCode,Reason 2>/dev/null | coded)"
+    fi
+}
+
+lock=
+answer=$(mktemp) errors=$(mktemp) listing=$(mktemp)
+trap 'rm -f "$answer" "$errors" "$listing"; [ -z "$lock" ] || rmdir "$lock" 2>/dev/null' EXIT

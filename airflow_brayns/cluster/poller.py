@@ -1,0 +1,104 @@
+"""One question per interval for all who wait on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
+from airflow_brayns.cluster.cluster import Cluster, Waiter, news
+from airflow_brayns.errors import ConnectionLost
+
+_FIRST_PATIENCE = 2.0
+_QUICK_TICK, _SLOW_TICK = 0.2, 1.0
+
+# A look: what was seen, or why nothing was; the log's new text per service.
+Seen = tuple[AllocationStatus | ConnectionLost, dict[str, str]]
+
+
+@dataclass(eq=False)
+class _Watch:
+    waiter: Waiter
+    offsets: dict[str, int]
+    queue: asyncio.Queue[Seen] = field(default_factory=asyncio.Queue)
+    quick: bool = True
+
+    def request(self) -> Waiter:
+        return replace(self.waiter, offsets=self.offsets)
+
+    def take(self, status: AllocationStatus) -> Seen:
+        logs: dict[str, str] = {}
+        for service in status.services:
+            self.offsets.setdefault(service.name, 0)
+            if service.log:
+                try:
+                    data = base64.b64decode(service.log, validate=True)
+                except (binascii.Error, ValueError):
+                    continue
+                self.offsets[service.name] += len(data)
+                logs[service.name] = data.decode("utf-8", "replace")
+        self.waiter = replace(self.waiter, known=news(status, self.waiter.want))
+        self.quick = status.state is not JobState.PENDING
+        return status, logs
+
+
+class Poller:
+    """Asks a cluster once per interval for every allocation that is watched.
+
+    :param interval: seconds; the cluster answers earlier when there is news.
+    """
+
+    def __init__(self, cluster: Cluster, interval: float) -> None:
+        self.cluster = cluster
+        self.interval = max(interval, 1.0)
+        self._watches: set[_Watch] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def watch(self, allocation: Allocation, want: int, services: tuple[str, ...] = ()) -> AsyncIterator[Seen]:
+        """Every look at one allocation, for as long as the caller iterates.
+
+        :param want: how many listening services make news.
+        """
+        watch = _Watch(Waiter(*allocation.key, want=want), dict.fromkeys(services, 0))
+        yield await self._first(watch)
+        self._watches.add(watch)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._poll())
+        try:
+            while True:
+                yield await watch.queue.get()
+        finally:
+            self._watches.discard(watch)
+            if not self._watches and self._task is not None:
+                self._task.cancel()
+
+    async def _first(self, watch: _Watch) -> Seen:
+        """A newcomer's own look, so that it need not wait for the shared one."""
+        try:
+            found = await self.cluster.look([watch.request()], patience=min(_FIRST_PATIENCE, self.interval))
+        except ConnectionLost as error:
+            if not error.retry:
+                raise
+            return error, {}
+        return watch.take(found[watch.waiter.name, watch.waiter.incarnation])
+
+    async def _poll(self) -> None:
+        while self._watches:
+            watches = list(self._watches)
+            tick = _QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK
+            try:
+                found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
+            except ConnectionLost as error:
+                for watch in watches:
+                    watch.queue.put_nowait((error, {}))
+                await asyncio.sleep(self.interval)
+                continue
+            for watch in watches:
+                status = found.get((watch.waiter.name, watch.waiter.incarnation))
+                if status is not None:
+                    watch.queue.put_nowait(watch.take(status))
+            if self.interval < 1:
+                await asyncio.sleep(self.interval)

@@ -1,0 +1,93 @@
+"""The shell a cluster is spoken to through: one POSIX script in, its output out, or an error; never silence taken for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shlex
+from typing import Protocol
+
+from airflow_brayns.errors import ConnectionLost, InvalidSetting
+
+REMOTE_COMMAND = "/bin/sh -s"
+
+
+class Shell(Protocol):
+    """Runs POSIX scripts where the scheduler's commands are."""
+
+    commands: int
+
+    async def run(self, script: str, timeout: float) -> str:
+        """Run `script` and give back what it printed.
+
+        :param script: POSIX sh; read on stdin, so neither the login shell nor a limit on arguments matters.
+        :param timeout: seconds for the whole command.
+        :raises ConnectionLost: it could not be run to its end.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection; a later `run` opens a new one."""
+        ...
+
+
+def quote(value: str) -> str:
+    """A value as one word of POSIX sh.
+
+    :raises InvalidSetting: for a NUL, which no shell can carry.
+    """
+    if "\0" in value:
+        raise InvalidSetting("value", "contains a NUL character, which cannot be passed to a cluster")
+    return shlex.quote(value)
+
+
+class Framed:
+    """A script between two sentinels, so that a banner, a `.bashrc` or a dead link is not taken for an answer."""
+
+    def __init__(self, script: str) -> None:
+        mark = secrets.token_hex(8)
+        self._begin, self._end = f"begin-{mark}", f"end-{mark}"
+        self.text = f"printf '\\n%s\\n' {self._begin}\n(\n{script}\n) </dev/null\nprintf '\\n%s %s\\n' {self._end} $?\n"
+
+    def read(self, output: bytes, errors: bytes) -> str:
+        """The script's own output.
+
+        :raises ConnectionLost: when the end sentinel is missing.
+        """
+        text = output.decode("utf-8", "replace")
+        begin = text.find(f"\n{self._begin}\n")
+        end = text.rfind(f"\n{self._end} ")
+        if begin < 0 or end < begin:
+            seen = (errors.decode("utf-8", "replace") or text).strip()[-500:]
+            raise ConnectionLost(
+                "The command on the cluster was cut off before its end" + (f"; it last said: {seen}" if seen else ".")
+            )
+        return text[begin + len(self._begin) + 2 : end]
+
+
+class LocalShell:
+    """Runs scripts on this machine."""
+
+    def __init__(self) -> None:
+        self.commands = 0
+
+    async def run(self, script: str, timeout: float) -> str:
+        """See `Shell.run`."""
+        framed = Framed(script)
+        self.commands += 1
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-s",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(timeout):
+                output, errors = await process.communicate(framed.text.encode())
+        except TimeoutError:
+            raise ConnectionLost(f"A command on this machine took longer than {timeout:.0f} s.") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+        return framed.read(output, errors)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,104 @@
+"""The shell over SSH: one connection kept, at most eight channels on it, reconnecting with a growing pause."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import asyncssh
+
+from airflow_brayns.cluster.shell import REMOTE_COMMAND, Framed
+from airflow_brayns.errors import ConnectionLost
+
+# sshd's default MaxSessions is 10, and a channel counts until its process has ended (measured: 0 of 150 refused at 8).
+MOST_CHANNELS = 8
+_PAUSES = (0.0, 1.0, 3.0)
+_KEEP_ALIVE_SECONDS = 15
+
+logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it logs every channel at INFO
+
+Connect = Callable[[], Awaitable[asyncssh.SSHClientConnection]]
+
+
+class SSHShell:
+    """Runs scripts on the login machine.
+
+    :param connect: opens a connection; host keys and logins are its business.
+    :param connect_timeout: seconds for one attempt to connect.
+    """
+
+    def __init__(self, connect: Connect, *, connect_timeout: float = 20) -> None:
+        self._connect = connect
+        self._connect_timeout = connect_timeout
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._opening = asyncio.Lock()
+        self._channels = asyncio.Semaphore(MOST_CHANNELS)
+        self.commands = 0
+
+    async def connection(self) -> asyncssh.SSHClientConnection:
+        """The open connection, opened if need be.
+
+        :raises ConnectionLost: it cannot be opened; with `retry=False` where the login or the host key is refused.
+        """
+        async with self._opening:
+            if self._connection is not None and not self._connection.is_closed():
+                return self._connection
+            for pause in _PAUSES:
+                await asyncio.sleep(pause)
+                try:
+                    async with asyncio.timeout(self._connect_timeout):
+                        self._connection = await self._connect()
+                    self._connection.set_keepalive(_KEEP_ALIVE_SECONDS, 3)
+                    return self._connection
+                except asyncssh.HostKeyNotVerifiable as error:
+                    raise ConnectionLost(
+                        f"ssh_conn_id: the login node's host key is not trusted ({error}). Compare it with the site's "
+                        "published key and add it to the connection's host_key or to known_hosts; it was not accepted.",
+                        retry=False,
+                    ) from error
+                except asyncssh.PermissionDenied as error:
+                    raise ConnectionLost(
+                        f"ssh_conn_id: the login node refused the login ({error}). Check the connection's user name and "
+                        "key (key_file or private_key).",
+                        retry=False,
+                    ) from error
+                except (OSError, asyncssh.Error, TimeoutError) as error:
+                    last = error
+            reason = str(last) or f"no answer within {self._connect_timeout:.0f} s"
+            raise ConnectionLost(
+                f"ssh_conn_id: the login node cannot be reached: {reason}. Check the connection's host and port, and "
+                "that the node is up."
+            ) from last
+
+    async def run(self, script: str, timeout: float) -> str:
+        """See `Shell.run`."""
+        framed = Framed(script)
+        async with self._channels:
+            connection = await self.connection()
+            self.commands += 1
+            try:
+                async with asyncio.timeout(timeout):
+                    done = await connection.run(REMOTE_COMMAND, input=framed.text.encode(), encoding=None)
+            except TimeoutError:
+                await self.close()  # a silent link would hold the next command too
+                raise ConnectionLost(f"The login node did not answer within {timeout:.0f} s.") from None
+            except (OSError, asyncssh.Error) as error:
+                await self.close()
+                raise ConnectionLost(f"The connection to the login node broke: {error}") from error
+        return framed.read(bytes(done.stdout or b""), bytes(done.stderr or b""))
+
+    async def forward(self, host: str, port: int) -> asyncssh.SSHListener:
+        """A local port that leads through the connection to `host:port` as the login node sees it."""
+        try:
+            return await (await self.connection()).forward_local_port("127.0.0.1", 0, host, port)
+        except (OSError, asyncssh.Error) as error:
+            raise ConnectionLost(f"No way through the login node to {host}:{port}: {error}") from error
+
+    async def close(self) -> None:
+        """See `Shell.close`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+

@@ -1,0 +1,66 @@
+"""What can go wrong, told in one paragraph: what happened, where, and what the reader can do.
+
+`retry` says whether trying again can help; the Airflow layer turns the others into `AirflowFailException`.
+"""
+
+from __future__ import annotations
+
+
+class BraynsError(Exception):
+    """Base of all errors of this package.
+
+    :param message: one paragraph for the task log.
+    :param retry: whether the same request may succeed later.
+    """
+
+    retry = True
+
+    def __init__(self, message: str, *, retry: bool | None = None) -> None:
+        super().__init__(message)
+        if retry is not None:
+            self.retry = retry
+
+
+class InvalidSetting(BraynsError, ValueError):  # noqa: N818 - named for what it says
+    """A field has a value that cannot work; the message names the field."""
+
+    retry = False
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}", retry=False)
+        self.field = field
+
+
+class ConnectionLost(BraynsError):  # noqa: N818
+    """The cluster could not be reached, or the answer was cut off. Says nothing about the job."""
+
+
+class SubmissionRefused(BraynsError):  # noqa: N818
+    """The scheduler does not take the request as it is."""
+
+    retry = False
+
+
+class AllocationLost(BraynsError):  # noqa: N818
+    """The allocation ended while it was needed."""
+
+
+class ServiceFailed(BraynsError):  # noqa: N818
+    """A braynsService ended, or cannot become usable."""
+
+
+class NotReadyInTime(BraynsError):  # noqa: N818
+    """A time-out: connect, queue or start."""
+
+
+class RpcFailed(BraynsError):  # noqa: N818
+    """A braynsService answered a request with an error."""
+
+    def __init__(self, method: str, code: int, message: str, data: object = None) -> None:
+        details = f" ({'; '.join(map(str, data))})" if isinstance(data, list) and data else ""
+        super().__init__(f"braynsService refused {method}: {message}{details} (error {code})", retry=False)
+        self.method, self.code, self.data = method, code, data
+
+
+class RenderingFailed(BraynsError):  # noqa: N818
+    """Frames could not be rendered or encoded."""
