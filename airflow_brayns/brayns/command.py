@@ -122,7 +122,7 @@ class ServiceSpec:
             "version=$(printf '%s\\n' \"$version\" | grep -Eo '[0-9]+[.][0-9]+[.][0-9]+' | head -n 1)",
             'case "$version" in',
             *cases,
-            f'*) echo "airflow-brayns: no generation of the command line for version \'$version\'"; exit {GENERATION_UNKNOWN} ;;',
+            f"*) echo \"airflow-brayns: no generation of the command line for version '$version'\"; exit {GENERATION_UNKNOWN} ;;",
             "esac",
         ]
         return "\n".join([*lines, ""])

@@ -58,7 +58,9 @@ def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) ->
             f"list ({', '.join(plugins)}), or load a module that has it in the connection's setup."
         )
     if exit_code == SETUP_FAILED:
-        return "setup: the connection's setup failed before braynsService was started; its output is below. Mend it there."
+        return (
+            "setup: the connection's setup failed before braynsService was started; its output is below. Mend it there."
+        )
     if exit_code == GENERATION_UNKNOWN:
         return "generation: `--version` did not tell which command line the executable speaks; set generation to 1, 2 or 3."
     if exit_code == EXECUTABLE_MISSING:
@@ -82,17 +84,15 @@ async def probe(
     plugins: Sequence[str] = (),
     *,
     ssl_context: ssl.SSLContext | None = None,
-    listening_known: bool = False,
 ) -> Usable:
     """Climb from TCP to the plugins once.
 
-    :param listening_known: the service's own log has told that it listens, so it has loaded its plugins.
     :raises NotYet: a rung that may come; the text names it.
     :raises ServiceFailed: a plugin is missing for good.
     """
     try:
         async with asyncio.timeout(RUNG_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError) as error:
         raise NotYet(f"TCP: {host}:{port} does not answer ({str(error) or 'no reply in time'})") from None
     writer.close()
@@ -125,13 +125,13 @@ def _version(result: Any) -> tuple[int, int, int]:
 
 
 async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: Sequence[str]) -> list[str]:
-    """What is loaded: its own word where it gives one; else only what cannot be checked is believed."""
-    methods = (await client.call("registry")).result if version[0] < 3 else []
-    if version[0] >= 3 or "get-application-parameters" in methods:
-        parameters = (await client.call("get-application-parameters")).result
-        if isinstance(parameters, dict) and isinstance(parameters.get("plugins"), list):
-            return [str(name) for name in parameters["plugins"]]
-    return list(asked)
+    """What is loaded, by its own word. Before 3.0 it has none: there only the log tells of a missing plugin."""
+    if version < (3, 0, 0):
+        return list(asked)
+    parameters = (await client.call("get-application-parameters")).result
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("plugins"), list):
+        raise NotYet(f"get-application-parameters: the answer {str(parameters)[:80]!r} names no plugins")
+    return [str(name) for name in parameters["plugins"]]
 
 
 async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | None) -> None:
@@ -145,6 +145,8 @@ async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | N
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
-        raise NotYet(f"HTTP: {path} of {host}:{port} does not answer ({str(error) or 'all client slots may be taken'})") from None
+        raise NotYet(
+            f"HTTP: {path} of {host}:{port} does not answer ({str(error) or 'all client slots may be taken'})"
+        ) from None
     if len(status) < 2 or status[1] != b"200":
         raise NotYet(f"HTTP: {path} of {host}:{port} answered {b' '.join(status).decode('latin-1')[:80]!r}")

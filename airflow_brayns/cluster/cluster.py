@@ -91,7 +91,9 @@ class Cluster:
 
     scheduler: ClassVar[str]
 
-    def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns", keeper: KeeperSettings | None = None) -> None:
+    def __init__(
+        self, shell: Shell, *, state_dir: str = "~/.airflow-brayns", keeper: KeeperSettings | None = None
+    ) -> None:
         if not state_dir or "\n" in state_dir or "\0" in state_dir:
             raise InvalidSetting("state_dir", f"{state_dir!r} is not a folder")
         self.shell = shell
@@ -114,7 +116,7 @@ class Cluster:
         """The script that searches for the allocation `name` and submits it if there is none."""
         _check(_NAME, "name", name)
         _check(_TOKEN, "token", token)
-        fills = "".join(f"service_dir=$dir/services/{s.name}\nmkdir -p \"$service_dir\"\n{_fill(s)}" for s in services)
+        fills = "".join(f'service_dir=$dir/services/{s.name}\nmkdir -p "$service_dir"\n{_fill(s)}' for s in services)
         return (
             f"keeper={quote(self.keeper_for(request))}\n"
             f"about={quote(about.replace(chr(10), ' '))}\n"
@@ -133,7 +135,12 @@ class Cluster:
         return f'at_most 60 sbatch {quoted} --job-name="$1" --output="$2/keeper.log" "$2/keeper.sh" "$2"'
 
     async def submit(
-        self, name: str, token: str, request: AllocationRequest, services: Iterable[ServiceCommand] = (), about: str = ""
+        self,
+        name: str,
+        token: str,
+        request: AllocationRequest,
+        services: Iterable[ServiceCommand] = (),
+        about: str = "",
     ) -> Allocation:
         """Submit exactly once: a running incarnation of the same name is adopted instead.
 
@@ -147,7 +154,9 @@ class Cluster:
             code, _, text = values["refused"].partition(" ")
             raise SubmissionRefused(_refusal(decode(text), code))
         if "unwritable" in values:
-            raise InvalidSetting("state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder")
+            raise InvalidSetting(
+                "state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder"
+            )
         if "incarnation" not in values:
             told = decode(values.get("unsure", "")) or values.get("busy", "")
             raise ConnectionLost(
@@ -200,6 +209,7 @@ class Cluster:
     async def release(self, name: str, incarnations: Iterable[int] | None = None, *, grace: int = 8) -> bool:
         """Give the nodes back. 'Already gone' is success.
 
+        :param name: an allocation's name, or the beginning that the parts of one booking have in common.
         :param incarnations: which; None for all of them.
         :param grace: seconds that the keeper has to stop its services before the job is ended.
         :raises ConnectionLost: the cluster could not be asked.
@@ -207,8 +217,11 @@ class Cluster:
         """
         _check(_NAME, "name", name)
         if incarnations is None:
-            body = f'for one in "$state_dir/{name}"/[0-9]*/; do one=${{one%/}}; [ -d "$one" ] || continue\n'
-            body += f'[ -e "$one/ended" ] && [ -e "$one/release" ] || release {name} "${{one##*/}}" {grace}; done'
+            body = (
+                f'for folder in "$state_dir/{name}"*/[0-9]*/; do folder=${{folder%/}}; [ -d "$folder" ] || continue\n'
+            )
+            body += '[ -e "$folder/ended" ] && [ -e "$folder/release" ] && continue\n'
+            body += f'owner_name=${{folder%/*}}; release "${{owner_name##*/}}" "${{folder##*/}}" {grace}; done'
         else:
             body = "\n".join(f"release {name} {int(number)} {grace}" for number in incarnations)
         answer = await self._call(body + "\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
@@ -219,7 +232,9 @@ class Cluster:
                     "and ends by itself; the next try looks again."
                 )
             if " still " in line:
-                raise AllocationLost(f"{name} was told to end, but Slurm says it is {line.rpartition(' ')[2]}. `scancel` it by hand.")
+                raise AllocationLost(
+                    f"{name} was told to end, but Slurm says it is {line.rpartition(' ')[2]}. `scancel` it by hand."
+                )
         if "asked" not in answer:
             raise ConnectionLost(f"The command that gives {name} back was cut off.")
         return True
@@ -248,7 +263,9 @@ class Cluster:
         """Stop one service and wait until it has ended; one that has already ended is success."""
         _check(_SERVICE, "service", service)
         _check(_NAME, "name", allocation.name)
-        answer = await self._call(f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS)
+        answer = await self._call(
+            f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS
+        )
         if "stopped" not in answer:
             raise BraynsError(f"The service {service} of {allocation.name} did not end within 20 s; release the nodes.")
 
@@ -309,15 +326,18 @@ class LocalCluster(Cluster):
 def _fill(service: ServiceCommand) -> str:
     _check(_SERVICE, "service", service.name)
     patterns = "\n".join(service.port_patterns)
-    return "".join(
-        f'printf "%s\\n" {quote(value)} >"$service_dir/{name}"\n'
-        for name, value in (
-            ("index", str(service.index)),
-            ("port", service.port),
-            ("port.sed", patterns),
-            ("command.new", service.script),
+    return (
+        "".join(
+            f'printf "%s\\n" {quote(value)} >"$service_dir/{name}"\n'
+            for name, value in (
+                ("index", str(service.index)),
+                ("port", service.port),
+                ("port.sed", patterns),
+                ("command.new", service.script),
+            )
         )
-    ) + 'mv "$service_dir/command.new" "$service_dir/command"\n'
+        + 'mv "$service_dir/command.new" "$service_dir/command"\n'
+    )
 
 
 def comment(name: str, about: str) -> str:

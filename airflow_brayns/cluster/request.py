@@ -47,7 +47,8 @@ def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> 
                 break
         else:
             raise InvalidSetting(
-                field_name, f"'{text}' is not a time. Write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration."
+                field_name,
+                f"'{text}' is not a time. Write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration.",
             )
     if seconds <= 0:
         raise InvalidSetting(field_name, f"must be more than nothing, not {value}")
@@ -103,7 +104,9 @@ class AllocationRequest:
             if value is not None and (not _NAME.fullmatch(value) or value.startswith("-")):
                 raise InvalidSetting(name, f"{value!r} is not a name: no blanks, no line breaks, no leading dash")
         if self.memory is not None and not _MEMORY.fullmatch(str(self.memory)):
-            raise InvalidSetting("memory", f"{self.memory!r} is not an amount: write 0 (all), or a number with K, M, G or T")
+            raise InvalidSetting(
+                "memory", f"{self.memory!r} is not an amount: write 0 (all), or a number with K, M, G or T"
+            )
         if self.time_limit is not None:
             seconds_of(self.time_limit)
         self._check_options()
@@ -111,7 +114,9 @@ class AllocationRequest:
     def words(self) -> list[str]:
         """`sbatch_options` as single words."""
         try:
-            return shlex.split(self.sbatch_options) if isinstance(self.sbatch_options, str) else list(self.sbatch_options)
+            return (
+                shlex.split(self.sbatch_options) if isinstance(self.sbatch_options, str) else list(self.sbatch_options)
+            )
         except ValueError as error:
             raise InvalidSetting("sbatch_options", f"cannot be split into words: {error}") from error
 
@@ -122,7 +127,9 @@ class AllocationRequest:
                 raise InvalidSetting("sbatch_options", f"{word!r} holds a NUL or a line break")
             if not word.startswith("-"):
                 if not takes_value:
-                    raise InvalidSetting("sbatch_options", f"{word!r} is not an option; sbatch would take it for a script")
+                    raise InvalidSetting(
+                        "sbatch_options", f"{word!r} is not an option; sbatch would take it for a script"
+                    )
                 takes_value = False
                 continue
             takes_value = "=" not in word

@@ -86,7 +86,7 @@ class SSHShell:
             except (OSError, asyncssh.Error) as error:
                 await self.close()
                 raise ConnectionLost(f"The connection to the login node broke: {error}") from error
-        return framed.read(bytes(done.stdout or b""), bytes(done.stderr or b""))
+        return framed.read(_bytes(done.stdout), _bytes(done.stderr))
 
     async def forward(self, host: str, port: int) -> asyncssh.SSHListener:
         """A local port that leads through the connection to `host:port` as the login node sees it."""
@@ -102,3 +102,5 @@ class SSHShell:
             connection.abort()
 
 
+def _bytes(value: bytes | str | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""

@@ -121,7 +121,10 @@ def _open_port(options: Options, generation: int, log: Log) -> socket.socket:
     try:
         listener.bind((options.host, options.port))
     except OSError as error:
-        log("Fatal error: 'Address already in use'." if error.errno == 98 else f"Fatal error: '{error.strerror}'.", "critical")
+        log(
+            "Fatal error: 'Address already in use'." if error.errno == 98 else f"Fatal error: '{error.strerror}'.",
+            "critical",
+        )
         raise SystemExit(255 if generation == 1 else 1) from None
     listener.listen(64)
     return listener
@@ -136,7 +139,9 @@ def _load_plugins(options: Options, generation: int, faults: Faults, log: Log) -
             loaded.append(name)
             log(f"Plugin '{name}' loaded.")
             continue
-        trouble = f"Error opening dynamic library: lib{name}.so: cannot open shared object file: No such file or directory"
+        trouble = (
+            f"Error opening dynamic library: lib{name}.so: cannot open shared object file: No such file or directory"
+        )
         if generation == 3:
             log(f"Fatal error: '{trouble}'.", "critical")
             raise SystemExit(1)
@@ -166,7 +171,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"Brayns version {faults.version} (emulated)")
         return
     if words[:1] == ["--help"]:
-        print(f"braynsService {faults.version} (emulated); faults by the environment variable {VARIABLE}:\n{Faults.__doc__}")
+        print(
+            f"braynsService {faults.version} (emulated); faults by the environment variable {VARIABLE}:\n{Faults.__doc__}"
+        )
         return
     try:
         options = parse(words, generation)
@@ -192,7 +199,9 @@ def _serve(options: Options, generation: int, faults: Faults) -> None:
     log("Loading plugins.")
     plugins = _load_plugins(options, generation, faults, log)
     log("Starting Brayns service.")
-    state = BraynsState(faults.version_numbers, plugins, faults, Path(options.sandbox_path) if options.sandbox_path else None)
+    state = BraynsState(
+        faults.version_numbers, plugins, faults, Path(options.sandbox_path) if options.sandbox_path else None
+    )
     from airflow_brayns.emulator.server import Server
 
     server = Server(listener, state, options.max_clients if generation > 1 else 64, _tls(options))

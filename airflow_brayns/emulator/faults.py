@@ -11,6 +11,7 @@ import random
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 VARIABLE = "BRAYNS_EMULATOR"
 
@@ -50,14 +51,14 @@ class Faults:
 
         :raises ValueError: for a key it does not know, or a value of the wrong type.
         """
-        kinds = {field.name: type(field.default) for field in fields(cls)}
-        chosen = {}
+        kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
+        chosen: dict[str, Any] = {}
         for part in filter(None, environment.get(VARIABLE, "").split(",")):
             key, _, value = part.partition("=")
             if key not in kinds:
                 raise ValueError(f"{VARIABLE}: unknown key '{key}'; known: {', '.join(sorted(kinds))}")
             chosen[key] = kinds[key](value)
-        return cls(**chosen)  # type: ignore[arg-type]
+        return cls(**chosen)
 
     @property
     def version_numbers(self) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ _BOUNCES_EPSILON = 1e-4
 _FAR = 1e30
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818
     """The picture was given up because the client asked for it."""
 
 
@@ -112,7 +112,9 @@ class Tracer:
         u, v = hit["u"][seen, None], hit["v"][seen, None]
         corner = self._faces[face]
         normal = (
-            self._normals[corner[:, 0]] * (1 - u - v) + self._normals[corner[:, 1]] * u + self._normals[corner[:, 2]] * v
+            self._normals[corner[:, 0]] * (1 - u - v)
+            + self._normals[corner[:, 1]] * u
+            + self._normals[corner[:, 2]] * v
         )
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
         away = directions[seen]
@@ -147,7 +149,7 @@ class Tracer:
             spread = random.normal(size=point.shape).astype(np.float32)
             spread /= np.maximum(np.linalg.norm(spread, axis=1, keepdims=True), 1e-20)
             seen += self._blocked(point, (normal + spread * 0.999).astype(np.float32)) < 0
-        return seen / samples
+        return np.asarray(seen / samples, np.float32)
 
     def _blocked(self, point: FloatArray, toward: FloatArray) -> Any:
         return self._scene.run(np.ascontiguousarray(point, np.float32), np.ascontiguousarray(toward), query="OCCLUDED")

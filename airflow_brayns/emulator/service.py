@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,7 +90,9 @@ _RENDERER_SCHEMA = {
 _CAMERAS: dict[str, tuple[dict[str, Any], Schema]] = {
     "perspective": (
         {"fovy": 45, "aperture_radius": 0, "focus_distance": 1},
-        record({"fovy": {"type": "number"}, "aperture_radius": {"type": "number"}, "focus_distance": {"type": "number"}}),
+        record(
+            {"fovy": {"type": "number"}, "aperture_radius": {"type": "number"}, "focus_distance": {"type": "number"}}
+        ),
     ),
     "orthographic": ({"height": 0}, record({"height": {"type": "number"}})),
 }
@@ -187,7 +188,7 @@ class BraynsState:
             "get-camera-region": _Entry(lambda call: self.region, None),
             "set-camera-region": _Entry(self._set_region, record({"image_start": numbers(2), "image_end": numbers(2)})),
             "get-renderer-type": _Entry(lambda call: self.renderer, None),
-            "get-application-parameters": _Entry(lambda call: {"plugins": list(self.plugins), "viewport": self.viewport}, None),
+            "get-application-parameters": _Entry(self._get_application, None),
             "set-application-parameters": _Entry(self._set_viewport, record({"viewport": {**numbers(2), "items": {"type": "integer", "minimum": 64}}})),
             "get-simulation-parameters": _Entry(self._get_simulation, None),
             "set-simulation-parameters": _Entry(self._set_simulation, record({"current": {"type": "integer"}})),
@@ -201,7 +202,11 @@ class BraynsState:
         for name, (_, schema) in _CAMERAS.items():
             entries[f"get-camera-{name}"] = _Entry(self._getter(self.cameras[name]), None)
             entries[f"set-camera-{name}"] = _Entry(self._camera_setter(name), schema)
-        interactive = {**_RENDERER_SCHEMA, "enable_shadows": {"type": "boolean"}, "ao_samples": {"type": "integer", "minimum": 0}}
+        interactive = {
+            **_RENDERER_SCHEMA,
+            "enable_shadows": {"type": "boolean"},
+            "ao_samples": {"type": "integer", "minimum": 0},
+        }
         for name, properties in (("interactive", interactive), ("production", _RENDERER_SCHEMA)):
             entries[f"get-renderer-{name}"] = _Entry(self._getter(self.renderers[name]), None)
             entries[f"set-renderer-{name}"] = _Entry(self._renderer_setter(name), record(properties))
@@ -236,6 +241,10 @@ class BraynsState:
 
     def _quit(self, call: Call) -> None:
         self.quit()
+
+    def _get_application(self, call: Call) -> dict[str, Any]:
+        loaded = {"plugins": list(self.plugins)} if self.version >= (3, 0, 0) else {}
+        return {**loaded, "viewport": self.viewport}
 
     def _set_viewport(self, call: Call) -> None:
         self.viewport = call.params.get("viewport", self.viewport)
@@ -304,7 +313,7 @@ class BraynsState:
         loader = self._loader(call, extension)
         if self.sandbox is not None and not Path(path).resolve().is_relative_to(self.sandbox):
             raise RpcError(INTERNAL_ERROR, f"Cannot read {path}: outside of the sandbox path")
-        if not os.path.exists(path):
+        if not Path(path).exists():
             raise RpcError(INTERNAL_ERROR, f"File {path} does not exists")
         return [self._load(call, loader, path, path, extension, "from_file").describe()]
 
@@ -314,9 +323,13 @@ class BraynsState:
         call.progress("Model uploaded", 0.5)
         return [self._load(call, loader, call.binary, "", extension, "from_blob").describe()]
 
-    def _load(self, call: Call, loader: dict[str, Any], data: str | bytes, path: str, extension: str, source: str) -> Model:
+    def _load(
+        self, call: Call, loader: dict[str, Any], data: str | bytes, path: str, extension: str, source: str
+    ) -> Model:
         properties = call.params.get("loader_properties", {})
-        info = {"load_info": {"load_parameters": properties, "loader_name": loader["name"], "path": path, "source": source}}
+        info = {
+            "load_info": {"load_parameters": properties, "loader_name": loader["name"], "path": path, "source": source}
+        }
         time.sleep(self.faults.load_seconds)
         try:
             if loader["name"] == "mesh" and extension in MESH_EXTENSIONS:
@@ -447,7 +460,10 @@ class BraynsState:
         settings = renderer[1]
         ambient = 1 if renderer[0] == "production" else settings.get("ao_samples", 0)
         quality = Quality(
-            settings["samples_per_pixel"], settings.get("enable_shadows", True), ambient, tuple(settings["background_color"])
+            settings["samples_per_pixel"],
+            settings.get("enable_shadows", True),
+            ambient,
+            tuple(settings["background_color"]),
         )
         what = View(
             tuple(view["position"]),
@@ -492,7 +508,11 @@ class BraynsState:
         with self._at_least(self.faults.snapshot_seconds, call):
             try:
                 picture = self._picture(
-                    settings.get("size", self.viewport), params.get("camera_view", self.view), camera, renderer, progress
+                    settings.get("size", self.viewport),
+                    params.get("camera_view", self.view),
+                    camera,
+                    renderer,
+                    progress,
                 )
             except Cancelled:
                 raise RpcError(CANCELLED, "Task has been cancelled") from None
@@ -506,7 +526,9 @@ class BraynsState:
             raise RpcError(INTERNAL_ERROR, f"Failed to write {path}: {error.strerror}") from error
         return Reply({"color_buffer": {"offset": 0, "size": 0}})
 
-    def _named(self, asked: dict[str, Any] | None, current: str, known: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    def _named(
+        self, asked: dict[str, Any] | None, current: str, known: dict[str, dict[str, Any]]
+    ) -> tuple[str, dict[str, Any]]:
         if asked is None:
             return current, known[current]
         name = asked["name"]

@@ -1,0 +1,417 @@
+"""What joins cluster and brayns: allocations with a service on each node, followed until the services are usable."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from airflow_brayns.brayns.command import PORT_PATTERNS
+from airflow_brayns.brayns.readiness import NotYet, Usable, probe, why_it_ended
+from airflow_brayns.cluster.allocation import HOPELESS_REASONS, Allocation, AllocationStatus, JobState, ServiceStatus
+from airflow_brayns.cluster.cluster import Cluster, ServiceCommand
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster.ssh import SSHShell
+from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
+from airflow_brayns.settings import ClusterSettings
+
+_PROBE_PAUSE = 0.5
+_LOG_TAIL = 20
+_SILENCE_LIMIT = 600.0  # how long a cluster may be out of reach while something is awaited
+_FORGOTTEN_LOOKS = 3
+
+
+def booking_name(installation: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    """The name that a task's allocations share: the same for every try of one task instance, and for nothing else."""
+    text = "\0".join((installation, dag_id, run_id, task_id, str(map_index)))
+    return "ab-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Booking:
+    """All allocations that one task asked for: one job, or one for each node.
+
+    :param name: what the allocations' names begin with.
+    """
+
+    name: str
+    allocations: tuple[Allocation, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for XCom and triggers."""
+        return {"name": self.name, "allocations": [allocation.to_json() for allocation in self.allocations]}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Booking:
+        """The reverse of `to_json`."""
+        return cls(str(value["name"]), tuple(Allocation.from_json(one) for one in value["allocations"]))
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that has proved usable.
+
+    :param address: host as Airflow, or the login node on its behalf, reaches it.
+    :param log: the log's path on the cluster.
+    :param ends_at: when its allocation ends, ISO 8601; None where there is no limit.
+    """
+
+    name: str
+    node: str
+    address: str
+    port: int
+    job_id: str
+    usable: Usable
+    log: str
+    ends_at: str | None
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port`."""
+        return f"{self.address}:{self.port}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract of XCom's key `services`."""
+        return {
+            "endpoint": self.endpoint,
+            "node": self.node,
+            "job_id": self.job_id,
+            "service": self.name,
+            "version": self.usable.version,
+            "plugins": list(self.usable.plugins),
+            "generation": self.usable.generation,
+            "log": self.log,
+            "ends_at": self.ends_at,
+        }
+
+
+def service_commands(
+    settings: ClusterSettings, plugins: Sequence[str], nodes: int, name: str = "brayns"
+) -> list[ServiceCommand]:
+    """One braynsService for each node."""
+    script = settings.service(tuple(plugins)).script()
+    return [
+        ServiceCommand(f"{name}{index}", index, script, settings.port, PORT_PATTERNS) for index in range(1, nodes + 1)
+    ]
+
+
+async def book(
+    cluster: Cluster,
+    settings: ClusterSettings,
+    name: str,
+    token: str,
+    *,
+    nodes: int,
+    plugins: Sequence[str] | None,
+    about: str,
+) -> Booking:
+    """Ask for nodes, exactly once however often this is called for one name.
+
+    :param plugins: start a service with these on each node; None to start none.
+    """
+    sizes = [nodes] if settings.packing == "one_job" else [1] * nodes
+    allocations = []
+    for part, size in enumerate(sizes):
+        services = [] if plugins is None else service_commands(settings, plugins, size)
+        allocations.append(await cluster.submit(f"{name}{part:03x}", token, settings.request(size), services, about))
+    return Booking(name, tuple(allocations))
+
+
+@asynccontextmanager
+async def way_to(cluster: Cluster, route: str, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
+    """A host and port that can be connected to from here, for as long as the block runs."""
+    if route == "direct" or not isinstance(cluster.shell, SSHShell):
+        yield host, port
+        return
+    listener = await cluster.shell.forward(host, port)
+    try:
+        yield "127.0.0.1", listener.get_port()
+    finally:
+        listener.close()
+
+
+class Follower:
+    """Follows a booking until it has its nodes, or its services are usable, and tells the log what happens.
+
+    :param booking: what is awaited.
+    :param settings: time-outs, route and `min_ready`.
+    :param plugins: what each service must have loaded.
+    :param log: a task's log.
+    :param queued_since: when the wait began, so that a wait that moves to another process keeps its time-out.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        booking: Booking,
+        settings: ClusterSettings,
+        plugins: Sequence[str],
+        log: Any,
+        *,
+        queued_since: datetime | None = None,
+    ) -> None:
+        self._poller, self._booking, self._settings = poller, booking, settings
+        self._plugins, self._log = tuple(plugins), log
+        self._cluster = poller.cluster
+        self._since = queued_since or datetime.now(UTC)
+        self._told: dict[tuple[str, int], str] = {}
+        self._logs: dict[tuple[str, int, str], str] = {}
+
+    async def nodes(self) -> list[AllocationStatus]:
+        """Wait until every job runs and its keeper has named the nodes."""
+
+        async def has_nodes(allocation: Allocation) -> AllocationStatus:
+            async for status in self._statuses(allocation, want=1):
+                if status.nodes:
+                    return status
+            raise AssertionError("a watch has no end")
+
+        return list(await _all(has_nodes(allocation) for allocation in self._booking.allocations))
+
+    async def services(self, names: Sequence[str] | None = None) -> list[Service]:
+        """Wait until `min_ready` services (default: all) are usable; in node order.
+
+        :param names: which services; None for every one of each allocation.
+        :raises ServiceFailed: too few can still become usable; with the last lines of a log.
+        :raises NotReadyInTime: `queue_timeout` or `start_timeout` passed.
+        :raises AllocationLost: the job ended first.
+        """
+        found: dict[tuple[int, int], Service] = {}
+        enough = asyncio.Event()
+
+        def usable(part: int, index: int, total: int, service: Service) -> None:
+            found[part, index] = service
+            want = self._settings.min_ready or total * len(self._booking.allocations)
+            if len(found) >= min(want, total * len(self._booking.allocations)):
+                enough.set()
+
+        followers = [
+            asyncio.create_task(self._follow(part, allocation, names, usable))
+            for part, allocation in enumerate(self._booking.allocations)
+        ]
+        signal = asyncio.create_task(enough.wait())
+        try:
+            waiting: set[asyncio.Task[Any]] = {*followers, signal}
+            failures: list[BaseException] = []
+            while not enough.is_set():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                failures += [error for task in done if task is not signal and (error := task.exception())]
+                spare = len(followers) - (self._settings.min_ready or len(followers))
+                if failures and not enough.is_set() and len(failures) > max(spare, 0):
+                    raise failures[0]
+            return [found[key] for key in sorted(found)]
+        finally:
+            for task in (*followers, signal):
+                task.cancel()
+            await asyncio.gather(*followers, signal, return_exceptions=True)
+
+    async def _follow(
+        self,
+        part: int,
+        allocation: Allocation,
+        names: Sequence[str] | None,
+        usable: Callable[[int, int, int, Service], None],
+    ) -> None:
+        probes: dict[str, asyncio.Task[Service]] = {}
+        running_since: datetime | None = None
+        want = self._settings.min_ready or 1_000_000
+        if self._settings.min_ready is None:
+            want = len(names) if names else 1
+        try:
+            async for status in self._statuses(allocation, want=want):
+                services = [s for s in status.services if names is None or s.name in names]
+                if status.nodes and running_since is None:
+                    running_since = datetime.now(UTC)
+                for index, service in enumerate(services):
+                    self._check(status, service, list(probes))
+                    if service.port and service.name not in probes:
+                        self._log.info(
+                            "%s on %s listens on port %d; looking whether it is usable",
+                            service.name,
+                            service.node,
+                            service.port,
+                        )
+                        probes[service.name] = asyncio.create_task(self._prove(status, service))
+                        report = partial(usable, part, index, len(services))
+                        probes[service.name].add_done_callback(partial(_report, report))
+                for task in probes.values():
+                    if task.done():
+                        task.result()
+                if services and len(probes) == len(services):
+                    for proof in asyncio.as_completed(probes.values()):
+                        await proof
+                    return
+                self._check_start(running_since, services, [name for name, task in probes.items() if task.done()])
+        finally:
+            for task in probes.values():
+                task.cancel()
+
+    async def _prove(self, status: AllocationStatus, service: ServiceStatus) -> Service:
+        """Probe until every rung holds."""
+        assert service.port is not None
+        host = self._cluster.address(service.node)
+        give_up = asyncio.get_running_loop().time() + self._settings.start_timeout
+        last = ""
+        while True:
+            try:
+                async with way_to(self._cluster, self._settings.route, host, service.port) as (near, port):
+                    usable = await probe(near, port, self._plugins)
+                break
+            except (NotYet, ConnectionLost) as reason:
+                if str(reason) != last:
+                    last = str(reason)
+                    self._log.info("%s on %s is not usable yet: %s", service.name, service.node, last)
+                if asyncio.get_running_loop().time() > give_up:
+                    raise NotReadyInTime(
+                        f"start_timeout: {service.name} on {service.node} listens, but was not usable within "
+                        f"{self._settings.start_timeout:.0f} s: {last}"
+                    ) from None
+                await asyncio.sleep(_PROBE_PAUSE)
+        left = status.job.seconds_left if status.job else None
+        ends = datetime.now(UTC) + timedelta(seconds=left) if left else None
+        self._log.info("%s is usable: braynsService %s at %s:%d", service.name, usable.version, host, service.port)
+        folder = next(a.folder for a in self._booking.allocations if a.name == status.name)
+        log = f"{folder}/services/{service.name}/log"
+        return Service(
+            service.name, service.node, host, service.port, status.job_id, usable, log,
+            ends.isoformat(timespec="seconds") if ends else None,
+        )  # fmt: skip
+
+    # ---- what each look tells --------------------------------------------------------------------------------------
+    async def _statuses(self, allocation: Allocation, want: int) -> AsyncIterator[AllocationStatus]:
+        """Looks that were answered; raises when there is nothing left to wait for."""
+        silent_since: float | None = None
+        forgotten = 0
+        loop = asyncio.get_running_loop()
+        watch = self._poller.watch(allocation, want)
+        try:
+            async for seen, logs in watch:
+                trouble = str(seen) if isinstance(seen, ConnectionLost) else seen.trouble
+                if isinstance(seen, ConnectionLost) or not seen.answered:
+                    silent_since = silent_since or loop.time()
+                    self._tell(allocation, f"the cluster does not answer: {trouble.strip()}")
+                    if loop.time() - silent_since > _SILENCE_LIMIT:
+                        raise ConnectionLost(
+                            f"The cluster has not answered for {_SILENCE_LIMIT:.0f} s: {trouble.strip()}"
+                        )
+                    if isinstance(seen, ConnectionLost):
+                        continue
+                else:
+                    silent_since = None
+                self._show_logs(allocation, logs, seen)
+                forgotten = forgotten + 1 if seen.answered and seen.job is None else 0
+                await self._check_job(allocation, seen, forgotten)
+                yield seen
+        finally:
+            await watch.aclose()  # type: ignore[attr-defined]
+
+    def _tell(self, allocation: Allocation, text: str) -> None:
+        """Once per change."""
+        if self._told.get(allocation.key) != text:
+            self._told[allocation.key] = text
+            self._log.info("Job %s: %s", allocation.job_id, text)
+
+    def _show_logs(self, allocation: Allocation, logs: dict[str, str], status: AllocationStatus) -> None:
+        for service, text in logs.items():
+            key = (*allocation.key, service)
+            whole = self._logs.get(key, "") + text
+            self._logs[key] = whole[-8192:]
+            found = status.service(service)
+            for line in text.splitlines():
+                self._log.info("[%s %s] %s", found.node if found else "", service, line)
+
+    async def _check_job(self, allocation: Allocation, status: AllocationStatus, forgotten: int) -> None:
+        job = status.job
+        if status.state is JobState.PENDING and job is not None:
+            expected = f"; Slurm expects it to start at {job.start}" if job.start not in ("", "N/A", "Unknown") else ""
+            self._tell(allocation, f"pending ({job.reason}){expected}")
+            if job.reason in HOPELESS_REASONS:
+                raise BraynsError(
+                    f"Job {job.job_id} would wait for ever: Slurm says {job.reason}. Check partition, account, nodes and time_limit.",
+                    retry=False,
+                )
+            limit = self._settings.queue_timeout
+            if limit is not None and (datetime.now(UTC) - self._since).total_seconds() > limit:
+                raise NotReadyInTime(
+                    f"queue_timeout: job {job.job_id} still waited after {limit:.0f} s ({job.reason})."
+                )
+        elif status.state is JobState.RUNNING:
+            self._tell(allocation, f"running on {', '.join(status.nodes) or job.nodes if job else ''}")
+        elif status.gone:
+            raise AllocationLost(f"The folder of job {allocation.job_id} has gone from the cluster's state_dir.")
+        elif status.state is JobState.ENDED and (
+            status.ended is not None or job is not None or forgotten >= _FORGOTTEN_LOOKS
+        ):
+            for service in status.services:
+                self._check(status, service, [])
+            raise AllocationLost(await self._why_ended(allocation, status))
+
+    async def _why_ended(self, allocation: Allocation, status: AllocationStatus) -> str:
+        word = f" as {status.job.word}" if status.job else ""
+        why = f" The keeper says: {status.ended}." if status.ended else ""
+        try:
+            details = await self._cluster.post_mortem(*allocation.key)
+        except ConnectionLost:
+            details = ""
+        return f"Job {allocation.job_id} ended{word} before it was done with.{why} Clear the task to allocate anew.\n{details}".strip()
+
+    def _check(self, status: AllocationStatus, service: ServiceStatus, seen: list[str]) -> None:
+        """Fail for a service that has ended, or goes on without a plugin."""
+        log = self._logs.get((status.name, status.incarnation, service.name), "")
+        if service.exit_code is not None:
+            reason = why_it_ended(service.exit_code, service.exit_text, log, self._plugins)
+            raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=_may_mend(service, log))
+        if "Error opening dynamic library" in log:
+            reason = why_it_ended(0, "", log, self._plugins).replace(" and exited with 0", " and goes on without it")
+            raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=False)
+
+    def _check_start(self, since: datetime | None, services: Sequence[ServiceStatus], proven: Sequence[str]) -> None:
+        limit = self._settings.start_timeout
+        if since is None or (datetime.now(UTC) - since).total_seconds() < limit:
+            return
+        late = [service for service in services if service.name not in proven]
+        if not late:
+            return
+        logs = "\n".join(
+            self._tail(service, text) for service in late for key, text in self._logs.items() if key[2] == service.name
+        )
+        raise NotReadyInTime(
+            f"start_timeout: {', '.join(f'{s.name} on {s.node}' for s in late)} not usable {limit:.0f} s after the job started. "
+            f"Its log tells how far it came; raise start_timeout if it is only slow.\n{logs}"
+        )
+
+    @staticmethod
+    def _tail(service: ServiceStatus, log: str) -> str:
+        lines = log.splitlines()[-_LOG_TAIL:]
+        return (
+            f"Last lines of {service.name} on {service.node}:\n" + "\n".join(lines) if lines else "It logged nothing."
+        )
+
+
+def _report(usable: Callable[[Service], None], task: asyncio.Task[Service]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        usable(task.result())
+
+
+def _may_mend(service: ServiceStatus, log: str) -> bool:
+    """Whether a retry can help: not with a missing plugin, program, option or module."""
+    if service.exit_code in (96, 97, 98, 126, 127):
+        return False
+    return not any(
+        word in log for word in ("Error opening dynamic library", "Unrecognized option", "Unknown keyword argument")
+    )
+
+
+async def _all(awaitables: Any) -> list[Any]:
+    """Like gather, but the others are cancelled when one fails."""
+    tasks = [asyncio.ensure_future(one) for one in awaitables]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

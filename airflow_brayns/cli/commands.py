@@ -1,0 +1,127 @@
+"""`airflow brayns …`: what the commands do."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import Any
+
+from airflow_brayns.booking import service_commands
+from airflow_brayns.cluster.allocation import AllocationStatus, JobState
+from airflow_brayns.errors import BraynsError
+from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
+from airflow_brayns.operators.base import whole_number, word_list
+from airflow_brayns.operators.cluster import AllocateNodesOperator
+from airflow_brayns.operators.movie import BraynsMovieOperator
+from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, is_name
+
+
+def _clusters() -> list[str]:
+    """Every connection of our type, and the embedded default."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        found = session.scalars(select(Connection.conn_id).where(Connection.conn_type == CONNECTION_TYPE)).all()
+    return sorted({*found, DEFAULT_CONN_ID})
+
+
+async def _list(cluster_conn_id: str) -> list[AllocationStatus]:
+    hook = BraynsClusterHook(cluster_conn_id)
+    async with hook.connect(hook.settings) as poller:
+        return await poller.cluster.list_all()
+
+
+def services(args: argparse.Namespace) -> None:
+    """Print what has not ended."""
+    rows: list[tuple[str, ...]] = [("CLUSTER", "NAME", "JOB", "STATE", "SERVICE", "ENDPOINT", "FOR")]
+    for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
+        try:
+            found = asyncio.run(_list(cluster))
+        except BraynsError as error:
+            print(f"{cluster}: {error}")
+            continue
+        for status in found:
+            if status.state is not JobState.ENDED:
+                rows.extend(_rows(cluster, status))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _rows(cluster: str, status: AllocationStatus) -> list[tuple[str, ...]]:
+    try:
+        about = json.loads(status.about)
+        what = f"{about['dag_id']} {about['run_id']} {about['task_id']}"
+    except (ValueError, KeyError, TypeError):
+        what = "unknown"
+    head = (cluster, f"{status.name}", status.job_id, status.state.value)
+    alive = [service for service in status.services if service.exit_code is None]
+    return [
+        (*head, service.name, f"{service.node}:{service.port or '-'}" if service.node else "-", what)
+        for service in alive
+    ] or [(*head, "-", "-", what)]
+
+
+def release(args: argparse.Namespace) -> None:
+    """Give an allocation back."""
+    if not is_name(args.name):
+        raise SystemExit(f"{args.name!r} is no allocation's name; `airflow brayns services` lists them.")
+    hook = BraynsClusterHook(args.cluster_conn_id)
+
+    async def main() -> None:
+        async with hook.connect(hook.settings) as poller:
+            await poller.cluster.release(args.name)
+
+    try:
+        asyncio.run(main())
+    except BraynsError as error:
+        raise SystemExit(str(error)) from None
+    print(f"{args.name} has been given back.")
+
+
+def script(args: argparse.Namespace) -> None:
+    """Print what would be submitted."""
+    task = _rendered(args.dag_id, args.task_id, json.loads(args.conf))
+    if not isinstance(task, AllocateNodesOperator | BraynsMovieOperator):
+        raise SystemExit(f"{args.task_id} is a {type(task).__name__}, which allocates nothing.")
+    try:
+        settings = task.hook.settings
+        cluster = make_cluster(settings)
+        nodes = whole_number("nodes", task.nodes)
+        size = nodes if settings.packing == "one_job" else 1
+        request = settings.request(size)
+        plugins = word_list("plugins", getattr(task, "plugins", None) or [])
+        starts = isinstance(task, BraynsMovieOperator) or hasattr(task, "plugins")
+        commands = service_commands(settings, plugins, size) if starts else []
+    except BraynsError as error:
+        raise SystemExit(str(error)) from None
+    jobs = nodes // size
+    print(
+        f"# {jobs} job{'s' if jobs > 1 else ''} of {size} node{'s' if size > 1 else ''} on {settings.ssh_conn_id or 'this machine'}"
+    )
+    if settings.scheduler == "slurm":
+        print(cluster.sbatch_line(request, f"airflow-brayns:{args.dag_id}").removeprefix("at_most 60 "))
+    print("\n# ---- keeper.sh")
+    print(cluster.keeper_for(request))
+    for command in commands:
+        print(f"# ---- services/{command.name}/command (node {command.index})")
+        print(command.script)
+
+
+def _rendered(dag_id: str, task_id: str, conf: dict[str, Any]) -> Any:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk import conf as configuration
+
+    bag = DagBag(configuration.get("core", "dags_folder"))
+    dag = bag.dags.get(dag_id)
+    if dag is None:
+        raise SystemExit(f"No DAG {dag_id!r} in the DAG folder. {bag.import_errors or ''}")
+    if not dag.has_task(task_id):
+        raise SystemExit(f"{dag_id} has no task {task_id!r}; it has {', '.join(dag.task_ids)}.")
+    task = dag.get_task(task_id)
+    params = {**dag.params.dump(), **conf}
+    task.render_template_fields({"params": params, "dag": dag, "task": task, "ds": "2000-01-01", "run_id": "script"})
+    return task

@@ -1,0 +1,180 @@
+"""The hook: a `brayns_cluster` connection, read, and the cluster it describes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import asyncssh
+from airflow.sdk import BaseHook, Variable, conf
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_brayns.cluster.cluster import Cluster, LocalCluster, SlurmCluster
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster.shell import LocalShell, Shell
+from airflow_brayns.cluster.ssh import SSHShell
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
+
+_INSTALLATION_VARIABLE = "brayns_installation_id"
+# What a wait needs of the settings: all of it plain, none of it secret.
+WAITING_FIELDS = (
+    "scheduler", "ssh_conn_id", "node_suffix", "route", "state_dir", "poll_interval", "start_timeout", "queue_timeout",
+    "min_ready", "idle_limit",
+)  # fmt: skip
+
+
+@dataclass
+class _Shared:
+    poller: Poller
+    users: int = 0
+
+
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
+
+
+def installation_id() -> str:
+    """Which Airflow this is: `[brayns] installation_id`, else an id that is made once and kept as a Variable."""
+    configured = conf.get("brayns", "installation_id", fallback="")
+    if configured:
+        return str(configured)
+    kept = Variable.get(_INSTALLATION_VARIABLE, default=None)
+    if kept:
+        return str(kept)
+    # Made from the shared key where there is one, so that two first tasks at once make the same.
+    key = conf.get("core", "fernet_key", fallback="")
+    made = uuid.uuid5(uuid.NAMESPACE_OID, key).hex if key else uuid.uuid4().hex
+    Variable.set(
+        _INSTALLATION_VARIABLE, made, description="Marks this Airflow's jobs on Brayns clusters; do not change."
+    )
+    return made
+
+
+class BraynsClusterHook(BaseHook):
+    """A cluster to allocate nodes on.
+
+    :param cluster_conn_id: connection of type `brayns_cluster`. `brayns_default`, where it is not defined, is this machine
+        with the braynsService on the PATH, or the emulator.
+    :param overrides: fields of the connection with other values.
+    """
+
+    conn_name_attr = "cluster_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = CONNECTION_TYPE
+    hook_name = "Brayns cluster"
+
+    def __init__(self, cluster_conn_id: str = DEFAULT_CONN_ID, overrides: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.cluster_conn_id = cluster_conn_id
+        self.overrides = dict(overrides or {})
+
+    @cached_property
+    def settings(self) -> ClusterSettings:
+        """The connection's fields with the overrides on top.
+
+        :raises InvalidSetting: no such connection, an unknown field, a value that cannot work.
+        """
+        try:
+            connection = self.get_connection(self.cluster_conn_id)
+        except AirflowNotFoundException:
+            return self._undefined()
+        return self._read(connection.conn_type, connection.extra_dejson)
+
+    async def asettings(self) -> ClusterSettings:
+        """`settings`, for a triggerer."""
+        try:
+            connection = await self.aget_connection(self.cluster_conn_id)
+        except AirflowNotFoundException:
+            return self._undefined()
+        return self._read(connection.conn_type, connection.extra_dejson)
+
+    def _undefined(self) -> ClusterSettings:
+        if self.cluster_conn_id != DEFAULT_CONN_ID:
+            raise InvalidSetting(
+                "cluster_conn_id",
+                f"no connection {self.cluster_conn_id!r} is defined. Make one of type {CONNECTION_TYPE!r} (Admin, Connections), "
+                f"or leave the field at {DEFAULT_CONN_ID!r} to use this machine.",
+            )
+        extras, text = embedded_default()
+        self.log.info("%s", text)
+        return ClusterSettings.read(extras, self.overrides)
+
+    def _read(self, connection_type: str | None, extras: Mapping[str, Any]) -> ClusterSettings:
+        if connection_type != CONNECTION_TYPE:
+            raise InvalidSetting(
+                "cluster_conn_id", f"{self.cluster_conn_id!r} is of type {connection_type!r}, not {CONNECTION_TYPE!r}"
+            )
+        return ClusterSettings.read(extras, self.overrides)
+
+    @asynccontextmanager
+    async def connect(self, settings: ClusterSettings) -> AsyncIterator[Poller]:
+        """The cluster's poller. All who use the same cluster in one process share it, and so one SSH connection."""
+        fields = settings.model_dump(mode="json", include=set(WAITING_FIELDS))
+        key = json.dumps(
+            [
+                fields[name]
+                for name in (
+                    "scheduler",
+                    "ssh_conn_id",
+                    "node_suffix",
+                    "state_dir",
+                    "poll_interval",
+                    "idle_limit",
+                    "start_timeout",
+                )
+            ]
+        )
+        pool = _shared.setdefault(asyncio.get_running_loop(), {})
+        shared = pool.get(key)
+        if shared is None:
+            shared = pool[key] = _Shared(Poller(make_cluster(settings), settings.poll_interval))
+        shared.users += 1
+        try:
+            yield shared.poller
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                pool.pop(key, None)
+                await shared.poller.cluster.shell.close()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Airflow's "Test" button: is the scheduler there?"""
+
+        async def ask() -> str:
+            async with self.connect(self.settings) as poller:
+                found = await poller.cluster.list_all()
+                return f"The cluster answers; {len(found)} allocations in its state folder."
+
+        try:
+            return True, asyncio.run(ask())
+        except Exception as error:
+            return False, str(error)
+
+
+def make_cluster(settings: ClusterSettings) -> Cluster:
+    """The cluster that settings describe."""
+    shell: Shell = SSHShell(lambda: _ssh(settings.ssh_conn_id or "")) if settings.ssh_conn_id else LocalShell()
+    if settings.scheduler == "local":
+        return LocalCluster(shell, state_dir=settings.state_dir, keeper=settings.keeper())
+    return SlurmCluster(shell, state_dir=settings.state_dir, keeper=settings.keeper(), node_suffix=settings.node_suffix)
+
+
+async def _ssh(ssh_conn_id: str) -> asyncssh.SSHClientConnection:
+    from airflow.providers.ssh.hooks.ssh import SSHHookAsync
+
+    try:
+        connection: asyncssh.SSHClientConnection = await SSHHookAsync(ssh_conn_id=ssh_conn_id).get_conn()
+    except AirflowNotFoundException:
+        raise InvalidSetting(
+            "ssh_conn_id", f"no connection {ssh_conn_id!r} is defined. Make one of type 'ssh' to the login node."
+        ) from None
+    except (ValueError, asyncssh.KeyImportError) as error:
+        raise InvalidSetting("ssh_conn_id", f"the connection {ssh_conn_id!r} cannot be used: {error}") from error
+    return connection

@@ -1,0 +1,1 @@
+"""Scene → frames → movie. Knows an endpoint, nothing of where it came from."""

@@ -1,0 +1,246 @@
+"""What the operators share: the connection's fields as arguments, who owns an allocation, blocking without a second copy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, NoReturn, TypeVar
+
+from airflow.sdk import BaseOperator, Context, conf
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_brayns.booking import Booking, booking_name
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting
+from airflow_brayns.hooks.cluster import WAITING_FIELDS, BraynsClusterHook, installation_id
+from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings
+
+Result = TypeVar("Result")
+_KILL_SECONDS = 4.0
+
+OVERRIDES = tuple(ClusterSettings.model_fields)
+DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
+def whole_number(field: str, value: Any) -> int:
+    """A number that may have been templated.
+
+    :raises InvalidSetting: naming the field.
+    """
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise InvalidSetting(field, f"must be a whole number, not {value!r}") from None
+
+
+def word_list(field: str, value: Any) -> list[str]:
+    """A list of texts that may have been templated: a list, JSON, or words between commas.
+
+    :raises InvalidSetting: naming the field.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("["):
+            try:
+                value = json.loads(text.replace("'", '"'))
+            except ValueError:
+                raise InvalidSetting(field, f"{text!r} is not a list") from None
+        else:
+            value = [word.strip() for word in text.split(",")] if text else []
+    if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
+        raise InvalidSetting(field, f"must be a list of texts, not {value!r}")
+    return list(value)
+
+
+def failed(message: str, *, retry: bool) -> NoReturn:
+    """End the task with a message; without retries where a retry cannot help."""
+    raise (AirflowException if retry else AirflowFailException)(message)
+
+
+class BraynsOperator(BaseOperator):
+    """Base of the operators that speak to a cluster. Each field of the connection can be given here instead.
+
+    :param cluster_conn_id: connection of type `brayns_cluster` (templated)
+    :param scheduler, ssh_conn_id, account, partition, qos, constraint, reservation, gres, cpus_per_task, memory, exclusive,
+        time_limit, sbatch_options, executable, setup, environment, container, generation, log_level, max_clients, port,
+        node_suffix, route, state_dir, poll_interval, idle_limit, start_timeout, queue_timeout, packing, min_ready: other
+        values for the connection's fields, see `airflow_brayns.settings.ClusterSettings` (templated, except for `setup` and
+        `container`, which are trusted code)
+    """
+
+    template_fields: Sequence[str] = (
+        "cluster_conn_id",
+        *(name for name in OVERRIDES if name not in ("setup", "container")),
+    )
+    template_fields_renderers = {"environment": "json", "sbatch_options": "json"}
+    ui_color = "#e8f0fb"
+
+    def __init__(
+        self,
+        *,
+        cluster_conn_id: str = DEFAULT_CONN_ID,
+        scheduler: str | None = None,
+        ssh_conn_id: str | None = None,
+        account: str | None = None,
+        partition: str | None = None,
+        qos: str | None = None,
+        constraint: str | None = None,
+        reservation: str | None = None,
+        gres: str | None = None,
+        cpus_per_task: int | str | None = None,
+        memory: str | int | None = None,
+        exclusive: bool | str | None = None,
+        time_limit: timedelta | str | int | None = None,
+        sbatch_options: Sequence[str] | str | None = None,
+        executable: str | None = None,
+        setup: str | Sequence[str] | None = None,
+        environment: Mapping[str, str] | str | None = None,
+        container: str | None = None,
+        generation: int | str | None = None,
+        log_level: str | None = None,
+        max_clients: int | str | None = None,
+        port: int | str | None = None,
+        node_suffix: str | None = None,
+        route: str | None = None,
+        state_dir: str | None = None,
+        poll_interval: float | str | None = None,
+        idle_limit: timedelta | float | str | None = None,
+        start_timeout: timedelta | float | str | None = None,
+        queue_timeout: timedelta | float | str | None = None,
+        packing: str | None = None,
+        min_ready: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cluster_conn_id = cluster_conn_id
+        self.scheduler = scheduler
+        self.ssh_conn_id = ssh_conn_id
+        self.account = account
+        self.partition = partition
+        self.qos = qos
+        self.constraint = constraint
+        self.reservation = reservation
+        self.gres = gres
+        self.cpus_per_task = cpus_per_task
+        self.memory = memory
+        self.exclusive = exclusive
+        self.time_limit = time_limit
+        self.sbatch_options = sbatch_options
+        self.executable = executable
+        self.setup = setup
+        self.environment = environment
+        self.container = container
+        self.generation = generation
+        self.log_level = log_level
+        self.max_clients = max_clients
+        self.port = port
+        self.node_suffix = node_suffix
+        self.route = route
+        self.state_dir = state_dir
+        self.poll_interval = poll_interval
+        self.idle_limit = idle_limit
+        self.start_timeout = start_timeout
+        self.queue_timeout = queue_timeout
+        self.packing = packing
+        self.min_ready = min_ready
+        self._main: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The connection's fields that were given here."""
+        return {name: value for name in OVERRIDES if (value := getattr(self, name)) not in (None, "", "None")}
+
+    @property
+    def waiting_overrides(self) -> dict[str, Any]:
+        """Those of them that a trigger needs, as plain JSON."""
+        chosen = {name: value for name, value in self.overrides.items() if name in WAITING_FIELDS}
+        return {
+            name: value.total_seconds() if isinstance(value, timedelta) else value for name, value in chosen.items()
+        }
+
+    @cached_property
+    def hook(self) -> BraynsClusterHook:
+        """The cluster's hook."""
+        return BraynsClusterHook(self.cluster_conn_id, self.overrides)
+
+    def read_settings(self) -> ClusterSettings:
+        """The connection with the overrides on top; a bad value fails the task for good."""
+        try:
+            return self.hook.settings
+        except InvalidSetting as error:
+            raise AirflowFailException(str(error)) from error
+
+    def name_for(self, context: Context, task_id: str | None = None) -> str:
+        """The name of the booking of a task of this run."""
+        ti = context["ti"]
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return booking_name(installation_id(), ti.dag_id, ti.run_id, task_id or ti.task_id, map_index)
+
+    def about(self, context: Context) -> str:
+        """What the allocation is for, for those who find it on the cluster."""
+        ti = context["ti"]
+        text = {"installation": installation_id(), "dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        return json.dumps({**text, "map_index": -1 if ti.map_index is None else ti.map_index})
+
+    @staticmethod
+    def token(context: Context) -> str:
+        """Who owns the allocation: this try of this task."""
+        return str(context["ti"].id)
+
+    def block(self, main: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine to its end; `on_kill` cancels it. Our own errors become Airflow's."""
+
+        async def guarded() -> Result:
+            task = asyncio.current_task()
+            assert task is not None
+            self._main = (asyncio.get_running_loop(), task)
+            return await main
+
+        try:
+            return asyncio.run(guarded())
+        except BraynsError as error:
+            failed(str(error), retry=error.retry)
+        except asyncio.CancelledError:
+            raise AirflowException("The task was told to stop; what it had allocated was given back.") from None
+        finally:
+            self._main = None
+
+    def on_kill(self) -> None:
+        """Comes inside a signal handler while the loop runs: only asks the coroutine to stop; it gives back itself."""
+        if self._main is not None:
+            loop, task = self._main
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def give_back(self, cluster: Cluster, booking: Booking | None, token: str) -> None:
+        """Give back what this task owns; never raises, since another error is on its way."""
+        if booking is None:
+            return
+        try:
+            async with asyncio.timeout(_KILL_SECONDS):
+                for allocation in booking.allocations:
+                    if await cluster.cancel(allocation, token):
+                        self.log.info("Job %s was given back.", allocation.job_id)
+        except (ConnectionLost, TimeoutError) as error:
+            self.log.warning(
+                "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
+            )
+
+    def give_back_after(self, event_or_kwargs: Mapping[str, Any] | None, context: Context) -> None:
+        """The same from a task that was resumed only to fail."""
+        if not event_or_kwargs or not event_or_kwargs.get("booking"):
+            return
+        booking = Booking.from_json(event_or_kwargs["booking"])
+
+        async def main() -> None:
+            async with self.hook.connect(self.read_settings()) as poller:
+                await self.give_back(poller.cluster, booking, self.token(context))
+
+        self.block(main())
+
+    @staticmethod
+    def now() -> str:
+        """The time, for a wait that may move."""
+        return datetime.now(UTC).isoformat()

@@ -1,0 +1,44 @@
+"""Whether a movie's parameters can work, before a node is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.operators.base import whole_number, word_list
+from airflow_brayns.operators.movie import RenderFramesOperator, check_output
+
+
+def check_movie(params: Mapping[str, Any]) -> dict[str, str]:
+    """Check the parameters of the DAG `brayns_movie`.
+
+    :return: absolute paths: `movie`, and the folder `frames` beside it, which is this run's own.
+    :raises AirflowFailException: naming the field.
+    """
+    fields = ("scene", "camera", "frames", "width", "height", "renderer", "cluster_conn_id")
+    operator = RenderFramesOperator(
+        task_id="check",
+        endpoints=[],
+        frames_dir="",
+        account=params.get("account"),
+        partition=params.get("partition"),
+        **{name: params[name] for name in fields},
+    )
+    try:
+        operator.shot()
+        settings = operator.read_settings()
+        settings.request(whole_number("nodes", params["nodes"]))
+        settings.service(tuple(word_list("plugins", params["plugins"])))
+        if whole_number("fps", params["fps"]) < 1:
+            raise InvalidSetting("fps", "must be at least 1")
+        movie = check_output(str(params["output"]), "output")
+    except InvalidSetting as error:
+        raise AirflowFailException(str(error)) from error
+    if movie.suffix != ".mp4":
+        raise AirflowFailException(f"output: {movie.name!r} must end in .mp4")
+    frames: Path = movie.with_name(f"{movie.stem}.frames")
+    return {"movie": str(movie), "frames": str(frames)}

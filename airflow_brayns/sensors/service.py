@@ -1,0 +1,109 @@
+"""Waiting until services are usable, whoever started them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_brayns.booking import Follower
+from airflow_brayns.brayns.readiness import parse_endpoint
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, failed, word_list
+from airflow_brayns.operators.service import LINKS, booking_of, hand_on
+from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger, wait_for_endpoint
+
+
+class BraynsServiceSensor(BraynsOperator):
+    """Waits until braynsService is usable: the process lives, its port answers, every plugin asked for is loaded.
+
+    Pushes the same keys as `BraynsServiceOperator`. Owns nothing: ending it ends no job.
+
+    :param started: what `StartBraynsServiceOperator` returned (templated)
+    :param endpoint: instead of `started`: `host:port` of a service that somebody else started (templated)
+    :param plugins: what each service must have loaded; default: what `started` asked for (templated)
+    :param timeout: seconds after which to give up; None for no limit beyond `start_timeout`.
+    :param deferrable: wait in the triggerer, without a worker slot.
+    """
+
+    template_fields: Sequence[str] = (*BraynsOperator.template_fields, "started", "endpoint", "plugins")
+    operator_extra_links = LINKS
+
+    def __init__(
+        self,
+        *,
+        started: Any = None,
+        endpoint: str | None = None,
+        plugins: Sequence[str] | str | None = None,
+        timeout: float | timedelta | None = None,
+        deferrable: bool = DEFERRABLE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.started = started
+        self.endpoint = endpoint
+        self.plugins = plugins
+        self.timeout = timeout
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Wait here, or in the triggerer."""
+        try:
+            trigger = self._trigger()
+        except InvalidSetting as error:
+            raise AirflowFailException(str(error)) from error
+        seconds = self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
+        if self.deferrable:
+            limit = timedelta(seconds=seconds) if seconds else self.execution_timeout
+            self.defer(trigger=trigger, method_name="resume", timeout=limit)
+
+        async def main() -> list[dict[str, Any]]:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self._wait(trigger)
+            except TimeoutError:
+                raise AirflowException(
+                    f"timeout: not usable within {seconds} s; the log above tells how far it came."
+                ) from None
+
+        return hand_on(self, context, self.block(main()))
+
+    def _trigger(self) -> BraynsServiceTrigger | EndpointTrigger:
+        plugins = self.plugins
+        if plugins is None and isinstance(self.started, dict):
+            plugins = self.started.get("plugins")
+        names = word_list("plugins", plugins or [])
+        settings = self.read_settings()
+        if self.endpoint:
+            parse_endpoint(self.endpoint)
+            return EndpointTrigger(endpoint=self.endpoint, plugins=names, poll_interval=settings.poll_interval)
+        if not self.started:
+            raise InvalidSetting("started", "give either started or endpoint")
+        return BraynsServiceTrigger(
+            cluster_conn_id=self.cluster_conn_id,
+            overrides=self.waiting_overrides,
+            booking=booking_of(self.started).to_json(),
+            until="services",
+            plugins=names,
+            services=self.started.get("services"),
+            owner=None,
+            since=self.now(),
+        )
+
+    async def _wait(self, trigger: BraynsServiceTrigger | EndpointTrigger) -> list[dict[str, Any]]:
+        if isinstance(trigger, EndpointTrigger):
+            return [await wait_for_endpoint(trigger.endpoint, trigger.plugins, trigger.poll_interval, self.log)]
+        settings = self.read_settings()
+        async with self.hook.connect(settings) as poller:
+            follower = Follower(poller, booking_of(self.started), settings, trigger.plugins, self.log)
+            return [service.to_json() for service in await follower.services(trigger.services)]
+
+    def resume(self, context: Context, event: dict[str, Any]) -> list[str]:
+        """Comes back from the triggerer."""
+        if event["status"] != "success":
+            failed(event["message"], retry=event["retry"])
+        return hand_on(self, context, event["services"])

@@ -1,0 +1,151 @@
+"""The trigger that waits: for nodes, or for services that have proved usable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_brayns.booking import Booking, Follower
+from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
+from airflow_brayns.errors import BraynsError
+from airflow_brayns.hooks.cluster import BraynsClusterHook
+
+
+class BraynsServiceTrigger(BaseTrigger):
+    """Waits for a booking.
+
+    :param cluster_conn_id: the cluster.
+    :param overrides: fields of the connection with other values; only those that a wait needs.
+    :param booking: `Booking.to_json()`.
+    :param until: `nodes` until every job runs, `services` until the services are usable.
+    :param plugins: what each service must have loaded.
+    :param services: names of the services to wait for; None for all.
+    :param owner: token of the task that asked for the nodes, which may cancel them; None where another task owns them.
+    :param since: when the wait began, ISO 8601.
+    """
+
+    def __init__(
+        self,
+        *,
+        cluster_conn_id: str,
+        overrides: dict[str, Any],
+        booking: dict[str, Any],
+        until: Literal["nodes", "services"],
+        plugins: Sequence[str],
+        services: Sequence[str] | None,
+        owner: str | None,
+        since: str,
+    ) -> None:
+        super().__init__()
+        self.cluster_conn_id = cluster_conn_id
+        self.overrides = overrides
+        self.booking = booking
+        self.until = until
+        self.plugins = list(plugins)
+        self.services = None if services is None else list(services)
+        self.owner = owner
+        self.since = since
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """See `BaseTrigger.serialize`."""
+        names = ("cluster_conn_id", "overrides", "booking", "until", "plugins", "services", "owner", "since")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event: `success` with what was found, or `error` with why not and whether a retry can help."""
+        hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)
+        booking = Booking.from_json(self.booking)
+        try:
+            settings = await hook.asettings()
+            async with hook.connect(settings) as poller:
+                follower = Follower(
+                    poller, booking, settings, self.plugins, self.log, queued_since=datetime.fromisoformat(self.since)
+                )
+                if self.until == "nodes":
+                    found: Any = [node for status in await follower.nodes() for node in status.nodes]
+                else:
+                    found = [service.to_json() for service in await follower.services(self.services)]
+        except BraynsError as error:
+            await self._give_back()
+            event = {"status": "error", "message": str(error), "retry": error.retry, "booking": self.booking}
+        else:
+            event = {"status": "success", self.until: found, "booking": self.booking}
+        yield TriggerEvent(event)
+
+    async def on_kill(self) -> None:
+        """Somebody marked, cleared or timed out the task: the nodes go back if they are still this task's."""
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        if self.owner is None:
+            return
+        hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)
+        try:
+            async with hook.connect(await hook.asettings()) as poller:
+                for allocation in Booking.from_json(self.booking).allocations:
+                    if await poller.cluster.cancel(allocation, self.owner):
+                        self.log.info("Job %s was given back.", allocation.job_id)
+        except BraynsError as error:
+            self.log.warning(
+                "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
+            )
+
+
+class EndpointTrigger(BaseTrigger):
+    """Waits until an endpoint that somebody typed in is a usable braynsService.
+
+    :param endpoint: `host:port`.
+    :param plugins: what it must have loaded.
+    :param poll_interval: seconds between two looks.
+    """
+
+    def __init__(self, *, endpoint: str, plugins: Sequence[str], poll_interval: float) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+        self.plugins = list(plugins)
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """See `BaseTrigger.serialize`."""
+        names = ("endpoint", "plugins", "poll_interval")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event, as `BraynsServiceTrigger`'s."""
+        try:
+            service = await wait_for_endpoint(self.endpoint, self.plugins, self.poll_interval, self.log)
+        except BraynsError as error:
+            yield TriggerEvent({"status": "error", "message": str(error), "retry": error.retry})
+        else:
+            yield TriggerEvent({"status": "success", "services": [service]})
+
+
+async def wait_for_endpoint(endpoint: str, plugins: Sequence[str], interval: float, log: Any) -> dict[str, Any]:
+    """Probe an endpoint until every rung holds; an entry of XCom's `services`."""
+    import asyncio
+
+    host, port = parse_endpoint(endpoint)
+    last = ""
+    while True:
+        try:
+            usable = await probe(host, port, plugins)
+        except NotYet as reason:
+            if str(reason) != last:
+                last = str(reason)
+                log.info("%s is not usable yet: %s", endpoint, last)
+            await asyncio.sleep(interval)
+            continue
+        return {
+            "endpoint": endpoint,
+            "node": host,
+            "job_id": None,
+            "service": None,
+            "version": usable.version,
+            "plugins": list(usable.plugins),
+            "generation": usable.generation,
+            "log": None,
+            "ends_at": None,
+        }
