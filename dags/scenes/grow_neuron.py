@@ -60,24 +60,24 @@ def pyramidal(seed: int = 11) -> Cell:
         turn = 2 * math.pi * index / 6 + cell.chance.uniform(-0.3, 0.3)
         way = unit((math.cos(turn), -0.55, math.sin(turn)))
         start = (way[0] * 8, way[1] * 8, way[2] * 8)
-        cell.grow(BASAL, start, way, 2.6, 55, cell.add(BASAL, start, 2.9, soma), 3, (0, -0.012, 0))
+        cell.grow(BASAL, start, way, 2.9, 92, cell.add(BASAL, start, 2.9, soma), 3, (0, -0.012, 0))
     trunk, point = cell.add(APICAL, (0, 9, 0), 4.6, soma), (0.0, 9.0, 0.0)
     for number in range(34):
         point = (point[0] + cell.chance.gauss(0, 0.7), point[1] + 6.5, point[2] + cell.chance.gauss(0, 0.7))
         trunk = cell.add(APICAL, point, round(4.4 - 0.06 * number, 3), trunk)
         if number in (6, 10, 14, 18, 23, 27):
             turn = number * 2.4
-            cell.grow(APICAL, point, unit((math.cos(turn), 0.45, math.sin(turn))), 1.7, 60, trunk, 2, (0, 0.01, 0))
+            cell.grow(APICAL, point, unit((math.cos(turn), 0.4, math.sin(turn))), 2.0, 100, trunk, 2, (0, 0.01, 0))
     for index in range(4):
         turn = 2 * math.pi * index / 4 + 0.4
-        cell.grow(APICAL, point, unit((math.cos(turn), 1.0, math.sin(turn))), 2.0, 48, trunk, 3, (0, 0.015, 0))
+        cell.grow(APICAL, point, unit((math.cos(turn), 0.8, math.sin(turn))), 2.3, 80, trunk, 3, (0, 0.015, 0))
     axon, point = cell.add(AXON, (0, -10, 0), 1.6, soma), (0.0, -10.0, 0.0)
-    for number in range(30):
+    for number in range(22):
         point = (point[0] + cell.chance.gauss(0, 1.6), point[1] - 6.0, point[2] + cell.chance.gauss(0, 1.6))
         axon = cell.add(AXON, point, 1.15, axon)
-        if number in (8, 13, 18, 23, 28):
+        if number in (5, 9, 13, 17, 21):
             turn = number * 1.9
-            cell.grow(AXON, point, unit((math.cos(turn), -0.2, math.sin(turn))), 0.95, 75, axon, 1, (0, -0.01, 0), 0.2)
+            cell.grow(AXON, point, unit((math.cos(turn), -0.2, math.sin(turn))), 1.1, 110, axon, 1, (0, -0.01, 0), 0.2)
     return cell
 
 

@@ -1,0 +1,45 @@
+# Each target sets up what it needs. `make demo` and `make test` are enough on a fresh Debian 12 machine with Python 3.11 and root.
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test unit lint docs bench cluster cluster-down test-versions clean
+
+$(READY): pyproject.toml requirements.txt tests/setup.sh
+	sh tests/setup.sh $(VENV)
+
+demo: $(READY)
+	sh tests/demo.sh
+
+unit: $(READY)
+	$(PY) -m pytest tests/unit -q
+
+test: $(READY)
+	tests/cluster/cluster.sh packages
+	$(PY) -m pytest tests/unit tests/system
+
+lint: $(READY)
+	ruff check . && ruff format --check .
+	mypy airflow_brayns
+	sh tests/lint-shell.sh
+
+docs: $(READY)
+	$(PY) -m sphinx -q -W -b html docs build/docs
+	@echo build/docs/index.html
+
+bench: $(READY)
+	tests/cluster/cluster.sh packages
+	$(PY) -m tests.benchmarks
+
+cluster: $(READY)
+	tests/cluster/cluster.sh up
+
+cluster-down:
+	tests/cluster/cluster.sh down
+
+test-versions: $(READY)
+	tests/cluster/versions.sh
+
+clean:
+	rm -rf $(VENV) build out .mypy_cache .ruff_cache .pytest_cache .hypothesis

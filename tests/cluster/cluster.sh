@@ -1,0 +1,50 @@
+#!/bin/bash
+# The test cluster, from a clone alone: cluster.sh up|down|packages. Needs root. Everything it writes goes to $CLUSTER_DIR,
+# outside the clone, because the cluster's users must be able to read it.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+repo=$(cd "$here/../.." && pwd)
+export CLUSTER_DIR=${CLUSTER_DIR:-/var/tmp/airflow-brayns-cluster}
+packages="slurmctld slurmd slurmdbd slurm-client slurm-wlm-mysql-plugin munge openssh-server openssh-client mariadb-server iproute2 nftables procps util-linux curl busybox"
+
+install_packages() {
+  local missing=() p
+  for p in $packages; do dpkg -s "$p" >/dev/null 2>&1 || missing+=("$p"); done
+  [ ${#missing[@]} = 0 ] && return
+  [ "$(id -u)" = 0 ] || { echo "the test cluster needs root, to install ${missing[*]} and to make network namespaces" >&2; exit 1; }
+  # The packages must not start their daemons on this machine: the cluster runs its own in namespaces.
+  local policy=/usr/sbin/policy-rc.d ours=
+  [ -e $policy ] || { ours=1; printf '#!/bin/sh\nexit 101\n' >$policy; chmod 755 $policy; }
+  DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null || true
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >"${TMPDIR:-/tmp}/cluster-packages.log" 2>&1 ||
+    { tail -n 20 "${TMPDIR:-/tmp}/cluster-packages.log" >&2; [ -z "$ours" ] || rm -f $policy; exit 1; }
+  [ -z "$ours" ] || rm -f $policy
+}
+
+install_service() { # braynsService for the nodes: the emulator, with its few libraries, under the nodes' own python
+  local site=$CLUSTER_DIR/site
+  mkdir -p "$CLUSTER_DIR/software" "$site"
+  if [ ! -e "$site/.done" ]; then
+    rm -rf "$site"
+    "$repo/.venv/bin/python" -m pip install -q --disable-pip-version-check --target "$site" --python-version 3.11 --only-binary=:all: \
+      $(grep -E '^(embreex|numpy|pillow|trimesh|websockets)==' "$repo/requirements.txt")
+    touch "$site/.done"
+  fi
+  rm -rf "$site/airflow_brayns"
+  cp -r "$repo/airflow_brayns" "$site/airflow_brayns"
+  printf '#!/bin/sh\nPYTHONPATH=%s exec /usr/bin/python3 -m airflow_brayns.emulator "$@"\n' "$site" >"$CLUSTER_DIR/software/braynsService"
+  chmod -R a+rX "$CLUSTER_DIR/site" "$CLUSTER_DIR/software"; chmod 755 "$CLUSTER_DIR/software/braynsService"
+}
+
+case ${1-} in
+packages) install_packages ;;
+up)
+  install_packages
+  mkdir -p "$CLUSTER_DIR"; chmod 755 "$CLUSTER_DIR"
+  cp -r "$here/up.sh" "$here/down.sh" "$here/bin" "$CLUSTER_DIR/"
+  install_service
+  [ ! -e "$CLUSTER_DIR/run/hub.up" ] || { echo "already up in $CLUSTER_DIR"; exit 0; }
+  "$CLUSTER_DIR/up.sh" ;;
+down) [ ! -e "$CLUSTER_DIR/down.sh" ] || "$CLUSTER_DIR/down.sh" "${2-}" ;;
+*) echo "usage: $0 up|down|packages" >&2; exit 2 ;;
+esac
