@@ -13,7 +13,7 @@ demo: $(READY)
 	sh tests/demo.sh
 
 unit: $(READY)
-	$(PY) -m pytest tests/unit -q
+	$(PY) -m pytest tests/unit -q -n 2
 
 test: $(READY)
 	tests/cluster/cluster.sh packages

@@ -18,9 +18,15 @@ PARAMS = {
         section="Cluster",
         description_md="Connection of type `brayns_cluster`. `brayns_default`, where it is not defined, is this machine.",
     ),
-    "nodes": Param(2, type="integer", minimum=1, maximum=256, section="Cluster", description="How many nodes, a service each."),
-    "account": Param(None, type=["null", "string"], section="Cluster", description="Slurm account; empty: the connection's."),
-    "partition": Param(None, type=["null", "string"], section="Cluster", description="Slurm partition; empty: the connection's."),
+    "nodes": Param(
+        2, type="integer", minimum=1, maximum=256, section="Cluster", description="How many nodes, a service each."
+    ),
+    "account": Param(
+        None, type=["null", "string"], section="Cluster", description="Slurm account; empty: the connection's."
+    ),
+    "partition": Param(
+        None, type=["null", "string"], section="Cluster", description="Slurm partition; empty: the connection's."
+    ),
     "plugins": Param(
         ["braynsCircuitExplorer"],
         type="array",
@@ -49,8 +55,12 @@ PARAMS = {
         description="One turn about the vertical, a swing to both sides, or none.",
     ),
     "frames": Param(60, type="integer", minimum=1, section="Picture", description="How many frames."),
-    "width": Param(640, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels, an even number."),
-    "height": Param(360, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels, an even number."),
+    "width": Param(
+        640, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels, an even number."
+    ),
+    "height": Param(
+        360, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels, an even number."
+    ),
     "fps": Param(24, type="integer", minimum=1, maximum=120, section="Picture", description="Frames a second."),
     "renderer": Param(
         "production",

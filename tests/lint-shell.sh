@@ -1,5 +1,5 @@
 #!/bin/sh
-# shellcheck over the shell that runs on clusters, with the settings that are put before it.
+# Lints the shell that runs on clusters, with the settings that are put before it.
 set -eu
 cd "$(dirname "$0")/.."
 trap 'rm -rf build/shell' EXIT

@@ -82,7 +82,7 @@ class BraynsClient:
                     open_timeout=None,
                 )
         except (OSError, InvalidHandshake, WebSocketException, TimeoutError) as error:
-            told = str(error) or f"no answer within {self._timeout:.0f} s"
+            told = str(error) or f"no answer within {self._timeout:g} s"
             raise ConnectionLost(f"braynsService at {self.endpoint} cannot be reached: {told}") from error
         self._reader = asyncio.create_task(self._read())
 
@@ -128,7 +128,7 @@ class BraynsClient:
                 return await pending.future
         except TimeoutError:
             await self._cancel(request_id)
-            raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:.0f} s.") from None
+            raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:g} s.") from None
         except (OSError, WebSocketException) as error:
             raise ConnectionLost(f"The connection to {self.endpoint} ended during {method}: {error}") from error
         except asyncio.CancelledError:

@@ -98,6 +98,7 @@ latest() { # the number of the newest incarnation of NAME, 0 for none
 }
 
 take_over() { # take_over DIR TOKEN: the owner's file is renamed; whoever cannot rename is not the owner any more
+    [ -e "$1/owner.$2" ] && return 0 # the same try again: its worker was lost
     for one in "$1"/owner.*; do
         [ -e "$one" ] && mv "$one" "$1/owner.$2" && return 0
     done

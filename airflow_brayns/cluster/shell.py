@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
 import shlex
+import signal
 from typing import Protocol
 
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
@@ -78,6 +81,7 @@ class LocalShell:
         process = await asyncio.create_subprocess_exec(
             "/bin/sh", "-s",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout):
@@ -86,7 +90,9 @@ class LocalShell:
             raise ConnectionLost(f"A command on this machine took longer than {timeout:.0f} s.") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
         return framed.read(output, errors)
 
     async def close(self) -> None:

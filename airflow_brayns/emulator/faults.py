@@ -27,7 +27,7 @@ class Faults:
     :param exit_after_seconds: exit with `exit_code` so long after the port opened (0: stay).
     :param exit_code: see `exit_after_seconds`.
     :param load_seconds: time that a model takes to load.
-    :param snapshot_seconds: the least time of a `snapshot`; the real one looks for its end once a second.
+    :param snapshot_seconds: how often `snapshot` looks for its own end: the real one once a second, so its time is a multiple.
     :param simulation_frames: last frame of the simulation (0: none loaded).
     :param crash_at_picture: die by a segmentation fault while rendering this picture (1 is the first; 0: never).
     :param quit_crash_share: how often `quit` ends in a segmentation fault; measured on 3.10.1: 19 of 80.
@@ -68,7 +68,6 @@ class Faults:
 
     def segfault(self) -> None:
         """Die as a segmentation fault does."""
-        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSEGV)
 
     def crashes_at_quit(self) -> bool:

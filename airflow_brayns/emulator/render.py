@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy.typing as npt
 from airflow_brayns.emulator.scene import FloatArray, Model
 
 _BOUNCES_EPSILON = 1e-4
-_FAR = 1e30
+_FILTER_SIGMA = 0.6
+_COLORED, _WHITE = 0.7, 0.08
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -83,7 +85,7 @@ class Tracer:
         total = np.zeros((width * height, 3), np.float32)
         random = np.random.default_rng(7)
         for sample in range(quality.samples):
-            jitter = _pixel_offset(sample, random)
+            jitter = _pixel_offset(sample, quality.samples)
             total += self._sample(width, height, view, lights, quality, jitter, random)
             progress((sample + 1) / quality.samples)
         linear = np.clip(total / quality.samples, 0, 1)
@@ -137,8 +139,9 @@ class Tracer:
             half = toward - away
             half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-20)
             glint = np.power(np.maximum((normal * half).sum(1), 0), 30) * (facing > 0)
-            shine += 0.06 * strength * glint[:, None]
-        picture[seen] = color * light_sum + shine
+            shine += 0.03 * strength * glint[:, None]
+        # A part of the light comes back white: fitted to the colours of the recorded pictures.
+        picture[seen] = (color * _COLORED + _WHITE) * light_sum + shine
         return picture
 
     def _open_sky(self, point: FloatArray, normal: FloatArray, samples: int, random: Any) -> FloatArray:
@@ -155,10 +158,23 @@ class Tracer:
         return self._scene.run(np.ascontiguousarray(point, np.float32), np.ascontiguousarray(toward), query="OCCLUDED")
 
 
-def _pixel_offset(sample: int, random: Any) -> Any:
-    """Where in a pixel a sample is taken: OSPRay's Gaussian filter reaches past the pixel's edge, and its first
-    sample lies a pixel to the left (fitted to the recorded pictures)."""
-    return np.array([-1.0, 0.0]) if sample == 0 else np.clip(random.normal(0.5, 0.6, 2), -1, 2)
+def _pixel_offset(sample: int, samples: int) -> Any:
+    """Where in a pixel a sample is taken. OSPRay's Gaussian filter reaches past the pixel's edge, and a picture of one
+    sample is taken a pixel to the left (both fitted to the recorded pictures)."""
+    if samples == 1:
+        return np.array([-1.0, 0.0])
+    spread = NormalDist(0.5, _FILTER_SIGMA)
+    return np.array([spread.inv_cdf(_halton(sample + 1, base)) for base in (2, 3)])
+
+
+def _halton(index: int, base: int) -> float:
+    """Evenly spread numbers between 0 and 1."""
+    result, share = 0.0, 1.0
+    while index:
+        share /= base
+        result += share * (index % base)
+        index //= base
+    return result
 
 
 def _camera_rays(width: int, height: int, view: View, jitter: Any) -> tuple[FloatArray, FloatArray]:

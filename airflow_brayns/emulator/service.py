@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -476,11 +477,12 @@ class BraynsState:
         return self._tracer.render((size[0], size[1]), what, lights, quality, progress)
 
     @contextmanager
-    def _at_least(self, seconds: float, call: Call) -> Iterator[None]:
-        """`snapshot` looks for its own end and for `cancel` once a second."""
+    def _whole_periods(self, period: float, call: Call) -> Iterator[None]:
+        """`snapshot` looks for its own end and for `cancel` once a second, so it takes whole seconds."""
         began = time.monotonic()
         yield
-        end = began + max(seconds, -(-(time.monotonic() - began) // 1.0) * 1.0 if seconds else 0)
+        taken = time.monotonic() - began
+        end = began + (math.ceil(taken / period) * period if period else taken)
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.02))
             if call.cancelled():
@@ -505,7 +507,7 @@ class BraynsState:
                 last = time.monotonic()
                 call.progress("Rendering snapshot ...", amount)
 
-        with self._at_least(self.faults.snapshot_seconds, call):
+        with self._whole_periods(self.faults.snapshot_seconds, call):
             try:
                 picture = self._picture(
                     settings.get("size", self.viewport),

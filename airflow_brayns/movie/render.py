@@ -148,6 +148,19 @@ def is_whole(data: bytes, width: int, height: int) -> bool:
     return data.startswith(_PNG) and data[16:24] == size and b"IEND" in data[-12:]
 
 
+def empty_folder(folder: Path) -> None:
+    """Make the folder of the frames, and take out frames of an earlier movie.
+
+    :raises InvalidSetting: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("[0-9]*.png"):
+            old.unlink()
+    except OSError as error:
+        raise InvalidSetting("frames_dir", f"{folder} cannot be made ready for frames: {error.strerror}") from error
+
+
 def write_frame(path: Path, data: bytes) -> None:
     """Write beside and rename: a frame on disk is whole."""
     partial = path.with_name(f".{path.name}.part")
@@ -183,10 +196,7 @@ async def render_frames(
     """
     if not endpoints:
         raise InvalidSetting("endpoints", "no service to render with")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidSetting("output", f"{folder} cannot be made: {error.strerror}") from error
+    empty_folder(folder)
     work = _Work()
     for frame in range(shot.frames):
         work.queue.put_nowait(frame)

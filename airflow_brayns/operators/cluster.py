@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout
 
 from airflow_brayns.booking import Booking, Follower, book
 from airflow_brayns.errors import InvalidSetting
@@ -101,7 +101,7 @@ class AllocateNodesOperator(BraynsOperator):
         """A wait that ended by its time-out or in an error still has to give back."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralError:  # TaskDeferralTimeout is one of them
+        except (TaskDeferralError, TaskDeferralTimeout):
             self.give_back_after(next_kwargs, context)
             raise
 

@@ -39,7 +39,7 @@ class BraynsServiceTrigger(BaseTrigger):
         owner: str | None,
         since: str,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.cluster_conn_id = cluster_conn_id
         self.overrides = overrides
         self.booking = booking
@@ -103,7 +103,7 @@ class EndpointTrigger(BaseTrigger):
     """
 
     def __init__(self, *, endpoint: str, plugins: Sequence[str], poll_interval: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.endpoint = endpoint
         self.plugins = list(plugins)
         self.poll_interval = poll_interval

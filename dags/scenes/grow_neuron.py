@@ -47,7 +47,11 @@ class Cell:
             parent = self.add(kind, point, round(taper * self.chance.uniform(0.93, 1.07), 3), parent)
         if forks:
             for side in (-1, 1):
-                lean = (self.chance.gauss(0, 0.55) + 0.45 * side, self.chance.gauss(0, 0.35), self.chance.gauss(0, 0.55) - 0.45 * side)
+                lean = (
+                    self.chance.gauss(0, 0.55) + 0.45 * side,
+                    self.chance.gauss(0, 0.35),
+                    self.chance.gauss(0, 0.55) - 0.45 * side,
+                )
                 new = unit((way[0] + lean[0], way[1] + lean[1], way[2] + lean[2]))
                 shorter = length * self.chance.uniform(0.6, 0.95)
                 self.grow(kind, point, new, thin, shorter, parent, forks - 1, pull, wander)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import serve
+
+from airflow_brayns.brayns.client import BraynsClient
+from airflow_brayns.errors import ConnectionLost, RpcFailed
+
+SNAPSHOT = {
+    "image_settings": {"format": "png", "size": [128, 128]},
+    "renderer": {"name": "production", "params": {"samples_per_pixel": 400}},
+}
+
+
+async def test_a_conversation(emulator, data: Path) -> None:  # noqa: ANN001
+    service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
+    steps: list[tuple[str, float]] = []
+    async with BraynsClient(service.endpoint) as client:
+        assert (await client.call("get-version")).result["major"] == 3
+        await client.call("add-light-ambient", {})
+        blob = (data / "cube.obj").read_bytes()
+        model = {"type": "obj", "loader_name": "mesh", "loader_properties": {}}
+        reply = await client.call("upload-model", model, binary=blob, progress=lambda *step: steps.append(step))
+        assert reply.result[0]["bounds"]["max"] == [1, 1, 1]
+        assert steps == [("Model uploaded", 0.5)]
+        request = {
+            "image_settings": {"format": "png", "size": [64, 64]},
+            "renderer": {"name": "interactive", "params": {}},
+        }
+        reply = await client.call("snapshot", request)
+        assert reply.binary.startswith(b"\x89PNG")
+        assert len(reply.binary) == reply.result["color_buffer"]["size"]
+
+
+async def test_errors_have_code_and_details(emulator) -> None:  # noqa: ANN001
+    async with BraynsClient(emulator().endpoint) as client:
+        with pytest.raises(RpcFailed, match="missing required property 'target'") as error:
+            await client.call("set-camera-view", {"position": "x"})
+        assert error.value.code == -32602
+
+
+async def test_a_time_out_cancels_the_request_on_the_service(emulator) -> None:  # noqa: ANN001
+    async with BraynsClient(emulator(snapshot_seconds=30).endpoint) as client:
+        await client.call("add-light-ambient", {})
+        with pytest.raises(ConnectionLost, match=r"not answered within 0\.5 s"):
+            await client.call("snapshot", {**SNAPSHOT, "renderer": {"name": "interactive", "params": {}}}, timeout=0.5)
+        began = time.monotonic()
+        await client.call("get-version")
+        assert time.monotonic() - began < 5
+
+
+async def test_a_service_that_dies_mid_render_is_a_lost_connection(emulator) -> None:  # noqa: ANN001
+    async with BraynsClient(emulator(crash_at_picture=1).endpoint) as client:
+        await client.call("add-light-ambient", {})
+        with pytest.raises(ConnectionLost, match="snapshot"):
+            await client.call("snapshot", SNAPSHOT)
+
+
+async def test_production_without_a_light_kills_it_as_it_does_the_real_one(emulator) -> None:  # noqa: ANN001
+    service = emulator()
+    async with BraynsClient(service.endpoint) as client:
+        with pytest.raises(ConnectionLost):
+            await client.call("snapshot", SNAPSHOT)
+    assert service.process.wait(5) == -11
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["not json", "[]", b"\x05", b"\xff\xff\xff\xff{}", b"\x02\x00\x00\x00{", '{"id": 0, "result": ']
+)
+async def test_nonsense_ends_the_request_and_is_not_believed(nonsense: str | bytes) -> None:
+    async def answer(socket) -> None:  # noqa: ANN001
+        await socket.recv()
+        await socket.send(nonsense)
+
+    async with serve(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with BraynsClient(f"127.0.0.1:{port}", timeout=5) as client:
+            with pytest.raises(ConnectionLost):
+                await client.call("get-version")
+
+
+async def test_a_silent_server_is_given_up() -> None:
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(ConnectionLost, match="no answer within"):
+        await BraynsClient(f"127.0.0.1:{port}", timeout=0.3).open()
+    server.close()
+
+
+async def test_tls_with_a_ca(emulator, tmp_path: Path) -> None:  # noqa: ANN001
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "1",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    service = emulator("--secure", "true", "--private-key-file", str(key), "--certificate-file", str(certificate))
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    async with BraynsClient(service.endpoint, ssl_context=trusted) as client:
+        assert (await client.call("get-version")).result["major"] == 3
+    with pytest.raises(ConnectionLost, match="certificate"):
+        await BraynsClient(service.endpoint, ssl_context=ssl.create_default_context()).open()

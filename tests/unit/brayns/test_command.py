@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_brayns.brayns.command import ServiceSpec, check_port
+from airflow_brayns.errors import InvalidSetting
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> str:
+    """A program that prints its arguments, one a line, or a version."""
+    program = tmp_path / "braynsService"
+    program.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo "Brayns version $FAKE (x)"; exit; }\nprintf "%s\\n" "$@"\n'
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {"PATH": "/usr/bin:/bin", "AB_PORT": "5000", **environment}
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=variables, check=False)
+
+
+EXPECTED = {
+    "1.1.0": ["--http-server", "0.0.0.0:5000", "--plugin", "a", "--plugin", "b"],
+    "2.0.0": ["--uri", "0.0.0.0:5000", "--max-clients", "3", "--plugin", "a", "--plugin", "b"],
+    "3.10.1": ["--uri", "0.0.0.0:5000", "--max-clients", "3", "--plugin", "a", "--plugin", "b", "--log-level", "info"],
+}
+
+
+@pytest.mark.parametrize("version", EXPECTED)
+@pytest.mark.parametrize("given", [True, False])
+def test_each_generation_gets_its_command_line(recorder: str, version: str, given: bool) -> None:
+    generation = int(version[0]) if given else None
+    script = ServiceSpec(plugins=["a", "b"], executable=recorder, max_clients=3, generation=generation).script()
+    assert run(script, FAKE=version).stdout.split() == EXPECTED[version]
+
+
+def test_an_unknown_version_says_so(recorder: str) -> None:
+    done = run(ServiceSpec(executable=recorder).script(), FAKE="4.0.0")
+    assert done.returncode == 96
+    assert "4.0.0" in done.stdout
+
+
+def test_a_missing_executable_says_which() -> None:
+    done = run(ServiceSpec(executable="no-such-brayns").script())
+    assert done.returncode == 127
+    assert "executable no-such-brayns not found" in done.stdout
+
+
+def test_setup_runs_before_it_with_source_and_functions(recorder: str, tmp_path: Path) -> None:
+    (tmp_path / "site.sh").write_text("module() { export LOADED=$2; }\n")
+    setup = f"source {tmp_path}/site.sh\nmodule load brayns\n[ $LOADED = brayns ] && echo loaded"
+    assert run(ServiceSpec(executable=recorder, setup=setup, generation=3).script()).stdout.startswith("loaded\n")
+
+
+def test_a_wrong_module_stops_before_the_service(recorder: str) -> None:
+    done = run(ServiceSpec(executable=recorder, setup="false", generation=3).script())
+    assert (done.returncode, "setup failed" in done.stdout) == (97, True)
+
+
+def test_a_container_goes_before_the_executable(recorder: str) -> None:
+    done = run(ServiceSpec(executable=recorder, container="env X=1", generation=1).script())
+    assert "--http-server" in done.stdout
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=80))
+def test_environment_values_are_data(value: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", ServiceSpec(executable="true", environment={"X": value}).script().split("command -v")[0] + 'printf %s "$X"'],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.decode() == value
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("plugins", [""]), ("plugins", ["a b"]), ("plugins", ["--evil"]), ("executable", ""), ("generation", 4), ("port", "x"),
+        ("port", "70000"), ("port", "9-3"), ("max_clients", 0), ("log_level", "loud"), ("log_level", "warn"),
+        ("environment", {"a b": "c"}),
+    ],
+)  # fmt: skip
+def test_bad_values_name_their_field(field: str, value: object) -> None:
+    with pytest.raises(InvalidSetting, match=field):
+        ServiceSpec(**{field: value})  # type: ignore[arg-type]
+
+
+def test_ports() -> None:
+    assert [check_port(port) for port in (0, "5000", "5000-5010")] == ["0", "5000", "5000-5010"]

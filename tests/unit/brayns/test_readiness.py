@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe, why_it_ended
+from airflow_brayns.errors import InvalidSetting, ServiceFailed
+
+
+@pytest.mark.parametrize("version", ["1.1.0", "2.0.0", "3.2.0", "3.10.1"])
+async def test_every_generation_becomes_usable(emulator, version: str) -> None:  # noqa: ANN001
+    service = emulator("--plugin", "braynsCircuitExplorer", version=version)
+    usable = await probe("127.0.0.1", service.port, ["braynsCircuitExplorer"])
+    assert usable.version == version
+    assert usable.plugins == ("braynsCircuitExplorer",)
+
+
+async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> None:  # noqa: ANN001
+    """The socket listens while the plugins still load: a connect succeeds, nothing answers."""
+    monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.4)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    emulator("--plugin", "braynsDTI", wait=False, uri=f"127.0.0.1:{port}", plugin_seconds=2.5)
+    reasons = set()
+    for _ in range(100):
+        try:
+            await probe("127.0.0.1", port, ["braynsDTI"])
+            break
+        except NotYet as reason:
+            reasons.add(str(reason).split(":")[0])
+            await asyncio.sleep(0.05)
+    assert reasons == {"TCP", "WebSocket"}
+
+
+async def test_a_missing_plugin_fails_for_good(emulator) -> None:  # noqa: ANN001
+    service = emulator("--plugin", "braynsDTI")
+    with pytest.raises(ServiceFailed, match="runs without braynsAtlasExplorer; it has braynsDTI") as error:
+        await probe("127.0.0.1", service.port, ["braynsDTI", "braynsAtlasExplorer"])
+    assert not error.value.retry
+
+
+async def test_taken_client_slots_are_not_ready(emulator, monkeypatch) -> None:  # noqa: ANN001
+    monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
+    service = emulator("--max-clients", "1")
+    with socket.create_connection(("127.0.0.1", service.port)):
+        with pytest.raises(NotYet):
+            await probe("127.0.0.1", service.port)
+
+
+async def test_a_stranger_on_the_port_is_not_brayns() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.write(b"SSH-2.0-x\r\n"), "127.0.0.1", 0)
+    with pytest.raises(NotYet, match="WebSocket"):
+        await probe("127.0.0.1", server.sockets[0].getsockname()[1])
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "says"),
+    [
+        (1, "Error opening dynamic library: libnope.so: no", "plugins: .* 'nope'"),
+        (97, "", "setup"), (96, "", "generation"), (127, "", "executable"), (98, "", "port: taken"),
+        (1, "Fatal error: 'Unknown keyword argument 'x''.", "generation"), (139, "", "killed by signal 11"),
+    ],
+)  # fmt: skip
+def test_why_it_ended_names_the_field(code: int, log: str, says: str) -> None:
+    text = why_it_ended(code, "taken", log, ["nope"])
+    assert pytest.importorskip("re").search(says, text), text
+
+
+@pytest.mark.parametrize("bad", ["", "host", "host:", "host:0", "host:99999", "a b:5", "http://x:5", "h:5\n"])
+def test_endpoints(bad: str) -> None:
+    if bad == "h:5\n":
+        assert parse_endpoint(bad) == ("h", 5)
+        return
+    with pytest.raises(InvalidSetting, match="endpoint"):
+        parse_endpoint(bad)

@@ -1,0 +1,278 @@
+"""The keeper itself, run by real shells on this machine, with services that are small shell scripts or `nc`-like Python."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from airflow_brayns.cluster.allocation import AllocationStatus
+from airflow_brayns.cluster.cluster import LocalCluster, ServiceCommand, Waiter
+from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.shell import Framed, LocalShell
+
+NAME = "ab-0123456789ab000"
+PATTERN = (r"s/^listening on \([0-9][0-9]*\)$/\1/p",)
+SERVER = f"""exec {sys.executable} -c '
+import os, socket, time
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+listener.bind(("127.0.0.1", int(os.environ["AB_PORT"])))
+listener.listen()
+print("listening on", listener.getsockname()[1], flush=True)
+time.sleep(600)
+'"""
+
+
+class ShellOf(LocalShell):
+    """Runs everything, the keepers included, by one given shell."""
+
+    def __init__(self, folder: Path, shell: list[str]) -> None:
+        super().__init__()
+        self._path = folder / "bin"
+        self._path.mkdir()
+        starter = self._path / "sh"
+        starter.write_text(f'#!/bin/bash\nexec {" ".join(shell)} "$@"\n')
+        starter.chmod(0o755)
+        self._shell = shell
+
+    async def run(self, script: str, timeout: float) -> str:
+        framed = Framed(f"PATH={self._path}:$PATH\n{script}")
+        self.commands += 1
+        process = await asyncio.create_subprocess_exec(
+            *self._shell, "-s", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(framed.text.encode()), timeout)
+        assert not [line for line in errors.decode().splitlines() if "syntax" in line.lower() or "bad" in line.lower()]
+        return framed.read(output, errors)
+
+
+SHELLS = {"dash": ["/bin/dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
+
+
+@pytest.fixture(params=sorted(SHELLS))
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> ShellOf:
+    command = SHELLS[request.param]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed (apt-get install {command[0]})")
+    return ShellOf(tmp_path, command)
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Callable[..., LocalCluster]]:
+    made = []
+
+    def build(shell: LocalShell | None = None, **limits: int) -> LocalCluster:
+        cluster = LocalCluster(
+            shell or LocalShell(), state_dir=str(tmp_path / "state"), keeper=KeeperSettings(**limits)
+        )
+        made.append(cluster)
+        return cluster
+
+    yield build
+    for cluster in made:
+        await cluster.release(NAME, grace=1)
+
+
+def service(script: str = SERVER, index: int = 1, port: str = "0") -> ServiceCommand:
+    return ServiceCommand(f"s{index}", index, script, port, PATTERN)
+
+
+async def until(
+    cluster: LocalCluster, holds: Callable[[AllocationStatus], bool], seconds: float = 15
+) -> AllocationStatus:
+    end = time.monotonic() + seconds
+    while True:
+        [status] = (await cluster.look([Waiter(NAME, cluster_n(cluster))])).values()
+        if holds(status):
+            return status
+        assert time.monotonic() < end, status
+        await asyncio.sleep(0.1)
+
+
+def cluster_n(cluster: LocalCluster) -> int:
+    return max(int(path.name) for path in (Path(cluster.state_dir) / NAME).iterdir() if path.name.isdigit())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def pid_of(cluster: LocalCluster, name: str = "s1") -> int:
+    return int((Path(cluster.state_dir) / NAME / str(cluster_n(cluster)) / "services" / name / "pid").read_text())
+
+
+async def test_from_submission_to_release_in_every_shell(shell: ShellOf, make: Callable[..., LocalCluster]) -> None:
+    cluster = make(shell)
+    request = AllocationRequest(nodes=2)
+    allocation = await cluster.submit(NAME, "me", request, [service(index=1), service(index=2)], "a test")
+    status = await until(cluster, lambda s: all(one.port for one in s.services))
+    assert status.nodes == ("slot1", "slot2")
+    ports = [one.port for one in status.services]
+    assert len(set(ports)) == 2
+    for port in ports:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    pids = [pid_of(cluster, "s1"), pid_of(cluster, "s2")]
+    began = time.monotonic()
+    await cluster.release(NAME)
+    assert time.monotonic() - began < 6
+    assert not any(alive(pid) for pid in [*pids, int(allocation.job_id)])
+    assert await cluster.release(NAME), "releasing twice is success"
+
+
+async def test_a_second_submission_adopts_the_first(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    first = await cluster.submit(NAME, "try-1", AllocationRequest(), [service()])
+    again = await cluster.submit(NAME, "try-1", AllocationRequest(), [service()])
+    assert again.job_id == first.job_id, "the same try, whose worker was lost"
+    second = await cluster.submit(NAME, "try-2", AllocationRequest(), [service()])
+    assert (second.key, second.job_id, second.adopted) == (first.key, first.job_id, True)
+    assert not await cluster.cancel(first, "try-1"), "who lost it must not end it"
+    assert alive(int(first.job_id))
+    assert await cluster.cancel(first, "try-2")
+    await until(cluster, lambda s: s.ended is not None)
+
+
+async def test_many_at_once_submit_once(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    found = await asyncio.gather(*(cluster.submit(NAME, f"try-{n}", AllocationRequest(), []) for n in range(8)))
+    assert len({allocation.job_id for allocation in found}) == 1
+    assert sum(not allocation.adopted for allocation in found) == 1
+
+
+async def test_what_was_released_is_never_adopted(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    first = await cluster.submit(NAME, "a", AllocationRequest(), [])
+    await cluster.release(NAME)
+    second = await cluster.submit(NAME, "a", AllocationRequest(), [])
+    assert second.incarnation == first.incarnation + 1
+
+
+async def test_nobody_uses_it_and_it_ends_by_itself(make: Callable[..., LocalCluster]) -> None:
+    cluster = make(idle_limit=2)
+    allocation = await cluster.submit(NAME, "a", AllocationRequest(), [service()])
+    await asyncio.to_thread(wait_for_death, int(allocation.job_id), 20)
+    ended = (Path(cluster.state_dir) / NAME / "1" / "ended").read_text()
+    assert "not used for 2 s" in ended
+    assert not alive(pid_of(cluster))
+
+
+def wait_for_death(pid: int, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while alive(pid):
+        assert time.monotonic() < end, f"{pid} still lives"
+        time.sleep(0.1)
+
+
+async def test_a_service_that_ends_is_reported_with_its_code(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [service("echo oh no; exit 3")])
+    status = await until(cluster, lambda s: s.services[0].exit_code is not None)
+    assert status.services[0].exit_code == 3
+
+
+async def test_the_keepers_death_ends_the_services(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    allocation = await cluster.submit(NAME, "a", AllocationRequest(), [service()])
+    await until(cluster, lambda s: s.services[0].port is not None)
+    os.kill(int(allocation.job_id), signal.SIGKILL)
+    await asyncio.to_thread(wait_for_death, pid_of(cluster), 10)
+
+
+async def test_a_killed_wrapper_leaves_no_service_behind(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [service()])
+    await until(cluster, lambda s: s.services[0].port is not None)
+    pid = pid_of(cluster)
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    os.kill(parent, signal.SIGKILL)
+    status = await until(cluster, lambda s: s.services[0].exit_code is not None)
+    assert "wrapper" in status.services[0].exit_text
+    await asyncio.to_thread(wait_for_death, pid, 10)
+
+
+async def test_a_fixed_port_in_use_names_who_has_it(make: Callable[..., LocalCluster]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        cluster = make()
+        await cluster.submit(NAME, "a", AllocationRequest(), [service(port=str(port))])
+        status = await until(cluster, lambda s: s.services[0].exit_code is not None)
+    assert status.services[0].exit_code == 98
+    assert f"port {port}" in status.services[0].exit_text
+    assert f"pid {os.getpid()}" in status.services[0].exit_text
+
+
+async def test_a_port_that_a_stranger_shares_is_refused(make: Callable[..., LocalCluster], tmp_path: Path) -> None:
+    """SO_REUSEPORT lets a forgotten service of the same user take half of the clients; it starts after the first look."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    late = SERVER.replace("listener.listen()", "time.sleep(1.5); listener.listen()")
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [service(late, port=str(port))])
+    await until(cluster, lambda s: bool(s.nodes))
+    await asyncio.sleep(0.7)
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+        status = await until(cluster, lambda s: s.services[0].exit_code is not None or s.services[0].port is not None)
+    assert status.services[0].exit_code == 98
+    assert "shared" in status.services[0].exit_text
+
+
+async def test_a_range_takes_the_first_free_port(make: Callable[..., LocalCluster]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        cluster = make()
+        await cluster.submit(NAME, "a", AllocationRequest(), [service(port=f"{port}-{port + 20}")])
+        status = await until(cluster, lambda s: s.services[0].port is not None)
+    assert port < (status.services[0].port or 0) <= port + 20
+
+
+async def test_a_start_that_takes_too_long_ends_in_the_keeper(make: Callable[..., LocalCluster]) -> None:
+    cluster = make(start_timeout=1)
+    await cluster.submit(NAME, "a", AllocationRequest(), [service("exec sleep 600")])
+    status = await until(cluster, lambda s: s.ended is not None)
+    assert "start_timeout" in (status.ended or "")
+
+
+async def test_a_service_can_be_added_and_stopped(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    allocation = await cluster.submit(NAME, "a", AllocationRequest(), [])
+    await until(cluster, lambda s: bool(s.nodes))
+    await cluster.add_service(allocation, service())
+    await until(cluster, lambda s: bool(s.services) and s.services[0].port is not None)
+    pid = pid_of(cluster)
+    await cluster.stop_service(allocation, "s1")
+    assert not alive(pid)
+    await cluster.stop_service(allocation, "s1")
+    assert alive(int(allocation.job_id))
+
+
+async def test_a_setup_that_fails_is_told_apart(make: Callable[..., LocalCluster]) -> None:
+    from airflow_brayns.brayns.command import ServiceSpec
+
+    script = ServiceSpec(setup="module() { echo no module $2; return 1; }\nmodule load nothing", generation=3).script()
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [service(script)])
+    status = await until(cluster, lambda s: s.services[0].exit_code is not None)
+    assert status.services[0].exit_code == 97
+
+
+async def test_the_folder_is_private(make: Callable[..., LocalCluster]) -> None:
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [])
+    assert (Path(cluster.state_dir) / NAME).stat().st_mode & 0o077 == 0

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_brayns.cluster.shell import Framed, LocalShell, quote
+from airflow_brayns.errors import ConnectionLost, InvalidSetting
+
+
+async def test_a_banner_is_not_taken_for_an_answer() -> None:
+    assert await LocalShell().run("echo hello", 5) == "hello\n"
+    framed = Framed("true")
+    begin, end = framed._begin, framed._end
+    assert framed.read(f"Welcome!\n\n{begin}\nanswer\n\n{end} 0\n".encode(), b"").strip() == "answer"
+
+
+def test_an_answer_without_its_end_is_a_lost_connection() -> None:
+    """`SSHHookAsync.run_command` turns a dead link into an empty success; an empty squeue would read as 'the job is gone'."""
+    framed = Framed("squeue")
+    for output in (b"", f"\n{framed._begin}\nhalf an ans".encode()):
+        with pytest.raises(ConnectionLost, match="cut off"):
+            framed.read(output, b"")
+
+
+async def test_commands_do_not_eat_the_script() -> None:
+    assert (await LocalShell().run("cat\necho after", 5)).strip() == "after"
+
+
+async def test_a_command_that_hangs_is_given_up() -> None:
+    with pytest.raises(ConnectionLost, match="longer than"):
+        await LocalShell().run("sleep 30", 0.3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\r"), max_size=200))
+async def test_any_text_travels_quoted(text: str) -> None:
+    printed = await LocalShell().run(f"printf '%s|' {quote(text)}", 5)
+    assert printed.rstrip("\n") == f"{text}|" if not text.endswith("\n") else printed.startswith(text[:-1])
+
+
+def test_nul_is_refused() -> None:
+    with pytest.raises(InvalidSetting):
+        quote("a\0b")

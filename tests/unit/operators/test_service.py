@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.bases.operator import TriggerFailureReason
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralTimeout, TaskDeferred
+
+from airflow_brayns import (
+    AllocateNodesOperator,
+    BraynsServiceOperator,
+    BraynsServiceSensor,
+    ReleaseNodesOperator,
+    StartBraynsServiceOperator,
+    StopBraynsServiceOperator,
+)
+from airflow_brayns.brayns.readiness import parse_endpoint, probe
+from airflow_brayns.operators.base import word_list
+
+PLUGIN = "braynsCircuitExplorer"
+CONTRACT = {"endpoint", "node", "job_id", "service", "version", "plugins", "generation", "log", "ends_at"}
+
+
+def service(**arguments: Any) -> BraynsServiceOperator:
+    values = {"task_id": "task", "cluster_conn_id": "here", "plugins": [PLUGIN], "deferrable": False}
+    return BraynsServiceOperator(**{**values, **arguments})
+
+
+def release(context: Any, cluster: Any) -> None:
+    ReleaseNodesOperator(task_id="release", cluster_conn_id="here", allocated_by="task").execute(context)
+    assert not cluster.running()
+
+
+def test_the_contract_of_xcom(context: Any, cluster: Any) -> None:
+    endpoints = service(nodes=2).execute(context)
+    pushed = context["ti"].xcom
+    assert len(endpoints) == 2
+    assert pushed["endpoint"] == endpoints[0]
+    assert [one["endpoint"] for one in pushed["services"]] == endpoints
+    assert all(set(one) == CONTRACT for one in pushed["services"])
+    assert [one["node"] for one in pushed["services"]] == ["slot1", "slot2"]
+    assert pushed["services"][0]["plugins"] == [PLUGIN]
+    for endpoint in endpoints:
+        asyncio.run(probe(*parse_endpoint(endpoint), [PLUGIN]))
+    release(context, cluster)
+    release(context, cluster)
+
+
+def run_trigger(deferred: TaskDeferred) -> dict[str, Any]:
+    """As the triggerer does: from its serialised form."""
+    from airflow.sdk._shared.module_loading import import_string
+
+    path, arguments = deferred.trigger.serialize()
+    trigger = import_string(path)(**arguments)
+
+    async def first() -> Any:
+        async for event in trigger.run():
+            return event.payload
+        return None
+
+    return asyncio.run(first())
+
+
+def test_deferred_it_does_the_same(context: Any, cluster: Any) -> None:
+    operator = service(deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    event = run_trigger(deferred.value)
+    endpoints = service(deferrable=True).resume(context, event=event)
+    assert endpoints == [context["ti"].xcom["endpoint"]]
+    release(context, cluster)
+
+
+def test_a_retry_finds_the_running_service(context: Any, cluster: Any) -> None:
+    first = service().execute(context)
+    job = context["ti"].xcom["services"][0]["job_id"]
+    second = service().execute(context)
+    assert (second, context["ti"].xcom["services"][0]["job_id"]) == (first, job)
+    release(context, cluster)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "error"),
+    [
+        ({"plugins": ["nope"]}, "plugins: .*'nope'", AirflowFailException),
+        ({"plugins": [""]}, "plugins", AirflowFailException),
+        ({"executable": "no-such-brayns"}, "executable", AirflowFailException),
+        ({"setup": "module load nothing"}, "setup", AirflowFailException),
+        ({"time_limit": "-5"}, "time_limit", AirflowFailException),
+        ({"nodes": "two"}, "nodes", AirflowFailException),
+        ({"cluster_conn_id": "nowhere"}, "", Exception),
+        ({"environment": {"BRAYNS_EMULATOR": "never_listens=1"}, "start_timeout": 1}, "start_timeout", AirflowException),
+        ({"environment": {"BRAYNS_EMULATOR": "exit_after_seconds=0.01,exit_code=3,plugin_seconds=3"}}, "exit code 3", AirflowException),
+        ({"environment": {"BRAYNS_EMULATOR": "version=2.0.0"}, "plugins": ["nope"]}, "goes on without it", AirflowFailException),
+    ],
+)  # fmt: skip
+def test_bad_input_names_the_field_and_leaves_nothing(
+    context: Any, cluster: Any, changes: dict[str, Any], says: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=f"(?s){says}") as raised:
+        service(**changes).execute(context)
+    if error is AirflowException:
+        assert not isinstance(raised.value, AirflowFailException), "a retry may help"
+    deadline = time.monotonic() + 8
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not cluster.running()
+
+
+def test_killed_while_waiting_it_gives_back(context: Any, cluster: Any) -> None:
+    operator = service(environment={"BRAYNS_EMULATOR": "start_seconds=60"})
+    threading.Timer(2, operator.on_kill).start()
+    began = time.monotonic()
+    with pytest.raises(AirflowException, match="told to stop"):
+        operator.execute(context)
+    assert time.monotonic() - began < 7
+    deadline = time.monotonic() + 8
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def test_the_trigger_gives_back_when_killed_but_not_what_another_try_took(context: Any, cluster: Any) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        service(deferrable=True).execute(context)
+    trigger = deferred.value.trigger
+    context["ti"].id = "another-try"
+    with pytest.raises(TaskDeferred):
+        service(deferrable=True).execute(context)
+    asyncio.run(trigger.on_kill())
+    assert cluster.running(), "the clear race: the old try's on_kill comes after the new try has adopted the job"
+    trigger.owner = "another-try"
+    asyncio.run(trigger.on_kill())
+    deadline = time.monotonic() + 8
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def test_a_deferral_time_out_gives_back(context: Any, cluster: Any) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        service(deferrable=True, environment={"BRAYNS_EMULATOR": "start_seconds=60"}).execute(context)
+    with pytest.raises(TaskDeferralTimeout):
+        service(deferrable=True).resume_execution(
+            "__fail__", {**deferred.value.kwargs, "error": TriggerFailureReason.TRIGGER_TIMEOUT}, context
+        )
+    deadline = time.monotonic() + 8
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not cluster.running()
+
+
+def test_a_job_for_each_node_and_the_first_is_enough(context: Any, cluster: Any) -> None:
+    endpoints = service(nodes=3, packing="job_per_node", min_ready=1).execute(context)
+    assert 1 <= len(endpoints) <= 3
+    assert len(context["ti"].xcom["allocation"]["allocations"]) == 3
+    release(context, cluster)
+
+
+def test_the_steps_one_by_one(context: Any, cluster: Any) -> None:
+    here = {"cluster_conn_id": "here"}
+    allocation = AllocateNodesOperator(task_id="task", nodes=2, deferrable=False, **here).execute(context)
+    assert allocation["nodes"] == ["slot1", "slot2"]
+    started = StartBraynsServiceOperator(task_id="start", allocation=allocation, plugins=[PLUGIN], **here).execute(
+        context
+    )
+    endpoints = BraynsServiceSensor(task_id="wait", started=started, deferrable=False, **here).execute(context)
+    assert len(endpoints) == 2
+    StopBraynsServiceOperator(task_id="stop", started=started, **here).execute(context)
+    with pytest.raises(Exception, match="cannot be reached|Connect|refused|TCP"):
+        asyncio.run(probe(*parse_endpoint(endpoints[0])))
+    assert any("keeper.sh" in command for command in cluster.running())
+    release(context, cluster)
+
+
+def test_the_sensor_takes_an_endpoint_typed_in(context: Any, cluster: Any, emulator: Any) -> None:
+    endpoint = emulator("--plugin", PLUGIN).endpoint
+    sensor = BraynsServiceSensor(
+        task_id="wait", endpoint=endpoint, plugins=[PLUGIN], cluster_conn_id="here", deferrable=False
+    )
+    assert sensor.execute(context) == [endpoint]
+    with pytest.raises(TaskDeferred) as deferred:
+        BraynsServiceSensor(task_id="wait", endpoint=endpoint, cluster_conn_id="here", deferrable=True).execute(context)
+    assert run_trigger(deferred.value)["services"][0]["endpoint"] == endpoint
+    with pytest.raises(AirflowFailException, match="endpoint"):
+        BraynsServiceSensor(task_id="wait", endpoint="nonsense", cluster_conn_id="here").execute(context)
+
+
+def test_release_wants_a_name(context: Any, cluster: Any) -> None:
+    with pytest.raises(AirflowFailException, match="allocation"):
+        ReleaseNodesOperator(task_id="r", cluster_conn_id="here", allocation="../../etc").execute(context)
+
+
+def test_lists_however_they_were_templated() -> None:
+    assert (
+        word_list("plugins", "a, b")
+        == word_list("plugins", "['a', 'b']")
+        == word_list("plugins", ("a", "b"))
+        == ["a", "b"]
+    )
+    with pytest.raises(ValueError, match="plugins"):
+        word_list("plugins", 5)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pendulum
+import pytest
+
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.provider import get_provider_info
+from airflow_brayns.settings import ClusterSettings
+
+
+def test_the_form_has_every_field_and_no_other() -> None:
+    form = get_provider_info()["connection-types"][0]["conn-fields"]
+    assert set(form) == set(ClusterSettings.model_fields)
+    assert all(field["label"] and field["description"] for field in form.values())
+
+
+def test_an_unknown_key_lists_the_known_ones() -> None:
+    with pytest.raises(InvalidSetting, match=r"patrition: .*Known: .*partition"):
+        ClusterSettings.read({"patrition": "prod"})
+
+
+def test_values_as_text_are_understood() -> None:
+    """A form, or a connection's URI, gives text for everything."""
+    extras = {
+        "nodes": "",
+        "exclusive": "true",
+        "cpus_per_task": "72",
+        "environment": '{"A": "b"}',
+        "poll_interval": "2",
+        "generation": "3",
+        "port": 5000,
+        "sbatch_options": '["--licenses=x"]',
+        "setup": ["a", "b"],
+    }
+    extras.pop("nodes")
+    settings = ClusterSettings.read(extras)
+    assert (settings.exclusive, settings.cpus_per_task, settings.environment) == (True, 72, {"A": "b"})
+    assert (settings.poll_interval, settings.generation, settings.port, settings.setup) == (2, 3, "5000", "a\nb")
+    assert settings.request(1).words() == ["--licenses=x"]
+
+
+def test_a_task_overrides_the_connection() -> None:
+    settings = ClusterSettings.read(
+        {"account": "a", "time_limit": "1:00:00"},
+        {"account": "b", "partition": "", "time_limit": pendulum.duration(hours=3)},
+    )
+    assert (settings.account, settings.partition, settings.request(1).seconds) == ("b", None, 10800)
+
+
+@pytest.mark.parametrize(
+    ("extras", "field"),
+    [
+        ({"scheduler": "pbs"}, "scheduler"), ({"time_limit": "-1"}, "time_limit"), ({"poll_interval": 0}, "poll_interval"),
+        ({"port": "http"}, "port"), ({"route": "ssh"}, "route"), ({"route": "teleport"}, "route"), ({"memory": "much"}, "memory"),
+        ({"log_level": "error"}, "log_level"), ({"sbatch_options": ["--array=1-9"]}, "sbatch_options"),
+        ({"sbatch_options": ["-J", "x"]}, "sbatch_options"), ({"idle_limit": -5}, "idle_limit"), ({"generation": "7"}, "generation"),
+        ({"environment": "x"}, "environment"), ({"min_ready": 0}, "min_ready"), ({"node_suffix": "$(id)"}, "node_suffix"),
+    ],
+)  # fmt: skip
+def test_bad_values_name_their_field(extras: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"^{field}"):
+        ClusterSettings.read(extras)
+
+
+def test_durations_are_seconds() -> None:
+    assert ClusterSettings.read({}, {"idle_limit": timedelta(hours=1)}).keeper().idle_limit == 3600
+
+
+def test_provider_info_is_plain_json() -> None:
+    info = get_provider_info()
+    assert json.loads(json.dumps(info)) == info
+    assert info["package-name"] == "airflow-brayns"
+
+
+def test_provider_info_fits_airflows_schema() -> None:
+    import airflow
+    import jsonschema
+    from pathlib import Path
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
