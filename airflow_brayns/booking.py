@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +24,7 @@ _PROBE_PAUSE = 0.5
 _LOG_TAIL = 20
 _SILENCE_LIMIT = 600.0  # how long a cluster may be out of reach while something is awaited
 _FORGOTTEN_LOOKS = 3
+_HEARTBEAT_LIMIT = 240.0  # more than the wrappers' own
 
 
 def booking_name(installation: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
@@ -135,6 +136,52 @@ async def way_to(cluster: Cluster, route: str, host: str, port: int) -> AsyncIte
         listener.close()
 
 
+class _Tally:
+    """How many services there are, have proved usable, or failed, over all parts of a booking."""
+
+    def __init__(self, parts: int, min_ready: int | None) -> None:
+        self._parts, self._min_ready = parts, min_ready
+        self._expected: dict[int, int] = {}
+        self.found: dict[tuple[int, int], Service] = {}
+        self.failed: dict[tuple[int, int], BraynsError] = {}
+
+    def expect(self, part: int, services: int) -> None:
+        self._expected[part] = services
+
+    def fail(self, part: int, index: int, error: BraynsError) -> None:
+        self.found.pop((part, index), None)
+        self.failed[part, index] = error
+
+    def lost(self, part: int, error: BraynsError) -> None:
+        """A whole allocation, with all its services."""
+        self._expected.setdefault(part, 1)
+        for index in range(max(1, self._expected[part])):
+            self.fail(part, index, error)
+
+    def report(self, part: int, index: int, changed: asyncio.Event, task: asyncio.Task[Service]) -> None:
+        """A probe has ended."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self.found[part, index] = task.result()
+        else:
+            self.fail(part, index, error if isinstance(error, BraynsError) else BraynsError(repr(error)))
+        changed.set()
+
+    def settled(self) -> bool:
+        """Whether enough are usable.
+
+        :raises BraynsError: the first failure, once too few can still become usable.
+        """
+        total = sum(self._expected.values())
+        known = len(self._expected) == self._parts and total > 0
+        want = self._min_ready or total
+        if self.failed and (not self._min_ready or (known and total - len(self.failed) < min(want, total))):
+            raise next(iter(self.failed.values()))
+        return known and len(self.found) >= min(want, total)
+
+
 class Follower:
     """Follows a booking until it has its nodes, or its services are usable, and tells the log what happens.
 
@@ -161,17 +208,20 @@ class Follower:
         self._since = queued_since or datetime.now(UTC)
         self._told: dict[tuple[str, int], str] = {}
         self._logs: dict[tuple[str, int, str], str] = {}
+        self._shown: dict[str, str] = {}
 
     async def nodes(self) -> list[AllocationStatus]:
         """Wait until every job runs and its keeper has named the nodes."""
+        found: dict[int, AllocationStatus] = {}
 
-        async def has_nodes(allocation: Allocation) -> AllocationStatus:
+        async def follow(part: int, allocation: Allocation, changed: asyncio.Event) -> None:
             async for status in self._statuses(allocation, want=1):
                 if status.nodes:
-                    return status
-            raise AssertionError("a watch has no end")
+                    found[part] = status
+                    changed.set()
 
-        return list(await _all(has_nodes(allocation) for allocation in self._booking.allocations))
+        await self._until(follow, lambda: len(found) == len(self._booking.allocations))
+        return [found[part] for part in sorted(found)]
 
     async def services(self, names: Sequence[str] | None = None) -> list[Service]:
         """Wait until `min_ready` services (default: all) are usable; in node order.
@@ -181,72 +231,81 @@ class Follower:
         :raises NotReadyInTime: `queue_timeout` or `start_timeout` passed.
         :raises AllocationLost: the job ended first.
         """
-        found: dict[tuple[int, int], Service] = {}
-        enough = asyncio.Event()
+        tally = _Tally(len(self._booking.allocations), self._settings.min_ready)
 
-        def usable(part: int, index: int, total: int, service: Service) -> None:
-            found[part, index] = service
-            want = self._settings.min_ready or total * len(self._booking.allocations)
-            if len(found) >= min(want, total * len(self._booking.allocations)):
-                enough.set()
+        async def follow(part: int, allocation: Allocation, changed: asyncio.Event) -> None:
+            try:
+                await self._follow(part, allocation, names, tally, changed)
+            except BraynsError as error:
+                tally.lost(part, error)
+                changed.set()
 
+        await self._until(follow, tally.settled)
+        return [tally.found[key] for key in sorted(tally.found)]
+
+    async def _until(
+        self, follow: Callable[[int, Allocation, asyncio.Event], Awaitable[None]], settled: Callable[[], bool]
+    ) -> None:
+        """Follow all allocations, each to the end of the wait: what was ready first must still be there at the last."""
+        changed = asyncio.Event()
         followers = [
-            asyncio.create_task(self._follow(part, allocation, names, usable))
+            asyncio.ensure_future(follow(part, allocation, changed))
             for part, allocation in enumerate(self._booking.allocations)
         ]
-        signal = asyncio.create_task(enough.wait())
+        signal: asyncio.Task[Any] | None = None
         try:
-            waiting: set[asyncio.Task[Any]] = {*followers, signal}
-            failures: list[BaseException] = []
-            while not enough.is_set():
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                failures += [error for task in done if task is not signal and (error := task.exception())]
-                spare = len(followers) - (self._settings.min_ready or len(followers))
-                if failures and not enough.is_set() and len(failures) > max(spare, 0):
-                    raise failures[0]
-            return [found[key] for key in sorted(found)]
+            while not settled():
+                changed.clear()
+                signal = asyncio.create_task(changed.wait())
+                done, _ = await asyncio.wait({signal, *followers}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                followers = [task for task in followers if not task.done()]
         finally:
-            for task in (*followers, signal):
+            tasks = [*followers, *([signal] if signal else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*followers, signal, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(
         self,
         part: int,
         allocation: Allocation,
         names: Sequence[str] | None,
-        usable: Callable[[int, int, int, Service], None],
+        tally: _Tally,
+        changed: asyncio.Event,
     ) -> None:
         probes: dict[str, asyncio.Task[Service]] = {}
         running_since: datetime | None = None
-        want = self._settings.min_ready or 1_000_000
-        if self._settings.min_ready is None:
-            want = len(names) if names else 1
+        # By default all services of the allocation make news together; the first look tells how many there are.
+        want = self._settings.min_ready or (len(names) if names else 1)
         try:
             async for status in self._statuses(allocation, want=want):
-                services = [s for s in status.services if names is None or s.name in names]
+                services = [one for one in status.services if names is None or one.name in names]
+                tally.expect(part, len(services))
                 if status.nodes and running_since is None:
                     running_since = datetime.now(UTC)
                 for index, service in enumerate(services):
-                    self._check(status, service, list(probes))
+                    if (part, index) in tally.failed:
+                        continue
+                    try:
+                        self._check(status, service)
+                        self._check_start(running_since, service, (part, index) in tally.found)
+                    except BraynsError as error:
+                        tally.fail(part, index, error)
+                        changed.set()
+                        if probe_of := probes.pop(service.name, None):
+                            probe_of.cancel()
+                        continue
                     if service.port and service.name not in probes:
                         self._log.info(
                             "%s on %s listens on port %d; looking whether it is usable",
-                            service.name,
-                            service.node,
-                            service.port,
-                        )
+                            service.name, service.node, service.port,
+                        )  # fmt: skip
                         probes[service.name] = asyncio.create_task(self._prove(status, service))
-                        report = partial(usable, part, index, len(services))
-                        probes[service.name].add_done_callback(partial(_report, report))
-                for task in probes.values():
-                    if task.done():
-                        task.result()
-                if services and len(probes) == len(services):
-                    for proof in asyncio.as_completed(probes.values()):
-                        await proof
-                    return
-                self._check_start(running_since, services, [name for name, task in probes.items() if task.done()])
+                        probes[service.name].add_done_callback(partial(tally.report, part, index, changed))
+                if not services and running_since is not None:
+                    self._check_any(running_since)
         finally:
             for task in probes.values():
                 task.cancel()
@@ -288,10 +347,13 @@ class Follower:
         silent_since: float | None = None
         forgotten = 0
         loop = asyncio.get_running_loop()
+        beat, beat_at = "", loop.time()
         watch = self._poller.watch(allocation, want)
         try:
             async for seen, logs in watch:
                 trouble = str(seen) if isinstance(seen, ConnectionLost) else seen.trouble
+                if isinstance(seen, ConnectionLost) and not seen.retry:
+                    raise seen
                 if isinstance(seen, ConnectionLost) or not seen.answered:
                     silent_since = silent_since or loop.time()
                     self._tell(allocation, f"the cluster does not answer: {trouble.strip()}")
@@ -305,6 +367,13 @@ class Follower:
                     silent_since = None
                 self._show_logs(allocation, logs, seen)
                 forgotten = forgotten + 1 if seen.answered and seen.job is None else 0
+                if seen.heartbeat != beat:
+                    beat, beat_at = seen.heartbeat, loop.time()
+                if seen.state is JobState.RUNNING and seen.nodes and loop.time() - beat_at > _HEARTBEAT_LIMIT:
+                    raise AllocationLost(
+                        f"Job {allocation.job_id} is orphaned: it runs, but its keeper has shown no sign for "
+                        f"{_HEARTBEAT_LIMIT:.0f} s; its first node may be lost. It is ended; clear the task to allocate anew."
+                    )
                 await self._check_job(allocation, seen, forgotten)
                 yield seen
         finally:
@@ -332,7 +401,7 @@ class Follower:
             self._tell(allocation, f"pending ({job.reason}){expected}")
             if job.reason in HOPELESS_REASONS:
                 raise BraynsError(
-                    f"Job {job.job_id} would wait for ever: Slurm says {job.reason}. Check partition, account, nodes and time_limit.",
+                    f"Job {job.job_id} would wait for ever: Slurm says {job.reason}. Check partition, account, nodes, cpus_per_task, memory, constraint and time_limit.",
                     retry=False,
                 )
             limit = self._settings.queue_timeout
@@ -348,7 +417,7 @@ class Follower:
             status.ended is not None or job is not None or forgotten >= _FORGOTTEN_LOOKS
         ):
             for service in status.services:
-                self._check(status, service, [])
+                self._check(status, service)
             raise AllocationLost(await self._why_ended(allocation, status))
 
     async def _why_ended(self, allocation: Allocation, status: AllocationStatus) -> str:
@@ -360,30 +429,36 @@ class Follower:
             details = ""
         return f"Job {allocation.job_id} ended{word} before it was done with.{why} Clear the task to allocate anew.\n{details}".strip()
 
-    def _check(self, status: AllocationStatus, service: ServiceStatus, seen: list[str]) -> None:
+    def _check(self, status: AllocationStatus, service: ServiceStatus) -> None:
         """Fail for a service that has ended, or goes on without a plugin."""
-        log = self._logs.get((status.name, status.incarnation, service.name), "")
-        if service.exit_code is not None:
+        log = self._log_of(status, service)
+        if service.exit_code is not None and service.exit_text != "stopped":  # stopped: the job's end tells why
             reason = why_it_ended(service.exit_code, service.exit_text, log, self._plugins)
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=_may_mend(service, log))
         if "Error opening dynamic library" in log:
             reason = why_it_ended(0, "", log, self._plugins).replace(" and exited with 0", " and goes on without it")
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=False)
+        self._shown[service.name] = self._tail(service, log)
 
-    def _check_start(self, since: datetime | None, services: Sequence[ServiceStatus], proven: Sequence[str]) -> None:
+    def _log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
+        return self._logs.get((status.name, status.incarnation, service.name), "")
+
+    def _check_start(self, since: datetime | None, service: ServiceStatus, proven: bool) -> None:
         limit = self._settings.start_timeout
-        if since is None or (datetime.now(UTC) - since).total_seconds() < limit:
+        if proven or since is None or (datetime.now(UTC) - since).total_seconds() < limit:
             return
-        late = [service for service in services if service.name not in proven]
-        if not late:
-            return
-        logs = "\n".join(
-            self._tail(service, text) for service in late for key, text in self._logs.items() if key[2] == service.name
-        )
         raise NotReadyInTime(
-            f"start_timeout: {', '.join(f'{s.name} on {s.node}' for s in late)} not usable {limit:.0f} s after the job started. "
-            f"Its log tells how far it came; raise start_timeout if it is only slow.\n{logs}"
+            f"start_timeout: {service.name} on {service.node} was not usable {limit:.0f} s after the job started. Its log "
+            f"tells how far it came; raise start_timeout if it is only slow.\n{self._shown.get(service.name, '')}"
         )
+
+    def _check_any(self, since: datetime) -> None:
+        if (datetime.now(UTC) - since).total_seconds() > self._settings.start_timeout:
+            raise NotReadyInTime(
+                "started: no such service is in the allocation. Start one with StartBraynsServiceOperator and hand on what "
+                "it returns.",
+                retry=False,
+            )
 
     @staticmethod
     def _tail(service: ServiceStatus, log: str) -> str:
@@ -393,11 +468,6 @@ class Follower:
         )
 
 
-def _report(usable: Callable[[Service], None], task: asyncio.Task[Service]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        usable(task.result())
-
-
 def _may_mend(service: ServiceStatus, log: str) -> bool:
     """Whether a retry can help: not with a missing plugin, program, option or module."""
     if service.exit_code in (96, 97, 98, 126, 127):
@@ -405,13 +475,3 @@ def _may_mend(service: ServiceStatus, log: str) -> bool:
     return not any(
         word in log for word in ("Error opening dynamic library", "Unrecognized option", "Unknown keyword argument")
     )
-
-
-async def _all(awaitables: Any) -> list[Any]:
-    """Like gather, but the others are cancelled when one fails."""
-    tasks = [asyncio.ensure_future(one) for one in awaitables]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()

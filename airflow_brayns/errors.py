@@ -26,8 +26,8 @@ class InvalidSetting(BraynsError, ValueError):  # noqa: N818 - named for what it
 
     retry = False
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}", retry=False)
+    def __init__(self, field: str, message: str, *, retry: bool = False) -> None:
+        super().__init__(f"{field}: {message}", retry=retry)
         self.field = field
 
 

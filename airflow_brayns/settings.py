@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -22,14 +23,19 @@ CONNECTION_TYPE = "brayns_cluster"
 DEFAULT_CONN_ID = "brayns_default"
 
 
+def literal(text: str) -> Any:
+    """A list or dict written as JSON, or as Python prints it when a template is rendered to text; else the text itself."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
 def _from_json(value: Any) -> Any:
     """Lists and dicts may come as text from a form or a connection's URI."""
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
+    return literal(value) if isinstance(value, str) and value.strip()[:1] in ("[", "{") else value
 
 
 def _lines(value: Any) -> Any:
@@ -62,7 +68,7 @@ class ClusterSettings(BaseModel):
     :param min_ready: how many services must be usable before the hand-over; None for all.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     scheduler: Literal["slurm", "local"] = "slurm"
     ssh_conn_id: str | None = None

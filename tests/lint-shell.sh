@@ -8,7 +8,7 @@ for name in keeper login; do
     {
         echo '#!/bin/sh'
         echo "scheduler=\$1 nodes=\$1 idle_limit=\$1 start_timeout=\$1 time_limit=\$1 heartbeat_limit=\$1 cpus_per_task=\$1"
-        echo "state_dir=\$1 keeper=\$1 about=\$1"
+        echo "state_dir=\$1 keeper=\$1 about=\$1 asked=\$1"
         cat "airflow_brayns/cluster/$name.sh"
     } >"build/shell/$name.sh"
     # SC2034, SC2329: what a file does not use, the call behind it does

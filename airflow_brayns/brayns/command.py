@@ -31,7 +31,7 @@ def check_port(port: str | int) -> str:
     if _PORT.fullmatch(text):
         low, _, high = text.partition("-")
         if int(low) <= 65535 and (not high or 0 < int(low) <= int(high) <= 65535):
-            return text
+            return f"{int(low)}-{int(high)}" if high else str(int(low))
     raise InvalidSetting("port", f"{text!r} is not a port: write 0 (the kernel picks), a number, or from-to")
 
 
@@ -103,7 +103,9 @@ class ServiceSpec:
         lines = [f"export {name}={shlex.quote(str(value))}" for name, value in self.environment.items()]
         if self.setup.strip():
             lines += [
-                f"trap 'echo \"airflow-brayns: setup failed with exit code $?\"; exit {SETUP_FAILED}' ERR",
+                # Only for the setup's own lines: what a sourced file does inside is its own affair.
+                'trap \'code=$?; [ "${#BASH_SOURCE[@]}" -gt 1 ] || '
+                f'{{ echo "airflow-brayns: setup failed with exit code $code"; exit {SETUP_FAILED}; }}\' ERR',
                 self.setup.strip(),
                 "trap - ERR",
             ]

@@ -100,13 +100,13 @@ async def probe(
     try:
         async with BraynsClient(endpoint, ssl_context=ssl_context, timeout=RUNG_SECONDS) as client:
             version = _version((await client.call("get-version")).result)
-            if version >= (3, 3, 0) or version[0] == 1:
-                await _http(host, port, "/healthz" if version[0] > 1 else "/version", ssl_context)
             loaded = await _plugins(client, version, plugins)
     except ConnectionLost as error:
         raise NotYet(f"WebSocket: {error}") from None
     except RpcFailed as error:
         raise NotYet(f"JSON-RPC: {error}") from None
+    if version >= (3, 3, 0) or version[0] == 1:  # the WebSocket is closed: it may have held the only client slot
+        await _http(host, port, "/healthz" if version[0] > 1 else "/version", ssl_context)
     missing = [name for name in plugins if name not in loaded]
     if missing:
         raise ServiceFailed(

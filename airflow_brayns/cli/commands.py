@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 from typing import Any
+
+from airflow.sdk import BaseHook
 
 from airflow_brayns.booking import service_commands
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
@@ -25,7 +28,10 @@ def _clusters() -> list[str]:
 
     with create_session() as session:
         found = session.scalars(select(Connection.conn_id).where(Connection.conn_type == CONNECTION_TYPE)).all()
-    return sorted({*found, DEFAULT_CONN_ID})
+    prefix = "AIRFLOW_CONN_"
+    defined = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}
+    ours = {name for name in defined if BaseHook.get_connection(name).conn_type == CONNECTION_TYPE}
+    return sorted({*found, *ours, DEFAULT_CONN_ID})
 
 
 async def _list(cluster_conn_id: str) -> list[AllocationStatus]:
@@ -34,8 +40,14 @@ async def _list(cluster_conn_id: str) -> list[AllocationStatus]:
         return await poller.cluster.list_all()
 
 
+def _see_connections() -> None:
+    """Outside of tasks Airflow reads connections from the environment only, unless a process says that it is the server's."""
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+
+
 def services(args: argparse.Namespace) -> None:
     """Print what has not ended."""
+    _see_connections()
     rows: list[tuple[str, ...]] = [("CLUSTER", "NAME", "JOB", "STATE", "SERVICE", "ENDPOINT", "FOR")]
     for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
         try:
@@ -67,6 +79,7 @@ def _rows(cluster: str, status: AllocationStatus) -> list[tuple[str, ...]]:
 
 def release(args: argparse.Namespace) -> None:
     """Give an allocation back."""
+    _see_connections()
     if not is_name(args.name):
         raise SystemExit(f"{args.name!r} is no allocation's name; `airflow brayns services` lists them.")
     hook = BraynsClusterHook(args.cluster_conn_id)
@@ -84,6 +97,7 @@ def release(args: argparse.Namespace) -> None:
 
 def script(args: argparse.Namespace) -> None:
     """Print what would be submitted."""
+    _see_connections()
     task = _rendered(args.dag_id, args.task_id, json.loads(args.conf))
     if not isinstance(task, AllocateNodesOperator | BraynsMovieOperator):
         raise SystemExit(f"{args.task_id} is a {type(task).__name__}, which allocates nothing.")

@@ -15,7 +15,7 @@ HOPELESS_REASONS = frozenset(
     {
         "PartitionTimeLimit", "PartitionNodeLimit", "PartitionDown", "PartitionInactive", "AccountNotAllowed",
         "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "BadConstraints", "AssocMaxWallDurationPerJobLimit",
-        "QOSMaxWallDurationPerJobLimit", "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "PartitionConfig",
+        "QOSMaxWallDurationPerJobLimit", "launch failed requeued held", "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "PartitionConfig",
     }
 )  # fmt: skip
 
@@ -156,6 +156,7 @@ class AllocationStatus:
     gone: bool = False
     nodes: tuple[str, ...] = ()
     released: bool = False
+    ending: str = ""
     ended: str | None = None
     heartbeat: str = ""
     owner: str = ""
@@ -245,6 +246,8 @@ def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
             return replace(status, gone=True)
         case "released":
             return replace(status, released=True)
+        case "ending":
+            return replace(status, ending=decode(rest).strip())
         case "ended":
             return replace(status, ended=decode(rest).strip())
         case "heartbeat":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,8 +117,11 @@ class Cluster:
         """The script that searches for the allocation `name` and submits it if there is none."""
         _check(_NAME, "name", name)
         _check(_TOKEN, "token", token)
+        services = list(services)
         fills = "".join(f'service_dir=$dir/services/{s.name}\nmkdir -p "$service_dir"\n{_fill(s)}' for s in services)
+        asked = hashlib.sha256(f"{request.sbatch_arguments()}{fills}".encode()).hexdigest()[:16]
         return (
+            f"asked={asked}\n"
             f"keeper={quote(self.keeper_for(request))}\n"
             f"about={quote(about.replace(chr(10), ' '))}\n"
             f"services() {{\n{fills}:\n}}\n"
@@ -184,6 +188,8 @@ class Cluster:
             lines.append(f"await_news {int(patience)} {tick} {words}")
         for waiter in waiters:
             lines.append(f"describe {waiter.name} {waiter.incarnation} 1")
+            if not waiter.offsets:
+                lines.append(f"all_logs {waiter.name} {waiter.incarnation}")
             for service, offset in (waiter.offsets or {}).items():
                 _check(_SERVICE, "service", service)
                 lines.append(f"log_since {waiter.name} {waiter.incarnation} {service} {int(offset)}")
@@ -217,11 +223,7 @@ class Cluster:
         """
         _check(_NAME, "name", name)
         if incarnations is None:
-            body = (
-                f'for folder in "$state_dir/{name}"*/[0-9]*/; do folder=${{folder%/}}; [ -d "$folder" ] || continue\n'
-            )
-            body += '[ -e "$folder/ended" ] && [ -e "$folder/release" ] && continue\n'
-            body += f'owner_name=${{folder%/*}}; release "${{owner_name##*/}}" "${{folder##*/}}" {grace}; done'
+            body = f"release_all {name} {grace}"
         else:
             body = "\n".join(f"release {name} {int(number)} {grace}" for number in incarnations)
         answer = await self._call(body + "\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
@@ -239,12 +241,16 @@ class Cluster:
             raise ConnectionLost(f"The command that gives {name} back was cut off.")
         return True
 
-    async def cancel(self, allocation: Allocation, token: str) -> bool:
-        """End an allocation if `token` still owns it; False if somebody else has taken it over, or it has ended."""
+    async def cancel(self, name: str, token: str) -> int:
+        """End what `token` still owns under `name`; what somebody else has taken over stays.
+
+        :param name: an allocation's name, or the beginning that the parts of one booking have in common.
+        :return: how many allocations were ended.
+        """
         _check(_TOKEN, "token", token)
-        _check(_NAME, "name", allocation.name)
-        answer = await self._call(f"cancel {allocation.name} {allocation.incarnation} {token}", 20)
-        return answer.startswith("cancelled")
+        _check(_NAME, "name", name)
+        answer = await self._call(f"cancel_all {name} {token}", 20)
+        return sum(line.startswith("cancelled ") for line in answer.splitlines())
 
     # ---- services --------------------------------------------------------------------------------------------------
     async def add_service(self, allocation: Allocation, service: ServiceCommand) -> None:

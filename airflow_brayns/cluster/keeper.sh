@@ -146,6 +146,7 @@ wrap() {
     put "$service_dir/pid" "$service_pid"
     beat=
     beat_at=$(now)
+    looked_at=$beat_at
     bytes_at=0
     while :; do
         if ! kill -0 "$service_pid" 2>/dev/null; then
@@ -154,6 +155,7 @@ wrap() {
             stop_service # what it left in its session
             fail_service "$code" "the service ended with exit code $code"
         fi
+        ls "$service_dir" >/dev/null 2>&1
         if [ -e "$service_dir/stop" ] || [ -n "$leave" ]; then
             stop_service
             fail_service 0 "stopped"
@@ -163,6 +165,8 @@ wrap() {
             fail_service 1 "the keeper has gone"
         fi
         time=$(now)
+        [ $((time - looked_at)) -lt 30 ] || beat_at=$time # we were suspended ourselves: no sign of anything
+        looked_at=$time
         heard=$(first "$dir/heartbeat")
         if [ "$heard" != "$beat" ]; then
             beat=$heard
@@ -203,7 +207,10 @@ start_services() { # every folder with a command that has not been started
         one=${one%/}
         service=${one##*/}
         [ -e "$one/command" ] && [ ! -e "$one/node" ] || continue
-        [ -e "$one/stop" ] && continue
+        if [ -e "$one/stop" ]; then
+            [ -e "$one/exit" ] || put "$one/exit" "0 stopped"
+            continue
+        fi
         node=$(sed -n "$(first "$one/index")p" "$dir/nodes" 2>/dev/null)
         if [ -z "$node" ]; then
             put "$one/node" -
@@ -228,6 +235,7 @@ look_after_children() {
         wait "${child#*:}"
         code=$?
         one=$dir/services/${child%:*}
+        ls "$one" >/dev/null 2>&1
         # The wrapper was killed before it could say why: the node was lost, or srun could not start it.
         [ -e "$one/exit" ] || {
             [ "$scheduler" = local ] && [ -e "$one/pid" ] && kill -KILL "-$(first "$one/pid")" 2>/dev/null
@@ -282,6 +290,7 @@ keep() {
     fi
     began=$(now)
     used_at=$began
+    looked_at=$began
     started_at=$began
     usage=$(in_use)
     beat=0
@@ -299,6 +308,8 @@ keep() {
         start_services
         look_after_children
         time=$(now)
+        [ $((time - looked_at)) -lt 30 ] || used_at=$time # the job was suspended: that is no idleness
+        looked_at=$time
         latest=$(in_use)
         if [ "$latest" != "$usage" ]; then
             usage=$latest

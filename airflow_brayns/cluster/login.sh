@@ -9,7 +9,9 @@ case $state_dir in
 /*) ;;
 *) state_dir=$HOME/$state_dir ;;
 esac
-for one in $(env | sed -n 's/^\(SBATCH_[A-Z_0-9]*\)=.*/\1/p'); do unset "$one"; done
+# The user's own defaults would change what is asked and what is answered.
+for one in $(env | sed -n -e 's/^\(SBATCH_[A-Z_0-9]*\)=.*/\1/p' -e 's/^\(SQUEUE_[A-Z_0-9]*\)=.*/\1/p' -e 's/^\(SCANCEL_[A-Z_0-9]*\)=.*/\1/p'); do unset "$one"; done
+unset SLURM_TIME_FORMAT
 export LC_ALL=C
 
 now() { date +%s; }
@@ -55,20 +57,33 @@ find_job() { # find_job DIR: the line of the job of one allocation; fails when t
     awk -F'|' -v name="$name" '$6 == name' "$answer" | tail -n 1
 }
 
-end_job() { # end_job ID soft|hard: ask the keeper to look, or end the job
+end_job() { # end_job DIR soft|hard: ask the keeper to look, or end the job; by name too, since ids are given out again
+    id=$(first "$1/job")
     if [ "$scheduler" = slurm ]; then
-        if [ "$2" = soft ]; then at_most 20 scancel --batch --signal=USR1 "$1"; else at_most 20 scancel "$1"; fi
-    elif [ "$2" = soft ]; then
-        kill -USR1 "$1" 2>/dev/null
-    else
-        kill -TERM "$1" 2>/dev/null
+        name=$(basename "$(dirname "$1")")-$(basename "$1")
+        # shellcheck disable=SC2086 # no id yet is no word
+        if [ "$2" = soft ]; then
+            at_most 20 scancel --batch --signal=USR1 --name="$name" ${id%% *}
+        else
+            at_most 20 scancel --name="$name" ${id%% *}
+        fi
+    elif [ -n "$id" ] && [ "$(process_started "${id%% *}")" = "${id#* }" ]; then
+        if [ "$2" = soft ]; then kill -USR1 "${id%% *}" 2>/dev/null; else kill -TERM "${id%% *}" 2>/dev/null; fi
     fi
+    return 0
 }
 
 is_over() { # is_over STATE
     case $1 in
     PENDING | CONFIGURING | RUNNING | COMPLETING | STAGE_OUT | SUSPENDED | STOPPED | SIGNALING | RESIZING | REQUEUE*) return 1 ;;
     *) return 0 ;;
+    esac
+}
+
+holds_nodes() { # holds_nodes STATE: it has nodes, or will have; what is completing is as good as gone
+    case $1 in
+    PENDING | CONFIGURING | RUNNING | SUSPENDED | REQUEUE*) return 0 ;;
+    *) return 1 ;;
     esac
 }
 
@@ -122,13 +137,13 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
     }
     n=$(latest "$1")
     dir=$state_dir/$1/$n
-    if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ] && [ ! -e "$dir/ended" ] && [ ! -e "$dir/cancelled" ]; then
+    if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ] && [ ! -e "$dir/ending" ] && [ ! -e "$dir/ended" ] && [ ! -e "$dir/cancelled" ]; then
         job=$(find_job "$dir") || {
             printf 'unsure %s\n' "$(coded <"$errors")"
             return
         }
         state=$(printf '%s' "$job" | cut -d'|' -f2)
-        if [ -n "$job" ] && ! is_over "$state"; then
+        if [ -n "$job" ] && holds_nodes "$state" && [ "$(first "$dir/asked")" = "$asked" ]; then
             [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $7 }')"
             now >"$dir/lease"
             take_over "$dir" "$2" && report_job "$dir" "$n" 1 && return
@@ -136,6 +151,10 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
             printf 'unsure %s\n' "$(printf 'a submission whose answer was lost may still arrive' | coded)"
             return
         fi
+    fi
+    if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ]; then # whatever comes of it now, it must not start
+        put "$dir/release" "$(now)"
+        end_job "$dir" soft
     fi
     n=$((n + 1))
     dir=$state_dir/$1/$n
@@ -145,6 +164,7 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
     }
     printf '%s' "$keeper" >"$dir/keeper.sh"
     put "$dir/about" "$about"
+    put "$dir/asked" "$asked"
     : >"$dir/owner.$2"
     services
     now >"$dir/lease"
@@ -164,9 +184,10 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
     id=${id%%;*}
     case $id in
     '' | *[!0-9]*)
-        if [ "$code" -eq 124 ] || grep -qiE 'timed out|unable to contact|connection refused|communication|zero bytes' "$errors"; then
+        if [ "$code" -eq 124 ] || grep -qiE 'timed out|unable to contact|connection refused|communication|zero bytes|temporarily' "$errors"; then
             printf 'unsure %s\n' "$(coded <"$errors")"
         else
+            put "$dir/release" "$(now)"
             put "$dir/ended" "refused"
             printf 'refused %s %s\n' "$code" "$(coded <"$errors")"
         fi
@@ -174,7 +195,7 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
         ;;
     esac
     submitted=$(at_most 20 squeue -h -j "$id" -o %V 2>/dev/null)
-    put "$dir/job" "$id ${submitted:-$(date +%Y-%m-%dT%H:%M:%S)}"
+    put "$dir/job" "$id $submitted"
     report_job "$dir" "$n" 0
 }
 
@@ -182,7 +203,7 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
 
 describe() { # describe NAME N LEASE: everything the folder of an allocation tells; LEASE 1: somebody waits for it
     dir=$state_dir/$1/$2
-    ls "$dir" "$dir/services" >/dev/null 2>&1
+    ls "$dir" "$dir"/services/*/ >/dev/null 2>&1
     printf 'allocation %s %s\n' "$1" "$2"
     [ -d "$dir" ] || {
         printf 'gone\n'
@@ -213,6 +234,14 @@ log_since() { # log_since NAME N SERVICE OFFSET: new bytes of a service's log, a
     printf 'log %s %s %s %s %s\n' "$1" "$2" "$3" "$4" "$(tail -c "+$(($4 + 1))" "$file" | head -c 65536 | coded)"
 }
 
+all_logs() { # all_logs NAME N: from the beginning, for whoever knows nothing yet
+    for log in "$state_dir/$1/$2"/services/*/log; do
+        [ -e "$log" ] || continue
+        log=${log%/log}
+        log_since "$1" "$2" "${log##*/}" 0
+    done
+}
+
 progress_of() { # progress_of NAME N WANT: how many things have happened that a waiter wants to hear of at once
     set -- "$state_dir/$1/$2" "$3"
     happened=0
@@ -241,7 +270,7 @@ await_news() { # await_news SECONDS TICK "NAME N WANT KNOWN"...: returns early w
 }
 
 set_waiter() { # fails when NAME N WANT shows another count than KNOWN
-    [ -d "$state_dir/$1/$2" ] && ls "$state_dir/$1/$2" >/dev/null 2>&1
+    [ -d "$state_dir/$1/$2" ] && ls "$state_dir/$1/$2" "$state_dir/$1/$2"/services/*/ >/dev/null 2>&1
     [ "$(progress_of "$1" "$2" "$3")" = "$4" ]
 }
 
@@ -264,15 +293,13 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
     }
     put "$dir/release" "$(now)"
     until=$(($(now) + $3))
-    asked=
+    hurried=
     while :; do
         job=$(find_job "$dir") || {
             printf 'silent %s\n' "$(coded <"$errors")"
             return
         }
         state=$(printf '%s' "$job" | cut -d'|' -f2)
-        id=$(printf '%s' "$job" | cut -d'|' -f1)
-        [ -n "$id" ] || id=$(first "$dir/claim/job")
         if [ -z "$job" ] || is_over "$state"; then
             if [ -e "$dir/job" ] || [ -e "$dir/claim" ] || [ -e "$dir/ended" ] || [ $(($(now) - $(first "$dir/attempt"))) -gt 60 ]; then
                 [ -e "$dir/ended" ] || put "$dir/ended" "released"
@@ -283,11 +310,11 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
             return
         fi
         if [ "$(now)" -ge "$until" ] || [ "$state" = PENDING ]; then
-            [ "$asked" = hard ] || end_job "$id" hard
-            asked=hard
-        elif [ -z "$asked" ]; then
-            end_job "$id" soft
-            asked=soft
+            [ "$hurried" = hard ] || end_job "$dir" hard
+            hurried=hard
+        elif [ -z "$hurried" ]; then
+            end_job "$dir" soft
+            hurried=soft
         fi
         if [ "$(now)" -ge $((until + 20)) ]; then
             printf 'released %s %s %s\n' "$1" "$2" "still $state"
@@ -301,14 +328,43 @@ cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task
     dir=$state_dir/$1/$2
     if [ -d "$dir" ] && mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null; then
         put "$dir/release" "$(now)"
-        id=$(first "$dir/job")
-        id=${id%% *}
-        [ -n "$id" ] || id=$(first "$dir/claim/job")
-        end_job "$id" hard
-        printf 'cancelled %s %s %s\n' "$1" "$2" "$id"
+        [ -e "$dir/ended" ] || end_job "$dir" hard
+        printf 'cancelled %s %s\n' "$1" "$2"
     else
         printf 'foreign %s %s\n' "$1" "$2"
     fi
+}
+
+cancel_all() { # cancel_all NAME TOKEN: all that TOKEN owns under names that begin so; a submission under way is awaited
+    tries=0
+    while :; do
+        for folder in "$state_dir/$1"*/[0-9]*/; do
+            folder=${folder%/}
+            [ -e "$folder/owner.$2" ] || continue
+            owner_name=${folder%/*}
+            cancel "${owner_name##*/}" "${folder##*/}" "$2"
+        done
+        set -- "$1" "$2" "$state_dir/$1"*/.lock
+        [ -e "$3" ] && [ "$tries" -lt 15 ] || break
+        set -- "$1" "$2"
+        tries=$((tries + 1))
+        sleep 0.2 2>/dev/null || sleep 1
+    done
+}
+
+release_all() { # release_all NAME SECONDS: every incarnation of all names that begin so; all are told before any is awaited
+    for folder in "$state_dir/$1"*/[0-9]*/; do
+        folder=${folder%/}
+        [ -d "$folder" ] && [ ! -e "$folder/release" ] || continue
+        put "$folder/release" "$(now)"
+        [ -e "$folder/ended" ] || end_job "$folder" soft
+    done
+    for folder in "$state_dir/$1"*/[0-9]*/; do
+        folder=${folder%/}
+        [ -d "$folder" ] && [ ! -e "$folder/ended" ] || continue
+        owner_name=${folder%/*}
+        release "${owner_name##*/}" "${folder##*/}" "$2"
+    done
 }
 
 add_service() { # add_service NAME N SERVICE; set: fill (a function that writes the command beside $service_dir)
@@ -324,25 +380,24 @@ add_service() { # add_service NAME N SERVICE; set: fill (a function that writes 
     fi
     mkdir -p "$service_dir"
     fill
-    id=$(first "$dir/job")
-    end_job "${id%% *}" soft
+    end_job "$dir" soft
     printf 'added %s\n' "$3"
 }
 
 stop_service() { # stop_service NAME N SERVICE
-    service_dir=$state_dir/$1/$2/services/$3
-    if [ -d "$service_dir" ] && [ ! -e "$service_dir/exit" ]; then
+    dir=$state_dir/$1/$2
+    service_dir=$dir/services/$3
+    if [ -d "$service_dir" ] && [ ! -e "$service_dir/exit" ] && [ ! -e "$dir/ended" ]; then
         : >"$service_dir/stop"
-        id=$(first "$state_dir/$1/$2/job")
-        end_job "${id%% *}" soft
+        end_job "$dir" soft
         tries=0
-        while [ ! -e "$service_dir/exit" ] && [ "$tries" -lt 100 ]; do
+        while [ ! -e "$service_dir/exit" ] && [ ! -e "$dir/ended" ] && [ "$tries" -lt 100 ]; do
             sleep 0.2 2>/dev/null || sleep 1
             ls "$service_dir" >/dev/null
             tries=$((tries + 1))
         done
     fi
-    [ ! -d "$service_dir" ] || [ -e "$service_dir/exit" ] && printf 'stopped %s\n' "$3"
+    if [ ! -d "$service_dir" ] || [ -e "$service_dir/exit" ] || [ -e "$dir/ended" ]; then printf 'stopped %s\n' "$3"; fi
 }
 
 list_all() { # every allocation in the state folder that has not ended
@@ -367,3 +422,4 @@ post_mortem() { # post_mortem NAME N: what the keeper wrote, and sacct where the
 lock=
 answer=$(mktemp) errors=$(mktemp) listing=$(mktemp)
 trap 'rm -f "$answer" "$errors" "$listing"; [ -z "$lock" ] || rmdir "$lock" 2>/dev/null' EXIT
+trap 'exit 143' TERM HUP INT

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
 from airflow_brayns.cluster.cluster import Cluster, Waiter, news
-from airflow_brayns.errors import ConnectionLost
+from airflow_brayns.errors import BraynsError, ConnectionLost
 
 _FIRST_PATIENCE = 2.0
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
@@ -73,7 +73,8 @@ class Poller:
         finally:
             self._watches.discard(watch)
             if not self._watches and self._task is not None:
-                self._task.cancel()
+                task, self._task = self._task, None  # a newcomer must not take it for a living one
+                task.cancel()
 
     async def _first(self, watch: _Watch) -> Seen:
         """A newcomer's own look, so that it need not wait for the shared one."""
@@ -88,17 +89,21 @@ class Poller:
     async def _poll(self) -> None:
         while self._watches:
             watches = list(self._watches)
-            tick = _QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK
+            # One look at a folder costs the login node about a millisecond: with many waiters it looks less often.
+            tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
             try:
                 found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
-            except ConnectionLost as error:
+            except Exception as error:  # whatever it is, those who wait must hear of it
+                lost = (
+                    error if isinstance(error, ConnectionLost) else ConnectionLost(f"{type(error).__name__}: {error}")
+                )
+                if isinstance(error, BraynsError):
+                    lost.retry = error.retry
                 for watch in watches:
-                    watch.queue.put_nowait((error, {}))
+                    watch.queue.put_nowait((lost, {}))
                 await asyncio.sleep(self.interval)
                 continue
             for watch in watches:
                 status = found.get((watch.waiter.name, watch.waiter.incarnation))
                 if status is not None:
                     watch.queue.put_nowait(watch.take(status))
-            if self.interval < 1:
-                await asyncio.sleep(self.interval)

@@ -138,7 +138,7 @@ class AllocationRequest:
             name = word.split("=", 1)[0]
             for option, short in KEEPER_OPTIONS.items():
                 # sbatch takes any unambiguous beginning of a long option, and a value glued to a short one
-                begins = name.startswith("--") and len(name) > 4 and option.startswith(name)
+                begins = name.startswith("--") and len(name) > 3 and option.startswith(name)
                 if begins or name == option or (short and word.startswith(short) and not word.startswith("--")):
                     raise InvalidSetting(
                         "sbatch_options", f"{word!r} is not yours to set: the keeper owns {option}. Leave it out."

@@ -68,6 +68,19 @@ class Framed:
         return text[begin + len(self._begin) + 2 : end]
 
 
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ask a script and its commands to end, so that it lets go of its lock; then make them."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        try:
+            async with asyncio.timeout(1):
+                await process.communicate()  # to the pipes' ends, or they outlive the loop
+            return
+        except TimeoutError:
+            continue
+
+
 class LocalShell:
     """Runs scripts on this machine."""
 
@@ -90,9 +103,7 @@ class LocalShell:
             raise ConnectionLost(f"A command on this machine took longer than {timeout:.0f} s.") from None
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
+                await _end(process)
         return framed.read(output, errors)
 
     async def close(self) -> None:

@@ -79,14 +79,20 @@ class SSHShell:
             self.commands += 1
             try:
                 async with asyncio.timeout(timeout):
-                    done = await connection.run(REMOTE_COMMAND, input=framed.text.encode(), encoding=None)
+                    process = await connection.create_process(REMOTE_COMMAND, encoding=None)
+                    try:
+                        output, errors = await process.communicate(framed.text.encode())
+                    finally:
+                        process.close()
             except TimeoutError:
-                await self.close()  # a silent link would hold the next command too
+                self._drop(connection)  # a silent link would hold the next command too
                 raise ConnectionLost(f"The login node did not answer within {timeout:.0f} s.") from None
+            except asyncssh.ChannelOpenError as error:
+                raise ConnectionLost(f"The login node opens no further channel: {error}") from error
             except (OSError, asyncssh.Error) as error:
-                await self.close()
+                self._drop(connection)
                 raise ConnectionLost(f"The connection to the login node broke: {error}") from error
-        return framed.read(_bytes(done.stdout), _bytes(done.stderr))
+        return framed.read(_bytes(output), _bytes(errors))
 
     async def forward(self, host: str, port: int) -> asyncssh.SSHListener:
         """A local port that leads through the connection to `host:port` as the login node sees it."""
@@ -97,9 +103,14 @@ class SSHShell:
 
     async def close(self) -> None:
         """See `Shell.close`."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abort()
+        if self._connection is not None:
+            self._drop(self._connection)
+
+    def _drop(self, connection: asyncssh.SSHClientConnection) -> None:
+        """Give up a connection; not one that has taken its place."""
+        if self._connection is connection:
+            self._connection = None
+        connection.abort()
 
 
 def _bytes(value: bytes | str | None) -> bytes:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DecoratedOperator, TaskDecorator, task_decorator_factory
+from airflow.providers.common.compat.sdk import (
+    DecoratedOperator,
+    KeywordParameters,
+    TaskDecorator,
+    task_decorator_factory,
+)
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -57,10 +62,10 @@ class _BraynsDecoratedOperator(DecoratedOperator, BraynsOperator):
             with open_endpoint(endpoint, self.cluster_conn_id, **self.overrides) as near:
                 client = brayns.Connector(near, max_attempts=3, attempt_period=1.0).connect()
                 try:
-                    self.op_kwargs = {**self.op_kwargs, ARGUMENT: client}
-                    return super().execute(context)
+                    values = {**context, **self.op_kwargs, ARGUMENT: client}
+                    keywords = KeywordParameters.determine(self.python_callable, self.op_args, values).unpacking()
+                    return self._handle_output(self.python_callable(*self.op_args, **keywords))
                 finally:
-                    self.op_kwargs = {**self.op_kwargs, ARGUMENT: None}
                     client.disconnect()
         except BraynsError as error:
             failed(str(error), retry=error.retry)
@@ -68,6 +73,8 @@ class _BraynsDecoratedOperator(DecoratedOperator, BraynsOperator):
 
 def brayns_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """Make a task of a function whose argument `client` is the official client, connected.
+
+    `client` is handed over by name, so give the function's other arguments by name too.
 
     :param endpoint: `host:port`, or a list of which the first is taken; usually `service.output` (templated)
     :param kwargs: fields of the `brayns_cluster` connection, and any argument of a task.

@@ -24,6 +24,8 @@ from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
 
 _INSTALLATION_VARIABLE = "brayns_installation_id"
+# Which cluster it is: must not change between asking for nodes and giving them back.
+IDENTITY = ("scheduler", "ssh_conn_id", "state_dir")
 # What a wait needs of the settings: all of it plain, none of it secret.
 WAITING_FIELDS = (
     "scheduler", "ssh_conn_id", "node_suffix", "route", "state_dir", "poll_interval", "start_timeout", "queue_timeout",
@@ -54,7 +56,7 @@ def installation_id() -> str:
     Variable.set(
         _INSTALLATION_VARIABLE, made, description="Marks this Airflow's jobs on Brayns clusters; do not change."
     )
-    return made
+    return str(Variable.get(_INSTALLATION_VARIABLE, default=made))  # another first task may have been quicker
 
 
 class BraynsClusterHook(BaseHook):
@@ -101,6 +103,7 @@ class BraynsClusterHook(BaseHook):
                 "cluster_conn_id",
                 f"no connection {self.cluster_conn_id!r} is defined. Make one of type {CONNECTION_TYPE!r} (Admin, Connections), "
                 f"or leave the field at {DEFAULT_CONN_ID!r} to use this machine.",
+                retry=True,  # Airflow says the same when its API server does not answer
             )
         extras, text = embedded_default()
         self.log.info("%s", text)

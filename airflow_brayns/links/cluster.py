@@ -11,8 +11,6 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk import BaseOperatorLink
 
-from airflow_brayns.links import texts
-
 
 class _XComLink(BaseOperatorLink):
     """Reads one XCom key of the task and makes a link of it."""
@@ -27,10 +25,13 @@ class _XComLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """The link, or nothing while there is nothing to link to."""
         value = XCom.get_value(ti_key=ti_key, key=self.key)
-        return self.link(value) if value else ""
+        return self.link(value, ti_key) if value else ""
 
-    def link(self, value: Any) -> str:
-        raise NotImplementedError
+    def link(self, value: Any, ti_key: Any) -> str:
+        """The task's own page of XComs, which shows the key: Airflow's pages follow only links with an address."""
+        mapped = f"/mapped/{ti_key.map_index}" if (ti_key.map_index or -1) >= 0 else ""
+        parts = (quote(str(part), safe="") for part in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
+        return "/dags/{}/runs/{}/tasks/{}".format(*parts) + f"{mapped}/xcom"
 
 
 class EndpointLink(_XComLink):
@@ -39,45 +40,28 @@ class EndpointLink(_XComLink):
     name = "Brayns endpoint"
     key = "services"
 
-    def link(self, value: Any) -> str:
+    def link(self, value: Any, ti_key: Any) -> str:
         """See `_XComLink.link`."""
         first = value[0]
         return f"http://{first['endpoint']}/{'version' if first['generation'] == 1 else 'healthz'}"
 
 
 class SlurmJobLink(_XComLink):
-    """The jobs and how to look at them."""
+    """The jobs, and how to look at them (XCom `brayns_jobs`)."""
 
     name = "Slurm job"
-    key = "allocation"
-
-    def link(self, value: Any) -> str:
-        """See `_XComLink.link`."""
-        return _text(texts.jobs([allocation["job_id"] for allocation in value["allocations"]]))
+    key = "brayns_jobs"
 
 
 class ServiceLogLink(_XComLink):
-    """Where the services' logs are."""
+    """Where the services' logs are (XCom `services`)."""
 
     name = "Service log"
     key = "services"
 
-    def link(self, value: Any) -> str:
-        """See `_XComLink.link`."""
-        return _text("\n".join(f"{one['node']}: {one['log']}" for one in value))
-
 
 class TunnelLink(_XComLink):
-    """The command that makes a tunnel to the first service."""
+    """The command that makes a tunnel to the first service (XCom `brayns_tunnel`)."""
 
     name = "Tunnel command"
     key = "brayns_tunnel"
-
-    def link(self, value: Any) -> str:
-        """See `_XComLink.link`."""
-        return _text(str(value))
-
-
-def _text(text: str) -> str:
-    """A text as a page of its own; what it shows is a command or a path, for which no address exists."""
-    return "data:text/plain;charset=utf-8," + quote(text)

@@ -14,9 +14,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_brayns.booking import Booking, booking_name
 from airflow_brayns.cluster.cluster import Cluster
-from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting
+from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import WAITING_FIELDS, BraynsClusterHook, installation_id
-from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings
+from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings, literal
 
 Result = TypeVar("Result")
 _KILL_SECONDS = 4.0
@@ -36,23 +36,44 @@ def whole_number(field: str, value: Any) -> int:
         raise InvalidSetting(field, f"must be a whole number, not {value!r}") from None
 
 
+def is_set(value: Any) -> bool:
+    """Whether a field has a value: a template of nothing renders to None, to nothing, or to the word None."""
+    return value is not None and value not in ("", "None")
+
+
 def word_list(field: str, value: Any) -> list[str]:
-    """A list of texts that may have been templated: a list, JSON, or words between commas.
+    """A list of texts that may have been templated: a list, a list as text, or words between commas.
 
     :raises InvalidSetting: naming the field.
     """
+    if not is_set(value):
+        return []
     if isinstance(value, str):
         text = value.strip()
-        if text.startswith("["):
-            try:
-                value = json.loads(text.replace("'", '"'))
-            except ValueError:
-                raise InvalidSetting(field, f"{text!r} is not a list") from None
-        else:
-            value = [word.strip() for word in text.split(",")] if text else []
+        value = literal(text) if text.startswith(("[", "(")) else [word.strip() for word in text.split(",")]
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise InvalidSetting(field, f"must be a list of texts, not {value!r}")
     return list(value)
+
+
+def booking_of(value: Any) -> Booking:
+    """The allocation that a task before handed on, however it was templated.
+
+    :raises AirflowFailException: it is not one.
+    """
+    found = literal(value) if isinstance(value, str) else value
+    try:
+        return Booking.from_json(found)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise AirflowFailException(
+            f"allocation: {str(value)[:80]!r} is not what AllocateNodesOperator or StartBraynsServiceOperator returned."
+        ) from None
+
+
+def started_of(value: Any) -> dict[str, Any]:
+    """What `StartBraynsServiceOperator` handed on, however it was templated."""
+    booking_of(value)
+    return dict(literal(value) if isinstance(value, str) else value)
 
 
 def failed(message: str, *, retry: bool) -> NoReturn:
@@ -146,12 +167,13 @@ class BraynsOperator(BaseOperator):
         self.queue_timeout = queue_timeout
         self.packing = packing
         self.min_ready = min_ready
+        self._killed = False
         self._main: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
     @property
     def overrides(self) -> dict[str, Any]:
         """The connection's fields that were given here."""
-        return {name: value for name in OVERRIDES if (value := getattr(self, name)) not in (None, "", "None")}
+        return {name: value for name in OVERRIDES if is_set(value := getattr(self, name))}
 
     @property
     def waiting_overrides(self) -> dict[str, Any]:
@@ -171,7 +193,7 @@ class BraynsOperator(BaseOperator):
         try:
             return self.hook.settings
         except InvalidSetting as error:
-            raise AirflowFailException(str(error)) from error
+            failed(str(error), retry=error.retry)
 
     def name_for(self, context: Context, task_id: str | None = None) -> str:
         """The name of the booking of a task of this run."""
@@ -197,6 +219,8 @@ class BraynsOperator(BaseOperator):
             task = asyncio.current_task()
             assert task is not None
             self._main = (asyncio.get_running_loop(), task)
+            if self._killed:
+                task.cancel()
             return await main
 
         try:
@@ -210,35 +234,35 @@ class BraynsOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Comes inside a signal handler while the loop runs: only asks the coroutine to stop; it gives back itself."""
+        self._killed = True
         if self._main is not None:
             loop, task = self._main
             loop.call_soon_threadsafe(task.cancel)
 
-    async def give_back(self, cluster: Cluster, booking: Booking | None, token: str) -> None:
-        """Give back what this task owns; never raises, since another error is on its way."""
-        if booking is None:
-            return
+    async def give_back(self, cluster: Cluster, name: str, token: str) -> None:
+        """Give back what this try owns under a name; never raises, since another error is on its way."""
         try:
             async with asyncio.timeout(_KILL_SECONDS):
-                for allocation in booking.allocations:
-                    if await cluster.cancel(allocation, token):
-                        self.log.info("Job %s was given back.", allocation.job_id)
-        except (ConnectionLost, TimeoutError) as error:
+                if number := await cluster.cancel(name, token):
+                    self.log.info("%s: %d job(s) given back.", name, number)
+        except (BraynsError, TimeoutError) as error:
             self.log.warning(
                 "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
             )
 
-    def give_back_after(self, event_or_kwargs: Mapping[str, Any] | None, context: Context) -> None:
-        """The same from a task that was resumed only to fail."""
-        if not event_or_kwargs or not event_or_kwargs.get("booking"):
-            return
-        booking = Booking.from_json(event_or_kwargs["booking"])
+    def give_back_now(self, context: Context) -> None:
+        """The same from outside a loop: for a task that fails after its wait."""
 
         async def main() -> None:
             async with self.hook.connect(self.read_settings()) as poller:
-                await self.give_back(poller.cluster, booking, self.token(context))
+                await self.give_back(poller.cluster, self.name_for(context), self.token(context))
 
-        self.block(main())
+        try:
+            self.block(main())
+        except AirflowException as error:
+            self.log.warning(
+                "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
+            )
 
     @staticmethod
     def now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from airflow_brayns.operators.base import whole_number, word_list
 from airflow_brayns.operators.movie import RenderFramesOperator, check_output
 
 
-def check_movie(params: Mapping[str, Any]) -> dict[str, str]:
+def check_movie(params: Mapping[str, Any], run_id: str) -> dict[str, str]:
     """Check the parameters of the DAG `brayns_movie`.
 
+    :param run_id: so that two runs with one output do not share their frames.
     :return: absolute paths: `movie`, and the folder `frames` beside it, which is this run's own.
     :raises AirflowFailException: naming the field.
     """
@@ -40,5 +42,5 @@ def check_movie(params: Mapping[str, Any]) -> dict[str, str]:
         raise AirflowFailException(str(error)) from error
     if movie.suffix != ".mp4":
         raise AirflowFailException(f"output: {movie.name!r} must end in .mp4")
-    frames: Path = movie.with_name(f"{movie.stem}.frames")
+    frames: Path = movie.with_name(f"{movie.stem}.frames-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}")
     return {"movie": str(movie), "frames": str(frames)}

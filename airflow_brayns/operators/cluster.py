@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
 
 from airflow_brayns.booking import Booking, Follower, book
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.hooks.cluster import IDENTITY
 from airflow_brayns.links.cluster import SlurmJobLink
+from airflow_brayns.links.texts import jobs
 from airflow_brayns.observe import count
-from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, failed, whole_number
-from airflow_brayns.settings import is_name
+from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, whole_number
+from airflow_brayns.settings import ClusterSettings, is_name
 from airflow_brayns.triggers.service import BraynsServiceTrigger
 
 
@@ -36,41 +37,44 @@ class AllocateNodesOperator(BraynsOperator):
         self.nodes = nodes
         self.deferrable = deferrable
 
+    _until: Any = "nodes"
     # None: no service is started together with the nodes.
     _plugins: Sequence[str] | None = None
 
     def execute(self, context: Context) -> Any:
-        """Submit, then wait."""
+        """Submit, then wait here or in the triggerer. Whatever goes wrong after the submission gives the nodes back."""
         try:
             booking, found = self.block(self._submit(context))
-        except InvalidSetting as error:
-            raise AirflowFailException(str(error)) from error
-        if found is None:
-            self.defer(
-                trigger=BraynsServiceTrigger(
-                    cluster_conn_id=self.cluster_conn_id,
-                    overrides=self.waiting_overrides,
-                    booking=booking.to_json(),
-                    until=self._until,
-                    plugins=self._plugins or (),
-                    services=None,
-                    owner=self.token(context),
-                    since=self.now(),
-                ),
-                method_name="resume",
-                kwargs={"booking": booking.to_json()},
-                timeout=self.execution_timeout,
-            )
-        return self.finish(context, booking, found)
+            if found is None and not self._killed:
+                self._defer(context, booking)
+            return self.finish(context, found)
+        except TaskDeferred:
+            raise
+        except BaseException:
+            self.give_back_now(context)
+            raise
 
-    _until: Any = "nodes"
+    def _defer(self, context: Context, booking: Booking) -> None:
+        self.defer(
+            trigger=BraynsServiceTrigger(
+                cluster_conn_id=self.cluster_conn_id,
+                overrides=self.waiting_overrides,
+                booking=booking.to_json(),
+                until=self._until,
+                plugins=self._plugins or (),
+                services=None,
+                owner=self.token(context),
+                since=self.now(),
+            ),
+            method_name="resume",
+            timeout=self.execution_timeout,
+        )
 
     async def _submit(self, context: Context) -> tuple[Booking, Any]:
         settings = self.read_settings()
         nodes = whole_number("nodes", self.nodes)
-        token, name = self.token(context), self.name_for(context)
         settings.request(nodes)
-        booking = None
+        name, token = self.name_for(context), self.token(context)
         async with self.hook.connect(settings) as poller:
             try:
                 booking = await book(
@@ -79,35 +83,49 @@ class AllocateNodesOperator(BraynsOperator):
                 for allocation in booking.allocations:
                     word = "Found the running" if allocation.adopted else "Submitted"
                     self.log.info("%s job %s (%s/%d)", word, allocation.job_id, *allocation.key)
-                context["ti"].xcom_push(key="allocation", value=booking.to_json())
+                cluster = {name: getattr(settings, name) for name in IDENTITY}
+                context["ti"].xcom_push(key="allocation", value={**booking.to_json(), "cluster": cluster})
+                context["ti"].xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
                 if self.deferrable:
                     return booking, None
                 return booking, await self._wait(Follower(poller, booking, settings, self._plugins or (), self.log))
-            except (Exception, asyncio.CancelledError):
-                await asyncio.shield(self.give_back(poller.cluster, booking, token))
+            except BaseException:  # a cancelled submission too: what it did is found by name
+                await asyncio.shield(self.give_back(poller.cluster, name, token))
                 raise
 
     async def _wait(self, follower: Follower) -> Any:
         return [node for status in await follower.nodes() for node in status.nodes]
 
-    def resume(self, context: Context, event: dict[str, Any], booking: dict[str, Any] | None = None) -> Any:
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Comes back from the triggerer."""
-        if event["status"] != "success":
-            self.give_back_after(event, context)
-            failed(event["message"], retry=event["retry"])
-        return self.finish(context, Booking.from_json(event["booking"]), event[self._until])
+        try:
+            if event["status"] != "success":
+                failed(event["message"], retry=event["retry"])
+            return self.finish(context, event[self._until])
+        except BaseException:
+            self.give_back_now(context)
+            raise
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """A wait that ended by its time-out or in an error still has to give back."""
+        """A wait that ended by its time-out, or in an error of the triggerer, still has to give back."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
-            self.give_back_after(next_kwargs, context)
+            self.give_back_now(context)
             raise
 
-    def finish(self, context: Context, booking: Booking, found: Any) -> Any:
+    def finish(self, context: Context, found: Any) -> Any:
         """Hand on the nodes."""
-        return {**booking.to_json(), "nodes": list(found)}
+        allocation = own_allocation(context)
+        return {**allocation, "nodes": list(found)}
+
+
+def own_allocation(context: Context, task_id: str | None = None) -> dict[str, Any]:
+    """The XCom `allocation` of this task, or of another in the same run; empty if there is none."""
+    ti = context["ti"]
+    map_index = -1 if ti.map_index is None else ti.map_index
+    value = ti.xcom_pull(task_ids=task_id or ti.task_id, key="allocation", map_indexes=map_index)
+    return dict(value) if isinstance(value, dict) else {}
 
 
 class ReleaseNodesOperator(BraynsOperator):
@@ -129,22 +147,38 @@ class ReleaseNodesOperator(BraynsOperator):
 
     def execute(self, context: Context) -> None:
         """Release, and say so."""
-        name = self._name(context)
+        allocation = own_allocation(context, self.allocated_by) if self.allocated_by else self.allocation
+        name = self._name(context, allocation)
+        settings = self.read_settings()
+        self._check_cluster(settings, allocation)
 
         async def main() -> None:
-            async with self.hook.connect(self.read_settings()) as poller:
+            async with self.hook.connect(settings) as poller:
                 await poller.cluster.release(name)
 
         self.block(main())
         count("brayns.released")
         self.log.info("%s has been given back.", name)
 
-    def _name(self, context: Context) -> str:
-        if self.allocated_by:
+    def _name(self, context: Context, allocation: Any) -> str:
+        if self.allocated_by and not allocation:
             return self.name_for(context, self.allocated_by)
-        name = self.allocation.get("name") if isinstance(self.allocation, dict) else self.allocation
-        if not isinstance(name, str) or not is_name(name):
+        text = isinstance(allocation, str) and is_name(allocation)
+        name = allocation if text else booking_of(allocation).name
+        if not is_name(name):
             raise AirflowFailException(
                 f"allocation: {name!r} is no allocation's name. Pass what AllocateNodesOperator returned, or allocated_by."
             )
-        return name
+        return str(name)
+
+    def _check_cluster(self, settings: ClusterSettings, allocation: Any) -> None:
+        """'Nothing there' on another cluster must not show green: Airflow also says 'no such connection' when its API
+        server does not answer, and then the default is this machine."""
+        asked = allocation.get("cluster") if isinstance(allocation, dict) else None
+        now = {name: getattr(settings, name) for name in IDENTITY}
+        if asked and asked != now:
+            failed(
+                f"cluster_conn_id: {self.cluster_conn_id!r} describes another cluster ({now}) than the one that the nodes were "
+                f"allocated on ({asked}). Mend the connection, then clear this task.",
+                retry=True,
+            )

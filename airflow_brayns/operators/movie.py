@@ -21,7 +21,7 @@ from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.movie.encode import encode_movie
 from airflow_brayns.movie.render import Shot, render_frames
 from airflow_brayns.observe import count
-from airflow_brayns.operators.base import BraynsOperator, whole_number, word_list
+from airflow_brayns.operators.base import BraynsOperator, booking_of, is_set, whole_number, word_list
 from airflow_brayns.settings import ClusterSettings
 
 _SHOT_FIELDS = ("scene", "camera", "frames", "width", "height", "renderer")
@@ -149,7 +149,7 @@ class RenderFramesOperator(_ShotOperator):
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
         settings = self.read_settings()
-        booking = Booking.from_json(self.allocation) if isinstance(self.allocation, dict) else None
+        booking = booking_of(self.allocation) if is_set(self.allocation) else None
 
         async def main() -> None:
             async with self.hook.connect(settings) as poller, self.in_use(poller, booking):
@@ -183,7 +183,7 @@ class EncodeMovieOperator(BraynsOperator):
         """Encode."""
         try:
             target = check_output(self.output_file)
-            frames = None if self.frames in (None, "") else whole_number("frames", self.frames)
+            frames = None if not is_set(self.frames) else whole_number("frames", self.frames)
             fps = whole_number("fps", self.fps)
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
@@ -237,15 +237,16 @@ class BraynsMovieOperator(_ShotOperator):
     ) -> Path:
         settings = self.read_settings()
         folder = target.with_name(f"{target.stem}.frames")
-        booking = None
         async with self.hook.connect(settings) as poller:
             try:
                 booking = await book(poller.cluster, settings, name, token, nodes=nodes, plugins=plugins, about=about)
                 services = await Follower(poller, booking, settings, plugins, self.log).services()
                 async with self.in_use(poller, booking):
                     await self.render(settings, [service.endpoint for service in services], shot, folder)
-            finally:
-                await asyncio.shield(self.give_back(poller.cluster, booking, token))
+            except BaseException:
+                await asyncio.shield(self.give_back(poller.cluster, name, token))
+                raise
+            await poller.cluster.release(name)
         movie = await encode_movie(folder, target, fps=fps, frames=shot.frames)
         await asyncio.to_thread(shutil.rmtree, folder)
         return movie

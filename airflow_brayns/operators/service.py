@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import BaseHook, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns.booking import Booking, Follower, service_commands
+from airflow_brayns.booking import Follower, service_commands
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.links.cluster import EndpointLink, ServiceLogLink, SlurmJobLink, TunnelLink
 from airflow_brayns.links.texts import tunnel
 from airflow_brayns.observe import took
-from airflow_brayns.operators.base import BraynsOperator, word_list
+from airflow_brayns.operators.base import BraynsOperator, booking_of, started_of, whole_number, word_list
 from airflow_brayns.operators.cluster import AllocateNodesOperator, ReleaseNodesOperator
 
 LINKS = (EndpointLink(), SlurmJobLink(), ServiceLogLink(), TunnelLink())
@@ -40,7 +40,7 @@ def login_of(operator: BraynsOperator) -> str | None:
         return None
     connection = BaseHook.get_connection(ssh_conn_id)
     port = f" -p {connection.port}" if connection.port not in (None, 22) else ""
-    return f"{connection.login}@{connection.host}{port}"
+    return f"{f'{connection.login}@' if connection.login else ''}{connection.host}{port}"
 
 
 class BraynsServiceOperator(AllocateNodesOperator):
@@ -62,14 +62,13 @@ class BraynsServiceOperator(AllocateNodesOperator):
     def __init__(self, *, plugins: Sequence[str] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plugins = plugins
-        self._began = 0.0
 
     def execute(self, context: Context) -> Any:
         """Submit, then wait."""
-        self._began = time.monotonic()
         try:
             self._plugins = word_list("plugins", self.plugins)
             self.read_settings().service(tuple(self._plugins))
+            whole_number("nodes", self.nodes)
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
         return super().execute(context)
@@ -77,10 +76,11 @@ class BraynsServiceOperator(AllocateNodesOperator):
     async def _wait(self, follower: Follower) -> Any:
         return [service.to_json() for service in await follower.services()]
 
-    def finish(self, context: Context, booking: Booking, found: Any) -> list[str]:
+    def finish(self, context: Context, found: Any) -> list[str]:
         """Hand on the endpoints."""
-        if self._began:
-            took("brayns.handover", time.monotonic() - self._began)
+        started = getattr(context["ti"], "start_date", None)
+        if started is not None:
+            took("brayns.handover", (datetime.now(UTC) - started).total_seconds())
         return hand_on(self, context, found)
 
 
@@ -145,23 +145,26 @@ class StopBraynsServiceOperator(BraynsOperator):
         async def main() -> None:
             async with self.hook.connect(self.read_settings()) as poller:
                 for allocation in booking.allocations:
-                    for service in self.started.get("services", []):
+                    for service in started_of(self.started).get("services", []):
                         await poller.cluster.stop_service(allocation, service)
 
         self.block(main())
 
 
-def booking_of(value: Any) -> Booking:
-    """What a task before handed on.
-
-    :raises AirflowFailException: it is not an allocation.
-    """
-    try:
-        return Booking.from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise AirflowFailException(
-            f"allocation: {str(value)[:80]!r} is not what AllocateNodesOperator or StartBraynsServiceOperator returned."
-        ) from None
+# What the release has to share with the setup, to reach the same cluster from the same workers.
+_RELEASE_TOO = (
+    "cluster_conn_id",
+    "scheduler",
+    "ssh_conn_id",
+    "state_dir",
+    "route",
+    "retry_delay",
+    "queue",
+    "pool",
+    "executor",
+    "dag",
+    "task_group",
+)
 
 
 @contextmanager
@@ -175,12 +178,20 @@ def brayns_service(*, task_id: str = "brayns", **kwargs: Any) -> Iterator[Brayns
     :param kwargs: arguments of `BraynsServiceOperator`.
     """
     start = BraynsServiceOperator(task_id=task_id, **kwargs)
-    shared = ("cluster_conn_id", "scheduler", "ssh_conn_id", "state_dir", "route", "retry_delay")
     release = ReleaseNodesOperator(
         task_id=f"{task_id}_release",
         allocated_by=start.task_id,
-        retries=kwargs.get("retries", 3),
-        **{name: kwargs[name] for name in shared if name in kwargs},
+        retries=max(3, int(kwargs.get("retries") or 0)),
+        **{name: value for name, value in kwargs.items() if name in _RELEASE_TOO},
     ).as_teardown(setups=start, on_failure_fail_dagrun=True)
+    before = set(start.dag.task_ids)
     with release:
         yield start
+    # Airflow wires a block's first and last tasks only: one in its middle, with a neighbour outside, would run before the
+    # service is there, or after the nodes are given back.
+    for inside in set(start.dag.task_ids) - before:
+        task = start.dag.get_task(inside)
+        if start.task_id not in task.upstream_task_ids:
+            start >> task
+        if release.task_id not in task.downstream_task_ids:
+            task >> release

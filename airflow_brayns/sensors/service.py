@@ -13,8 +13,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_brayns.booking import Follower
 from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, failed, word_list
-from airflow_brayns.operators.service import LINKS, booking_of, hand_on
+from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, is_set, started_of, word_list
+from airflow_brayns.operators.service import LINKS, hand_on
 from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger, wait_for_endpoint
 
 
@@ -74,14 +74,19 @@ class BraynsServiceSensor(BraynsOperator):
 
     def _trigger(self) -> BraynsServiceTrigger | EndpointTrigger:
         plugins = self.plugins
-        if plugins is None and isinstance(self.started, dict):
-            plugins = self.started.get("plugins")
-        names = word_list("plugins", plugins or [])
-        settings = self.read_settings()
-        if self.endpoint:
-            parse_endpoint(self.endpoint)
-            return EndpointTrigger(endpoint=self.endpoint, plugins=names, poll_interval=settings.poll_interval)
-        if not self.started:
+        if not is_set(plugins) and is_set(self.started):
+            plugins = started_of(self.started).get("plugins")
+        names = word_list("plugins", plugins)
+        self.read_settings()
+        if is_set(self.endpoint):
+            parse_endpoint(str(self.endpoint))
+            return EndpointTrigger(
+                endpoint=str(self.endpoint),
+                plugins=names,
+                cluster_conn_id=self.cluster_conn_id,
+                overrides=self.waiting_overrides,
+            )
+        if not is_set(self.started):
             raise InvalidSetting("started", "give either started or endpoint")
         return BraynsServiceTrigger(
             cluster_conn_id=self.cluster_conn_id,
@@ -89,15 +94,15 @@ class BraynsServiceSensor(BraynsOperator):
             booking=booking_of(self.started).to_json(),
             until="services",
             plugins=names,
-            services=self.started.get("services"),
+            services=started_of(self.started).get("services"),
             owner=None,
             since=self.now(),
         )
 
     async def _wait(self, trigger: BraynsServiceTrigger | EndpointTrigger) -> list[dict[str, Any]]:
-        if isinstance(trigger, EndpointTrigger):
-            return [await wait_for_endpoint(trigger.endpoint, trigger.plugins, trigger.poll_interval, self.log)]
         settings = self.read_settings()
+        if isinstance(trigger, EndpointTrigger):
+            return [await wait_for_endpoint(self.hook, settings, trigger.endpoint, trigger.plugins, self.log)]
         async with self.hook.connect(settings) as poller:
             follower = Follower(poller, booking_of(self.started), settings, trigger.plugins, self.log)
             return [service.to_json() for service in await follower.services(trigger.services)]

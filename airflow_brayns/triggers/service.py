@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
 from airflow_brayns.booking import Booking, Follower
 from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
-from airflow_brayns.errors import BraynsError
+from airflow_brayns.endpoint import reachable
+from airflow_brayns.errors import BraynsError, NotReadyInTime
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.settings import ClusterSettings
 
 
 class BraynsServiceTrigger(BaseTrigger):
@@ -76,8 +81,26 @@ class BraynsServiceTrigger(BaseTrigger):
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
-        """Somebody marked, cleared or timed out the task: the nodes go back if they are still this task's."""
-        await self._give_back()
+        """Somebody marked, cleared or timed out the task: the nodes go back if they are still this try's.
+
+        Airflow also calls this when it moves the trigger to another triggerer (apache/airflow#73454); the task is then
+        deferred as before, and its nodes stay.
+        """
+        if not await self._still_deferred():
+            await self._give_back()
+
+    async def _still_deferred(self) -> bool:
+        ti = self.task_instance
+        if ti is None:
+            return False
+        try:
+            states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+                dag_id=ti.dag_id, map_index=ti.map_index, task_ids=[ti.task_id], run_ids=[ti.run_id]
+            )
+        except Exception as error:
+            self.log.warning("Airflow does not say what became of the task: %s", error)
+            return False
+        return "deferred" in {str(state) for run in states.values() for state in run.values()}
 
     async def _give_back(self) -> None:
         if self.owner is None:
@@ -85,9 +108,8 @@ class BraynsServiceTrigger(BaseTrigger):
         hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)
         try:
             async with hook.connect(await hook.asettings()) as poller:
-                for allocation in Booking.from_json(self.booking).allocations:
-                    if await poller.cluster.cancel(allocation, self.owner):
-                        self.log.info("Job %s was given back.", allocation.job_id)
+                number = await poller.cluster.cancel(Booking.from_json(self.booking).name, self.owner)
+                self.log.info("%d job(s) given back.", number)
         except BraynsError as error:
             self.log.warning(
                 "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
@@ -99,53 +121,67 @@ class EndpointTrigger(BaseTrigger):
 
     :param endpoint: `host:port`.
     :param plugins: what it must have loaded.
-    :param poll_interval: seconds between two looks.
+    :param cluster_conn_id: the cluster whose `route`, `poll_interval` and `start_timeout` apply.
+    :param overrides: fields of the connection with other values.
     """
 
-    def __init__(self, *, endpoint: str, plugins: Sequence[str], poll_interval: float) -> None:
+    def __init__(
+        self, *, endpoint: str, plugins: Sequence[str], cluster_conn_id: str, overrides: dict[str, Any]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.endpoint = endpoint
         self.plugins = list(plugins)
-        self.poll_interval = poll_interval
+        self.cluster_conn_id = cluster_conn_id
+        self.overrides = overrides
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """See `BaseTrigger.serialize`."""
-        names = ("endpoint", "plugins", "poll_interval")
+        names = ("endpoint", "plugins", "cluster_conn_id", "overrides")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, as `BraynsServiceTrigger`'s."""
+        hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)
         try:
-            service = await wait_for_endpoint(self.endpoint, self.plugins, self.poll_interval, self.log)
+            service = await wait_for_endpoint(hook, await hook.asettings(), self.endpoint, self.plugins, self.log)
         except BraynsError as error:
             yield TriggerEvent({"status": "error", "message": str(error), "retry": error.retry})
         else:
             yield TriggerEvent({"status": "success", "services": [service]})
 
 
-async def wait_for_endpoint(endpoint: str, plugins: Sequence[str], interval: float, log: Any) -> dict[str, Any]:
-    """Probe an endpoint until every rung holds; an entry of XCom's `services`."""
-    import asyncio
+async def wait_for_endpoint(
+    hook: BraynsClusterHook, settings: ClusterSettings, endpoint: str, plugins: Sequence[str], log: Any
+) -> dict[str, Any]:
+    """Probe an endpoint until every rung holds; an entry of XCom's `services`.
 
-    host, port = parse_endpoint(endpoint)
+    :raises NotReadyInTime: not within `start_timeout`.
+    """
+    host, _ = parse_endpoint(endpoint)
     last = ""
-    while True:
-        try:
-            usable = await probe(host, port, plugins)
-        except NotYet as reason:
-            if str(reason) != last:
-                last = str(reason)
-                log.info("%s is not usable yet: %s", endpoint, last)
-            await asyncio.sleep(interval)
-            continue
-        return {
-            "endpoint": endpoint,
-            "node": host,
-            "job_id": None,
-            "service": None,
-            "version": usable.version,
-            "plugins": list(usable.plugins),
-            "generation": usable.generation,
-            "log": None,
-            "ends_at": None,
-        }
+    give_up = asyncio.get_running_loop().time() + settings.start_timeout
+    async with reachable(hook, settings, [endpoint]) as near:
+        while True:
+            try:
+                usable = await probe(*parse_endpoint(near[0]), plugins)
+                break
+            except NotYet as reason:
+                if str(reason) != last:
+                    last = str(reason)
+                    log.info("%s is not usable yet: %s", endpoint, last)
+            if asyncio.get_running_loop().time() > give_up:
+                raise NotReadyInTime(
+                    f"start_timeout: {endpoint} was not usable within {settings.start_timeout:.0f} s: {last}"
+                )
+            await asyncio.sleep(settings.poll_interval)
+    return {
+        "endpoint": endpoint,
+        "node": host,
+        "job_id": None,
+        "service": None,
+        "version": usable.version,
+        "plugins": list(usable.plugins),
+        "generation": usable.generation,
+        "log": None,
+        "ends_at": None,
+    }

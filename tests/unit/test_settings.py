@@ -76,9 +76,10 @@ def test_provider_info_is_plain_json() -> None:
 
 
 def test_provider_info_fits_airflows_schema() -> None:
+    from pathlib import Path
+
     import airflow
     import jsonschema
-    from pathlib import Path
 
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)

@@ -18,7 +18,7 @@ SNAPSHOT = {
 }
 
 
-async def test_a_conversation(emulator, data: Path) -> None:  # noqa: ANN001
+async def test_a_conversation(emulator, data: Path) -> None:
     service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
     steps: list[tuple[str, float]] = []
     async with BraynsClient(service.endpoint) as client:
@@ -38,14 +38,14 @@ async def test_a_conversation(emulator, data: Path) -> None:  # noqa: ANN001
         assert len(reply.binary) == reply.result["color_buffer"]["size"]
 
 
-async def test_errors_have_code_and_details(emulator) -> None:  # noqa: ANN001
+async def test_errors_have_code_and_details(emulator) -> None:
     async with BraynsClient(emulator().endpoint) as client:
         with pytest.raises(RpcFailed, match="missing required property 'target'") as error:
             await client.call("set-camera-view", {"position": "x"})
         assert error.value.code == -32602
 
 
-async def test_a_time_out_cancels_the_request_on_the_service(emulator) -> None:  # noqa: ANN001
+async def test_a_time_out_cancels_the_request_on_the_service(emulator) -> None:
     async with BraynsClient(emulator(snapshot_seconds=30).endpoint) as client:
         await client.call("add-light-ambient", {})
         with pytest.raises(ConnectionLost, match=r"not answered within 0\.5 s"):
@@ -55,14 +55,14 @@ async def test_a_time_out_cancels_the_request_on_the_service(emulator) -> None: 
         assert time.monotonic() - began < 5
 
 
-async def test_a_service_that_dies_mid_render_is_a_lost_connection(emulator) -> None:  # noqa: ANN001
+async def test_a_service_that_dies_mid_render_is_a_lost_connection(emulator) -> None:
     async with BraynsClient(emulator(crash_at_picture=1).endpoint) as client:
         await client.call("add-light-ambient", {})
         with pytest.raises(ConnectionLost, match="snapshot"):
             await client.call("snapshot", SNAPSHOT)
 
 
-async def test_production_without_a_light_kills_it_as_it_does_the_real_one(emulator) -> None:  # noqa: ANN001
+async def test_production_without_a_light_kills_it_as_it_does_the_real_one(emulator) -> None:
     service = emulator()
     async with BraynsClient(service.endpoint) as client:
         with pytest.raises(ConnectionLost):
@@ -74,7 +74,7 @@ async def test_production_without_a_light_kills_it_as_it_does_the_real_one(emula
     "nonsense", ["not json", "[]", b"\x05", b"\xff\xff\xff\xff{}", b"\x02\x00\x00\x00{", '{"id": 0, "result": ']
 )
 async def test_nonsense_ends_the_request_and_is_not_believed(nonsense: str | bytes) -> None:
-    async def answer(socket) -> None:  # noqa: ANN001
+    async def answer(socket) -> None:
         await socket.recv()
         await socket.send(nonsense)
 
@@ -93,7 +93,7 @@ async def test_a_silent_server_is_given_up() -> None:
     server.close()
 
 
-async def test_tls_with_a_ca(emulator, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_tls_with_a_ca(emulator, tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "1",

@@ -10,14 +10,14 @@ from airflow_brayns.errors import InvalidSetting, ServiceFailed
 
 
 @pytest.mark.parametrize("version", ["1.1.0", "2.0.0", "3.2.0", "3.10.1"])
-async def test_every_generation_becomes_usable(emulator, version: str) -> None:  # noqa: ANN001
+async def test_every_generation_becomes_usable(emulator, version: str) -> None:
     service = emulator("--plugin", "braynsCircuitExplorer", version=version)
     usable = await probe("127.0.0.1", service.port, ["braynsCircuitExplorer"])
     assert usable.version == version
     assert usable.plugins == ("braynsCircuitExplorer",)
 
 
-async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> None:  # noqa: ANN001
+async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> None:
     """The socket listens while the plugins still load: a connect succeeds, nothing answers."""
     monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.4)
     with socket.socket() as free:
@@ -35,22 +35,22 @@ async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> Non
     assert reasons == {"TCP", "WebSocket"}
 
 
-async def test_a_missing_plugin_fails_for_good(emulator) -> None:  # noqa: ANN001
+async def test_a_missing_plugin_fails_for_good(emulator) -> None:
     service = emulator("--plugin", "braynsDTI")
     with pytest.raises(ServiceFailed, match="runs without braynsAtlasExplorer; it has braynsDTI") as error:
         await probe("127.0.0.1", service.port, ["braynsDTI", "braynsAtlasExplorer"])
     assert not error.value.retry
 
 
-async def test_taken_client_slots_are_not_ready(emulator, monkeypatch) -> None:  # noqa: ANN001
+async def test_taken_client_slots_are_not_ready(emulator, monkeypatch) -> None:
     monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
     service = emulator("--max-clients", "1")
-    with socket.create_connection(("127.0.0.1", service.port)):
-        with pytest.raises(NotYet):
-            await probe("127.0.0.1", service.port)
+    with socket.create_connection(("127.0.0.1", service.port)), pytest.raises(NotYet):
+        await probe("127.0.0.1", service.port)
 
 
-async def test_a_stranger_on_the_port_is_not_brayns() -> None:
+async def test_a_stranger_on_the_port_is_not_brayns(monkeypatch) -> None:
+    monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
     server = await asyncio.start_server(lambda reader, writer: writer.write(b"SSH-2.0-x\r\n"), "127.0.0.1", 0)
     with pytest.raises(NotYet, match="WebSocket"):
         await probe("127.0.0.1", server.sockets[0].getsockname()[1])

@@ -24,7 +24,7 @@ answered
 """
 
 
-def read(answer: str, key: tuple[str, int] = ("ab-12000", 1)):  # noqa: ANN201
+def read(answer: str, key: tuple[str, int] = ("ab-12000", 1)):
     return read_status(answer)[key]
 
 

@@ -139,9 +139,9 @@ async def test_a_second_submission_adopts_the_first(make: Callable[..., LocalClu
     assert again.job_id == first.job_id, "the same try, whose worker was lost"
     second = await cluster.submit(NAME, "try-2", AllocationRequest(), [service()])
     assert (second.key, second.job_id, second.adopted) == (first.key, first.job_id, True)
-    assert not await cluster.cancel(first, "try-1"), "who lost it must not end it"
+    assert not await cluster.cancel(NAME, "try-1"), "who lost it must not end it"
     assert alive(int(first.job_id))
-    assert await cluster.cancel(first, "try-2")
+    assert await cluster.cancel(NAME, "try-2")
     await until(cluster, lambda s: s.ended is not None)
 
 

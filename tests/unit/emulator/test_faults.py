@@ -32,41 +32,41 @@ def test_unknown_options_of_the_emulator_are_refused() -> None:
         Faults.from_environment({"BRAYNS_EMULATOR": "nonsense=1"})
 
 
-def test_an_unknown_plugin_ends_generation_3_after_its_port_opened(emulator) -> None:  # noqa: ANN001
+def test_an_unknown_plugin_ends_generation_3_after_its_port_opened(emulator) -> None:
     service = emulator("--plugin", "nope", wait=False)
     assert service.process.wait(10) == 1
     assert "Error opening dynamic library: libnope.so" in "\n".join(service.lines)
 
 
 @pytest.mark.parametrize("version", ["1.1.0", "2.0.0"])
-def test_earlier_generations_go_on_without_it(emulator, version: str) -> None:  # noqa: ANN001
+def test_earlier_generations_go_on_without_it(emulator, version: str) -> None:
     service = emulator("--plugin", "nope", version=version)
     assert "Error opening dynamic library" in "\n".join(service.lines)
     assert service.process.poll() is None
 
 
-def test_a_port_is_shared_by_two_services_of_one_user(emulator) -> None:  # noqa: ANN001
+def test_a_port_is_shared_by_two_services_of_one_user(emulator) -> None:
     first = emulator()
     second = emulator(uri=first.endpoint)
     assert second.port == first.port
     assert second.process.poll() is None
 
 
-def test_a_port_of_another_program_is_refused(emulator) -> None:  # noqa: ANN001
+def test_a_port_of_another_program_is_refused(emulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         service = emulator(uri=f"127.0.0.1:{other.getsockname()[1]}", wait=False)
         assert service.process.wait(10) == 1
     assert "Address already in use" in "\n".join(service.lines)
 
 
-def test_a_ping_closes_the_connection(emulator) -> None:  # noqa: ANN001
+def test_a_ping_closes_the_connection(emulator) -> None:
     with connect(f"ws://{emulator().endpoint}", ping_interval=None, proxy=None) as client:
         client.ping()
         with pytest.raises(ConnectionClosed):
             client.recv(timeout=5)
 
 
-def test_idle_connections_take_client_slots(emulator) -> None:  # noqa: ANN001
+def test_idle_connections_take_client_slots(emulator) -> None:
     service = emulator("--max-clients", "2")
     idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(2)]
     with pytest.raises(TimeoutError):
@@ -77,12 +77,12 @@ def test_idle_connections_take_client_slots(emulator) -> None:  # noqa: ANN001
         pass
 
 
-def test_signals_kill_it_at_once(emulator) -> None:  # noqa: ANN001
+def test_signals_kill_it_at_once(emulator) -> None:
     service = emulator()
     began = time.monotonic()
     assert service.end() == -15
     assert time.monotonic() - began < 1
 
 
-def test_exit_after_its_port_opened(emulator) -> None:  # noqa: ANN001
+def test_exit_after_its_port_opened(emulator) -> None:
     assert emulator(exit_after_seconds=0.3, exit_code=0).process.wait(5) == 0

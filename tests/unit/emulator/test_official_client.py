@@ -13,7 +13,7 @@ if sys.version_info >= (3, 13):
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
-def test_the_clients_own_steps(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+def test_the_clients_own_steps(emulator, data: Path, tmp_path: Path) -> None:
     """Connect, version, load, bounds, camera, light, colour, snapshot, image, stop."""
     import brayns
 

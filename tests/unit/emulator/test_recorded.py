@@ -22,7 +22,7 @@ ALL_PLUGINS = (
 
 
 @pytest.fixture
-def service(emulator):  # noqa: ANN001, ANN201
+def service(emulator):
     return emulator(*(word for plugin in ALL_PLUGINS for word in ("--plugin", plugin)))
 
 
@@ -43,7 +43,7 @@ def receive(socket: ClientConnection) -> tuple[str, dict[str, Any], bytes]:
     return "binary", json.loads(message[4 : 4 + size]), message[4 + size :]
 
 
-def test_the_recorded_conversation(service, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+def test_the_recorded_conversation(service, data: Path, tmp_path: Path) -> None:
     """The same frames, keys, types and error codes for each of the 55 requests."""
     conversation = [
         json.loads(line.replace("/data/f.png", str(tmp_path / "f.png")).replace("/data/", f"{data}/"))
@@ -107,7 +107,7 @@ def flat(value: Any, path: str = "") -> list[str]:
     return [f"{path}={value}"]
 
 
-def test_exact_texts_of_errors(service, data: Path) -> None:  # noqa: ANN001
+def test_exact_texts_of_errors(service, data: Path) -> None:
     lines = [json.loads(line) for line in (data / "conversation-3.10.1.jsonl").read_text().splitlines()]
     wrong = [
         line for line in lines if line.get("note") in ("wrong type", "out of range", "no such loader", "unknown method")
@@ -138,7 +138,7 @@ def test_the_neuron_beside_the_real_one(
     name: str,
     renderer: dict[str, Any],
     lights: int,
-    record_property,  # noqa: ANN001
+    record_property,
 ) -> None:
     """The same shape at the same place: the silhouettes overlap by at least 0.9."""
     lines = [

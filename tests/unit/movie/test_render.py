@@ -17,7 +17,7 @@ def shot(data: Path, **changes: object) -> Shot:
     return Shot(**{**values, **changes})  # type: ignore[arg-type]
 
 
-async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path, tmp_path: Path) -> None:
     services = [emulator(**FAST), emulator(**FAST)]
     told: list[tuple[int, int]] = []
     frames = await render_frames(
@@ -33,30 +33,30 @@ async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path,
     assert not list(tmp_path.glob(".*")), "nothing half-written is left"
 
 
-async def test_a_service_that_dies_hands_its_frame_on(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_a_service_that_dies_hands_its_frame_on(emulator, data: Path, tmp_path: Path) -> None:
     dying, healthy = emulator(crash_at_picture=2, **FAST), emulator(**FAST)
     frames = await render_frames([dying.endpoint, healthy.endpoint], shot(data), tmp_path)
     assert len(frames) == 9
     assert all(is_whole(frame.read_bytes(), 96, 64) for frame in frames)
 
 
-async def test_with_no_service_left_the_missing_frames_are_named(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_with_no_service_left_the_missing_frames_are_named(emulator, data: Path, tmp_path: Path) -> None:
     with pytest.raises(RenderingFailed, match="of 9 frames are missing"):
         await render_frames([emulator(crash_at_picture=4, **FAST).endpoint], shot(data), tmp_path)
 
 
-async def test_a_missing_scene_names_the_field(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_a_missing_scene_names_the_field(emulator, data: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="scene: .*must exist on the nodes") as error:
         await render_frames([emulator().endpoint], shot(data, scene="/nowhere/at/all.obj"), tmp_path)
     assert not error.value.retry
 
 
-async def test_a_morphology_without_its_plugin_says_which(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_a_morphology_without_its_plugin_says_which(emulator, data: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="braynsCircuitExplorer"):
         await render_frames([emulator().endpoint], shot(data, scene=str(data / "neuron.swc")), tmp_path)
 
 
-async def test_frames_of_an_earlier_movie_are_not_mixed_in(emulator, data: Path, tmp_path: Path) -> None:  # noqa: ANN001
+async def test_frames_of_an_earlier_movie_are_not_mixed_in(emulator, data: Path, tmp_path: Path) -> None:
     (tmp_path / "00020.png").write_bytes(b"old")
     await render_frames([emulator(**FAST).endpoint], shot(data, frames=2), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.png", "00001.png"]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,25 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.task import Ti
+
 NAME_OF_EMULATOR = str(Path(sys.executable).parent / "brayns-emulator")
-
-
-class Ti:
-    """A task instance as far as operators see it."""
-
-    def __init__(self, task_id: str = "task") -> None:
-        self.id = uuid.uuid4()
-        self.dag_id, self.run_id, self.task_id, self.map_index, self.try_number = (
-            "dag",
-            f"run-{uuid.uuid4()}",
-            task_id,
-            -1,
-            1,
-        )
-        self.xcom: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.xcom[key] = json.loads(json.dumps(value))
 
 
 @pytest.fixture

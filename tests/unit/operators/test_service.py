@@ -19,6 +19,7 @@ from airflow_brayns import (
 )
 from airflow_brayns.brayns.readiness import parse_endpoint, probe
 from airflow_brayns.operators.base import word_list
+from tests.support.task import run_trigger
 
 PLUGIN = "braynsCircuitExplorer"
 CONTRACT = {"endpoint", "node", "job_id", "service", "version", "plugins", "generation", "log", "ends_at"}
@@ -47,21 +48,6 @@ def test_the_contract_of_xcom(context: Any, cluster: Any) -> None:
         asyncio.run(probe(*parse_endpoint(endpoint), [PLUGIN]))
     release(context, cluster)
     release(context, cluster)
-
-
-def run_trigger(deferred: TaskDeferred) -> dict[str, Any]:
-    """As the triggerer does: from its serialised form."""
-    from airflow.sdk._shared.module_loading import import_string
-
-    path, arguments = deferred.trigger.serialize()
-    trigger = import_string(path)(**arguments)
-
-    async def first() -> Any:
-        async for event in trigger.run():
-            return event.payload
-        return None
-
-    return asyncio.run(first())
 
 
 def test_deferred_it_does_the_same(context: Any, cluster: Any) -> None:
@@ -139,12 +125,10 @@ def test_the_trigger_gives_back_when_killed_but_not_what_another_try_took(contex
 
 
 def test_a_deferral_time_out_gives_back(context: Any, cluster: Any) -> None:
-    with pytest.raises(TaskDeferred) as deferred:
+    with pytest.raises(TaskDeferred):
         service(deferrable=True, environment={"BRAYNS_EMULATOR": "start_seconds=60"}).execute(context)
     with pytest.raises(TaskDeferralTimeout):
-        service(deferrable=True).resume_execution(
-            "__fail__", {**deferred.value.kwargs, "error": TriggerFailureReason.TRIGGER_TIMEOUT}, context
-        )
+        service(deferrable=True).resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
     deadline = time.monotonic() + 8
     while cluster.running() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,0 +1,166 @@
+"""A real Airflow: scheduler, triggerer, DAG processor and API server as their own processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        return int(one.getsockname()[1])
+
+
+class Airflow:
+    """One installation in a folder of its own."""
+
+    def __init__(self, home: Path, dags: Path, environment: dict[str, str]) -> None:
+        self.home = home
+        self.port = free_port()
+        self.environment = {
+            **os.environ,
+            **environment,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://localhost:{self.port}/execution/",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__WORKERS": "1",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *words: str, timeout: float = 120) -> str:
+        done = subprocess.run(
+            [BIN / "airflow", *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == 0, f"airflow {words}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def start(self) -> None:
+        """`airflow standalone`, until it is healthy."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "standalone.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [BIN / "airflow", "standalone"],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.until(self._healthy, 120, "Airflow is healthy")
+
+    def _healthy(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.home / "standalone.log").read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v2/monitor/health", timeout=2) as answer:
+                health = json.load(answer)
+        except OSError:
+            return False
+        return all(health[part]["status"] == "healthy" for part in ("scheduler", "triggerer", "dag_processor"))
+
+    def stop(self) -> None:
+        """By SIGINT, which ends its children too; then whatever is left of its session."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            pass
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                session = int((process / "stat").read_text().rpartition(") ")[2].split()[3])
+                if (
+                    session == self._process.pid
+                    or f"AIRFLOW_HOME={self.home}\0".encode() in (process / "environ").read_bytes()
+                ):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (OSError, IndexError, ValueError):
+                continue
+        self._process = None
+
+    def until(self, holds: Any, seconds: float, what: str) -> Any:
+        end = time.monotonic() + seconds
+        while not (value := holds()):
+            assert time.monotonic() < end, f"not within {seconds} s: {what}"
+            time.sleep(0.5)
+        return value
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Airflow's own REST API."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/v2/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self._token()}"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def _token(self) -> str:
+        if not hasattr(self, "_kept"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/auth/token", timeout=30) as answer:
+                self._kept: str = json.load(answer)["access_token"]
+        return self._kept
+
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
+        """Start a run; its id."""
+
+        def known() -> bool:
+            try:
+                return bool(self.api("GET", f"dags/{dag_id}"))
+            except OSError:
+                return False
+
+        self.until(known, 90, f"{dag_id} is parsed")
+        self.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
+        return str(self.api("POST", f"dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})["dag_run_id"])
+
+    def state(self, dag_id: str, run_id: str) -> str:
+        return str(self.api("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def finished(self, dag_id: str, run_id: str, seconds: float = 300) -> str:
+        return str(
+            self.until(
+                lambda: state if (state := self.state(dag_id, run_id)) in ("success", "failed") else None,
+                seconds,
+                f"{dag_id} {run_id} has ended; {self.tasks(dag_id, run_id)}",
+            )
+        )
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
+        found = self.api("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {one["task_id"]: one["state"] for one in found}
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}?deserialize=false"
+        value = self.api("GET", path)["value"]
+        return json.loads(value) if isinstance(value, str) and value[:1] in '[{"' else value
+
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}?full_content=true"
+        content = self.api("GET", path)["content"]
+        return "\n".join(str(one.get("event", one)) if isinstance(one, dict) else str(one) for one in content)

@@ -1,0 +1,53 @@
+"""Brings up what the system tests need: the Slurm cluster, Airflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.airflow import Airflow
+from tests.support.cluster import REPO, TestCluster, bring_up, take_down
+
+
+@pytest.fixture(scope="session")
+def running_slurm() -> Iterator[TestCluster]:
+    cluster, ours = bring_up()
+    yield cluster
+    if ours:
+        take_down()
+
+
+@pytest.fixture
+def slurm(running_slurm: TestCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestCluster]:
+    """The cluster, with its connections `test_cluster` and `cluster_login`; afterwards nothing may be left on it."""
+    for name, value in running_slurm.environment(poll_interval=1).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("airflow_brayns.observe.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None))
+    running_slurm.empty()
+    yield running_slurm
+    running_slurm.empty(10)
+
+
+@pytest.fixture(scope="session")
+def airflow(running_slurm: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A real Airflow with the project's DAGs and the cluster's connections."""
+    one = Airflow(tmp_path_factory.mktemp("airflow"), REPO / "dags", running_slurm.environment(poll_interval=2))
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value)
