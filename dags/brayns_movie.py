@@ -84,11 +84,11 @@ with DAG(
 ):
     # [START howto_brayns_movie]
     @task
-    def check(params: dict[str, object] | None = None, run_id: str = "") -> dict[str, str]:
+    def check(params: dict[str, object] | None = None, run_id: str | None = None) -> dict[str, str]:
         """Bad input fails here, before a node is asked for."""
         from airflow_brayns.operators.check import check_movie
 
-        return check_movie(params or {}, run_id)
+        return check_movie(params or {}, run_id or "")
 
     paths = check()
 

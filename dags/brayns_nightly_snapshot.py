@@ -1,0 +1,72 @@
+"""A picture of a scene every night, under the date of its run; other DAGs can be scheduled on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, task
+
+from airflow_brayns import RenderFramesOperator, brayns_service
+
+SCENE = str(Path(__file__).parent / "scenes" / "neuron.swc")
+PICTURE = Asset(name="brayns_nightly_snapshot", uri="file://brayns/nightly-snapshot.png")
+
+with DAG(
+    dag_id="brayns_nightly_snapshot",
+    description="A picture of a scene every night",
+    # [START howto_brayns_nightly]
+    schedule=CronTriggerTimetable("30 2 * * *", timezone="Europe/Zurich"),
+    # [END howto_brayns_nightly]
+    catchup=False,
+    max_active_runs=1,
+    render_template_as_native_obj=True,
+    params={
+        "cluster_conn_id": Param(
+            "brayns_default", type="string", section="Cluster", description="Connection of type brayns_cluster."
+        ),
+        "plugins": Param(
+            ["braynsCircuitExplorer"],
+            type="array",
+            items={"type": "string"},
+            section="Cluster",
+            description="Plugins that the service must have loaded.",
+        ),
+        "scene": Param(SCENE, type="string", section="Picture", description="A model as the node sees it."),
+        "width": Param(1280, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels."),
+        "height": Param(720, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels."),
+        "output": Param(
+            "out/nightly",
+            type="string",
+            section="Picture",
+            description="Folder on the worker; a picture for each date.",
+        ),
+    },
+    tags=["brayns"],
+    doc_md=__doc__,
+):
+    with brayns_service(
+        cluster_conn_id="{{ params.cluster_conn_id }}", plugins="{{ params.plugins }}", deferrable=True, retries=2
+    ) as service:
+        frame = RenderFramesOperator(
+            task_id="snapshot",
+            cluster_conn_id="{{ params.cluster_conn_id }}",
+            endpoints=service.output,
+            scene="{{ params.scene }}",
+            camera="still",
+            frames=1,
+            width="{{ params.width }}",
+            height="{{ params.height }}",
+            renderer="production",
+            frames_dir="{{ params.output }}/{{ ds }}",
+            retries=2,
+        )
+
+    @task(outlets=[PICTURE])
+    def publish(folder: str) -> str:
+        """Give the picture its name: `<date>.png`; the Asset tells those who wait for it."""
+        picture = Path(folder).with_suffix(".png")
+        Path(folder, "00000.png").replace(picture)
+        Path(folder).rmdir()
+        return str(picture)
+
+    publish(frame.output)  # type: ignore[arg-type]
