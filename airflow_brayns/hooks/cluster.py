@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -170,10 +171,10 @@ def make_cluster(settings: ClusterSettings) -> Cluster:
 
 
 async def _ssh(ssh_conn_id: str) -> asyncssh.SSHClientConnection:
-    from airflow.providers.ssh.hooks.ssh import SSHHookAsync
-
+    # Half a second to import: not in the triggerer's loop, and not for those who need no SSH.
+    provider = await asyncio.to_thread(import_module, "airflow.providers.ssh.hooks.ssh")
     try:
-        connection: asyncssh.SSHClientConnection = await SSHHookAsync(ssh_conn_id=ssh_conn_id).get_conn()
+        connection: asyncssh.SSHClientConnection = await provider.SSHHookAsync(ssh_conn_id=ssh_conn_id).get_conn()
     except AirflowNotFoundException:
         raise InvalidSetting(
             "ssh_conn_id", f"no connection {ssh_conn_id!r} is defined. Make one of type 'ssh' to the login node."

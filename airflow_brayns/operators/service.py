@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import BaseHook, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns.booking import Follower, service_commands
+from airflow_brayns.booking import Booking, Follower, service_commands
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.links.cluster import EndpointLink, ServiceLogLink, SlurmJobLink, TunnelLink
 from airflow_brayns.links.texts import tunnel
@@ -72,6 +72,12 @@ class BraynsServiceOperator(AllocateNodesOperator):
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
         return super().execute(context)
+
+    async def _submit(self, context: Context) -> tuple[Booking, Any]:
+        # Links read these keys when the task defers; that there are none yet is no error.
+        context["ti"].xcom_push(key="services", value=[])
+        context["ti"].xcom_push(key="brayns_tunnel", value="")
+        return await super()._submit(context)
 
     async def _wait(self, follower: Follower) -> Any:
         return [service.to_json() for service in await follower.services()]

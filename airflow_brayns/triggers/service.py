@@ -19,6 +19,9 @@ from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import ClusterSettings
 
 
+_at_work: set[asyncio.Future[None]] = set()  # the loop itself keeps weak references only
+
+
 class BraynsServiceTrigger(BaseTrigger):
     """Waits for a booking.
 
@@ -85,7 +88,15 @@ class BraynsServiceTrigger(BaseTrigger):
 
         Airflow also calls this when it moves the trigger to another triggerer (apache/airflow#73454); the task is then
         deferred as before, and its nodes stay.
+
+        The triggerer cancels again every few seconds, `on_kill` included (3.3.2, seen), so the work is a task of its own.
         """
+        work = asyncio.ensure_future(self._give_back_unless_moved())
+        _at_work.add(work)
+        work.add_done_callback(_at_work.discard)
+        await asyncio.shield(work)
+
+    async def _give_back_unless_moved(self) -> None:
         if not await self._still_deferred():
             await self._give_back()
 

@@ -163,4 +163,7 @@ class Airflow:
     def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}?full_content=true"
         content = self.api("GET", path)["content"]
-        return "\n".join(str(one.get("event", one)) if isinstance(one, dict) else str(one) for one in content)
+        return "\n".join(
+            f"{one.get('event')} {one.get('error_detail', '')}" if isinstance(one, dict) else str(one)
+            for one in content
+        )

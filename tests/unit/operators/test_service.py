@@ -118,7 +118,15 @@ def test_the_trigger_gives_back_when_killed_but_not_what_another_try_took(contex
     asyncio.run(trigger.on_kill())
     assert cluster.running(), "the clear race: the old try's on_kill comes after the new try has adopted the job"
     trigger.owner = "another-try"
-    asyncio.run(trigger.on_kill())
+
+    async def killed_twice() -> None:
+        """The triggerer cancels again while `on_kill` runs."""
+        killing = asyncio.create_task(trigger.on_kill())
+        await asyncio.sleep(0.01)
+        killing.cancel()
+        await asyncio.sleep(2)
+
+    asyncio.run(killed_twice())
     deadline = time.monotonic() + 8
     while cluster.running() and time.monotonic() < deadline:
         time.sleep(0.1)
