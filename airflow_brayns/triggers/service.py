@@ -18,7 +18,6 @@ from airflow_brayns.errors import BraynsError, NotReadyInTime
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import ClusterSettings
 
-
 _at_work: set[asyncio.Future[None]] = set()  # the loop itself keeps weak references only
 
 

@@ -1,0 +1,1 @@
+"""Numbers, each beside its baseline from the same run."""
