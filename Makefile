@@ -25,7 +25,7 @@ lint: $(READY)
 	sh tests/lint-shell.sh
 
 docs: $(READY)
-	$(PY) -m sphinx -q -W -b html docs build/docs
+	AIRFLOW_HOME=$(CURDIR)/build/airflow $(PY) -m sphinx -q -W -b html docs build/docs
 	@echo build/docs/index.html
 
 bench: $(READY)

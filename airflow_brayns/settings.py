@@ -54,9 +54,10 @@ class ClusterSettings(BaseModel):
 
     :param scheduler: `slurm`, or `local` for this machine.
     :param ssh_conn_id: SSH connection to a login node; None to run the Slurm commands here.
-    :param account, partition, qos, constraint, reservation, cpus_per_task, memory, exclusive, time_limit, gres,
-        sbatch_options: see `AllocationRequest`.
-    :param executable, setup, environment, container, generation, log_level, max_clients, port: see `ServiceSpec`.
+    :param account: and ``partition``, ``qos``, ``constraint``, ``reservation``, ``gres``, ``cpus_per_task``, ``memory``,
+        ``exclusive``, ``time_limit``, ``sbatch_options``: see `AllocationRequest`.
+    :param executable: and ``setup``, ``environment``, ``container``, ``generation``, ``log_level``, ``max_clients``, ``port``: see
+        `ServiceSpec`.
     :param node_suffix: what to put behind a node's name to reach it (`.bbp.example.org`).
     :param route: `direct` from Airflow to the node; `ssh` through the login node.
     :param state_dir: folder on the cluster's file system that the allocations are described in.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-
-import asyncssh
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from airflow_brayns.cluster.shell import REMOTE_COMMAND, Framed
 from airflow_brayns.errors import ConnectionLost
@@ -16,9 +16,13 @@ MOST_CHANNELS = 8
 _PAUSES = (0.0, 1.0, 3.0)
 _KEEP_ALIVE_SECONDS = 15
 
+# asyncssh takes a third of a second to import: where a DAG file only names operators, it is not needed.
+if TYPE_CHECKING:
+    import asyncssh
+
 logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it logs every channel at INFO
 
-Connect = Callable[[], Awaitable[asyncssh.SSHClientConnection]]
+Connect = Callable[[], Awaitable["asyncssh.SSHClientConnection"]]
 
 
 class SSHShell:
@@ -41,6 +45,7 @@ class SSHShell:
 
         :raises ConnectionLost: it cannot be opened; with `retry=False` where the login or the host key is refused.
         """
+        asyncssh = await asyncio.to_thread(import_module, "asyncssh")
         async with self._opening:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection
@@ -76,6 +81,8 @@ class SSHShell:
         framed = Framed(script)
         async with self._channels:
             connection = await self.connection()
+            import asyncssh
+
             self.commands += 1
             try:
                 async with asyncio.timeout(timeout):
@@ -96,8 +103,11 @@ class SSHShell:
 
     async def forward(self, host: str, port: int) -> asyncssh.SSHListener:
         """A local port that leads through the connection to `host:port` as the login node sees it."""
+        connection = await self.connection()
+        import asyncssh
+
         try:
-            return await (await self.connection()).forward_local_port("127.0.0.1", 0, host, port)
+            return await connection.forward_local_port("127.0.0.1", 0, host, port)
         except (OSError, asyncssh.Error) as error:
             raise ConnectionLost(f"No way through the login node to {host}:{port}: {error}") from error
 

@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import asyncssh
 from airflow.sdk import BaseHook, Variable, conf
 from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -23,6 +22,9 @@ from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
+
+if TYPE_CHECKING:
+    import asyncssh
 
 _INSTALLATION_VARIABLE = "brayns_installation_id"
 # Which cluster it is: must not change between asking for nodes and giving them back.
@@ -179,6 +181,6 @@ async def _ssh(ssh_conn_id: str) -> asyncssh.SSHClientConnection:
         raise InvalidSetting(
             "ssh_conn_id", f"no connection {ssh_conn_id!r} is defined. Make one of type 'ssh' to the login node."
         ) from None
-    except (ValueError, asyncssh.KeyImportError) as error:
+    except ValueError as error:  # asyncssh.KeyImportError is one
         raise InvalidSetting("ssh_conn_id", f"the connection {ssh_conn_id!r} cannot be used: {error}") from error
     return connection

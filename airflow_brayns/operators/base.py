@@ -85,11 +85,9 @@ class BraynsOperator(BaseOperator):
     """Base of the operators that speak to a cluster. Each field of the connection can be given here instead.
 
     :param cluster_conn_id: connection of type `brayns_cluster` (templated)
-    :param scheduler, ssh_conn_id, account, partition, qos, constraint, reservation, gres, cpus_per_task, memory, exclusive,
-        time_limit, sbatch_options, executable, setup, environment, container, generation, log_level, max_clients, port,
-        node_suffix, route, state_dir, poll_interval, idle_limit, start_timeout, queue_timeout, packing, min_ready: other
-        values for the connection's fields, see `airflow_brayns.settings.ClusterSettings` (templated, except for `setup` and
-        `container`, which are trusted code)
+    :param scheduler: and every other field of the connection, ``ssh_conn_id`` to ``min_ready``: another value than the
+        connection's, see `airflow_brayns.settings.ClusterSettings` (templated, except for ``setup`` and ``container``, which are
+        trusted code)
     """
 
     template_fields: Sequence[str] = (
