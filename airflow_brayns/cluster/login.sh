@@ -58,12 +58,14 @@ find_job() { # find_job DIR: the line of the job of one allocation; fails when t
 }
 
 end_job() { # end_job DIR soft|hard: ask the keeper to look, or end the job; by name too, since ids are given out again
+    # A job without a keeper has nobody to ask, and scancel tries for long to signal one that is pending.
+    [ "$2" = hard ] || [ -d "$1/claim" ] || return 0
     id=$(first "$1/job")
     if [ "$scheduler" = slurm ]; then
         name=$(basename "$(dirname "$1")")-$(basename "$1")
         # shellcheck disable=SC2086 # no id yet is no word
         if [ "$2" = soft ]; then
-            at_most 20 scancel --batch --signal=USR1 --name="$name" ${id%% *}
+            at_most 5 scancel --batch --signal=USR1 --name="$name" ${id%% *}
         else
             at_most 20 scancel --name="$name" ${id%% *}
         fi
@@ -71,6 +73,10 @@ end_job() { # end_job DIR soft|hard: ask the keeper to look, or end the job; by 
         if [ "$2" = soft ]; then kill -USR1 "${id%% *}" 2>/dev/null; else kill -TERM "${id%% *}" 2>/dev/null; fi
     fi
     return 0
+}
+
+give_up() { # give_up DIR: the keeper is asked where there is one; a job that has not started is ended at once
+    if [ -d "$1/claim" ]; then end_job "$1" soft; else end_job "$1" hard; fi
 }
 
 is_over() { # is_over STATE
@@ -154,7 +160,7 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
     fi
     if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ]; then # whatever comes of it now, it must not start
         put "$dir/release" "$(now)"
-        end_job "$dir" soft
+        give_up "$dir"
     fi
     n=$((n + 1))
     dir=$state_dir/$1/$n
@@ -328,7 +334,7 @@ cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task
     dir=$state_dir/$1/$2
     if [ -d "$dir" ] && mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null; then
         put "$dir/release" "$(now)"
-        [ -e "$dir/ended" ] || end_job "$dir" hard
+        end_job "$dir" hard
         printf 'cancelled %s %s\n' "$1" "$2"
     else
         printf 'foreign %s %s\n' "$1" "$2"
@@ -340,7 +346,7 @@ cancel_all() { # cancel_all NAME TOKEN: all that TOKEN owns under names that beg
     while :; do
         for folder in "$state_dir/$1"*/[0-9]*/; do
             folder=${folder%/}
-            [ -e "$folder/owner.$2" ] || continue
+            [ -e "$folder/owner.$2" ] && [ ! -e "$folder/ended" ] || continue
             owner_name=${folder%/*}
             cancel "${owner_name##*/}" "${folder##*/}" "$2"
         done
@@ -357,7 +363,7 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
         folder=${folder%/}
         [ -d "$folder" ] && [ ! -e "$folder/release" ] || continue
         put "$folder/release" "$(now)"
-        [ -e "$folder/ended" ] || end_job "$folder" soft
+        [ -e "$folder/ended" ] || give_up "$folder"
     done
     for folder in "$state_dir/$1"*/[0-9]*/; do
         folder=${folder%/}
