@@ -17,7 +17,8 @@ unit: $(READY)
 
 test: $(READY)
 	tests/cluster/cluster.sh packages
-	$(PY) -m pytest tests/unit tests/system
+	$(PY) -m pytest tests/unit -q -n 2
+	$(PY) -m pytest tests/system -q
 
 lint: $(READY)
 	ruff check . && ruff format --check .

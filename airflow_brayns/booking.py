@@ -206,6 +206,8 @@ class Follower:
         self._plugins, self._log = tuple(plugins), log
         self._cluster = poller.cluster
         self._since = queued_since or datetime.now(UTC)
+        # Seconds that were spent in the queue and with starting, for metrics.
+        self.waits: dict[str, float] = {}
         self._told: dict[tuple[str, int], str] = {}
         self._logs: dict[tuple[str, int, str], str] = {}
         self._shown: dict[str, str] = {}
@@ -241,6 +243,8 @@ class Follower:
                 changed.set()
 
         await self._until(follow, tally.settled)
+        passed = (datetime.now(UTC) - self._since).total_seconds()
+        self.waits["brayns.start_wait"] = passed - self.waits.get("brayns.queue_wait", 0.0)
         return [tally.found[key] for key in sorted(tally.found)]
 
     async def _until(
@@ -285,6 +289,7 @@ class Follower:
                 tally.expect(part, len(services))
                 if status.nodes and running_since is None:
                     running_since = datetime.now(UTC)
+                    self.waits["brayns.queue_wait"] = (running_since - self._since).total_seconds()
                 for index, service in enumerate(services):
                     if (part, index) in tally.failed:
                         continue

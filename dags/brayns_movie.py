@@ -122,6 +122,7 @@ with DAG(
         output_file="{{ ti.xcom_pull(task_ids='check')['movie'] }}",
         fps="{{ params.fps }}",
         frames="{{ params.frames }}",
+        keep_frames=False,
     )
     paths >> service
     # [END howto_brayns_movie]

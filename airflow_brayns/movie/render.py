@@ -38,6 +38,7 @@ _BACKGROUND = [0.006, 0.01, 0.03, 1.0]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LOAD_SECONDS, _FRAME_SECONDS = 1800.0, 600.0
 _ATTEMPTS = 3
+_METHOD_NOT_FOUND = -32601
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ async def prepare(client: BraynsClient, shot: Shot) -> Bounds:
 
     :raises InvalidSetting: the service cannot load the scene.
     """
-    await client.call("clear-models")
+    for method in ("clear-models", "clear-lights"):
+        try:
+            await client.call(method)
+        except RpcFailed as error:
+            if error.code != _METHOD_NOT_FOUND:
+                raise
     properties = _MORPHOLOGY if LOADERS[shot.extension] != "mesh" else {}
     request = {"path": shot.scene, "loader_name": LOADERS[shot.extension], "loader_properties": properties}
     try:

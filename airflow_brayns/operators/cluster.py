@@ -13,7 +13,7 @@ from airflow_brayns.booking import Booking, Follower, book
 from airflow_brayns.hooks.cluster import IDENTITY
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.links.texts import jobs
-from airflow_brayns.observe import count
+from airflow_brayns.observe import record
 from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, whole_number
 from airflow_brayns.settings import ClusterSettings, is_name
 from airflow_brayns.triggers.service import BraynsServiceTrigger
@@ -88,7 +88,10 @@ class AllocateNodesOperator(BraynsOperator):
                 context["ti"].xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
                 if self.deferrable:
                     return booking, None
-                return booking, await self._wait(Follower(poller, booking, settings, self._plugins or (), self.log))
+                follower = Follower(poller, booking, settings, self._plugins or (), self.log)
+                found = await self._wait(follower)
+                record(follower.waits)
+                return booking, found
             except BaseException:  # a cancelled submission too: what it did is found by name
                 await asyncio.shield(self.give_back(poller.cluster, name, token))
                 raise
@@ -101,6 +104,7 @@ class AllocateNodesOperator(BraynsOperator):
         try:
             if event["status"] != "success":
                 failed(event["message"], retry=event["retry"])
+            record(event.get("waits", {}))
             return self.finish(context, event[self._until])
         except BaseException:
             self.give_back_now(context)
@@ -157,7 +161,6 @@ class ReleaseNodesOperator(BraynsOperator):
                 await poller.cluster.release(name)
 
         self.block(main())
-        count("brayns.released")
         self.log.info("%s has been given back.", name)
 
     def _name(self, context: Context, allocation: Any) -> str:

@@ -166,14 +166,23 @@ class EncodeMovieOperator(BraynsOperator):
     :param output_file: the movie, `*.mp4` (templated)
     :param fps: frames a second (templated)
     :param frames: how many there must be; None for as many as there are (templated)
+    :param keep_frames: whether the folder of frames stays when the movie is made.
     """
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "frames_dir", "output_file", "fps", "frames")
 
     def __init__(
-        self, *, frames_dir: str, output_file: str, fps: int | str = 25, frames: int | str | None = None, **kwargs: Any
+        self,
+        *,
+        frames_dir: str,
+        output_file: str,
+        fps: int | str = 25,
+        frames: int | str | None = None,
+        keep_frames: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.keep_frames = keep_frames
         self.frames_dir = frames_dir
         self.output_file = output_file
         self.fps = fps
@@ -188,6 +197,8 @@ class EncodeMovieOperator(BraynsOperator):
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
         movie = self.block(encode_movie(Path(self.frames_dir), target, fps=fps, frames=frames))
+        if not self.keep_frames:
+            shutil.rmtree(self.frames_dir)
         self.log.info("The movie is %s", movie)
         return str(movie)
 

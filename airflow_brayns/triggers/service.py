@@ -79,7 +79,7 @@ class BraynsServiceTrigger(BaseTrigger):
             await self._give_back()
             event = {"status": "error", "message": str(error), "retry": error.retry, "booking": self.booking}
         else:
-            event = {"status": "success", self.until: found, "booking": self.booking}
+            event = {"status": "success", self.until: found, "booking": self.booking, "waits": follower.waits}
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
