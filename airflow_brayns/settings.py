@@ -160,9 +160,13 @@ class ClusterSettings(BaseModel):
 
     def service(self, plugins: tuple[str, ...] = ()) -> ServiceSpec:
         """How a service is started."""
+        executable = self.executable
+        if self.scheduler == "local" and not (self.setup or self.container):
+            # The login shell on the "node" has a PATH of its own; here the worker's is what its owner means.
+            executable = shutil.which(executable) or executable
         return ServiceSpec(
             plugins=plugins,
-            executable=self.executable,
+            executable=executable,
             generation=self.generation,
             host="127.0.0.1" if self.scheduler == "local" else "0.0.0.0",
             port=self.port,

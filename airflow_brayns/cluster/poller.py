@@ -56,6 +56,12 @@ class Poller:
         self.interval = max(interval, 1.0)
         self._watches: set[_Watch] = set()
         self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Let the last question end, and let go of the connection."""
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self.cluster.shell.close()
 
     async def watch(self, allocation: Allocation, want: int, services: tuple[str, ...] = ()) -> AsyncIterator[Seen]:
         """Every look at one allocation, for as long as the caller iterates.
@@ -75,6 +81,8 @@ class Poller:
             if not self._watches and self._task is not None:
                 task, self._task = self._task, None  # a newcomer must not take it for a living one
                 task.cancel()
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
 
     async def _first(self, watch: _Watch) -> Seen:
         """A newcomer's own look, so that it need not wait for the shared one."""

@@ -148,7 +148,7 @@ class BraynsClusterHook(BaseHook):
             shared.users -= 1
             if not shared.users:
                 pool.pop(key, None)
-                await shared.poller.cluster.shell.close()
+                await shared.poller.close()
 
     def test_connection(self) -> tuple[bool, str]:
         """Airflow's "Test" button: is the scheduler there?"""

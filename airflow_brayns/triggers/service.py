@@ -75,6 +75,10 @@ class BraynsServiceTrigger(BaseTrigger):
                     found: Any = [node for status in await follower.nodes() for node in status.nodes]
                 else:
                     found = [service.to_json() for service in await follower.services(self.services)]
+        except asyncio.CancelledError:
+            if self.task_instance is None:  # Ctrl-C in `airflow dags test`, which knows no on_kill
+                await self._give_back()
+            raise
         except BraynsError as error:
             await self._give_back()
             event = {"status": "error", "message": str(error), "retry": error.retry, "booking": self.booking}
