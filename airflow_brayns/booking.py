@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ from airflow_brayns.cluster.allocation import HOPELESS_REASONS, Allocation, Allo
 from airflow_brayns.cluster.cluster import Cluster, ServiceCommand
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.ssh import SSHShell
-from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
+from airflow_brayns.errors import (
+    AllocationLost,
+    BraynsError,
+    ConnectionLost,
+    InvalidSetting,
+    NotReadyInTime,
+    ServiceFailed,
+)
 from airflow_brayns.settings import ClusterSettings
 
 _PROBE_PAUSE = 0.5
@@ -96,8 +104,10 @@ def service_commands(
 ) -> list[ServiceCommand]:
     """One braynsService for each node."""
     script = settings.service(tuple(plugins)).script()
+    digits = len(str(nodes))  # folders are read in the order of their names
     return [
-        ServiceCommand(f"{name}{index}", index, script, settings.port, PORT_PATTERNS) for index in range(1, nodes + 1)
+        ServiceCommand(f"{name}{index:0{digits}d}", index, script, settings.port, PORT_PATTERNS)
+        for index in range(1, nodes + 1)
     ]
 
 
@@ -115,11 +125,15 @@ async def book(
 
     :param plugins: start a service with these on each node; None to start none.
     """
+    if nodes < 1:
+        raise InvalidSetting("nodes", f"must be at least 1, not {nodes}")
     sizes = [nodes] if settings.packing == "one_job" else [1] * nodes
     allocations = []
     for part, size in enumerate(sizes):
         services = [] if plugins is None else service_commands(settings, plugins, size)
-        allocations.append(await cluster.submit(f"{name}{part:03x}", token, settings.request(size), services, about))
+        allocations.append(
+            await cluster.submit(f"{name}{part:03x}", token, settings.request(size), services, about, settings.keeper())
+        )
     return Booking(name, tuple(allocations))
 
 
@@ -210,6 +224,7 @@ class Follower:
         self.waits: dict[str, float] = {}
         self._told: dict[tuple[str, int], str] = {}
         self._logs: dict[tuple[str, int, str], str] = {}
+        self._missing: dict[tuple[str, int, str], str] = {}
         self._shown: dict[str, str] = {}
 
     async def nodes(self) -> list[AllocationStatus]:
@@ -372,12 +387,12 @@ class Follower:
                     silent_since = None
                 self._show_logs(allocation, logs, seen)
                 forgotten = forgotten + 1 if seen.answered and seen.job is None else 0
-                if seen.heartbeat != beat:
+                if seen.heartbeat != beat or (seen.job is not None and seen.job.word != "RUNNING"):
                     beat, beat_at = seen.heartbeat, loop.time()
                 if seen.state is JobState.RUNNING and seen.nodes and loop.time() - beat_at > _HEARTBEAT_LIMIT:
                     raise AllocationLost(
                         f"Job {allocation.job_id} is orphaned: it runs, but its keeper has shown no sign for "
-                        f"{_HEARTBEAT_LIMIT:.0f} s; its first node may be lost. It is ended; clear the task to allocate anew."
+                        f"{_HEARTBEAT_LIMIT:.0f} s; its first node may be lost. Clear the task to allocate anew."
                     )
                 await self._check_job(allocation, seen, forgotten)
                 yield seen
@@ -395,6 +410,8 @@ class Follower:
             key = (*allocation.key, service)
             whole = self._logs.get(key, "") + text
             self._logs[key] = whole[-8192:]
+            if missing := re.search(r".*Error opening dynamic library.*", whole):
+                self._missing[key] = missing[0]
             found = status.service(service)
             for line in text.splitlines():
                 self._log.info("[%s %s] %s", found.node if found else "", service, line)
@@ -446,7 +463,9 @@ class Follower:
         self._shown[service.name] = self._tail(service, log)
 
     def _log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
-        return self._logs.get((status.name, status.incarnation, service.name), "")
+        key = (status.name, status.incarnation, service.name)
+        log = self._logs.get(key, "")
+        return log if key not in self._missing or self._missing[key] in log else f"{self._missing[key]}\n{log}"
 
     def _check_start(self, since: datetime | None, service: ServiceStatus, proven: bool) -> None:
         limit = self._settings.start_timeout

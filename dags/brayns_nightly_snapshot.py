@@ -57,16 +57,17 @@ with DAG(
             width="{{ params.width }}",
             height="{{ params.height }}",
             renderer="production",
-            frames_dir="{{ params.output }}/{{ ds }}",
+            frames_dir="{{ params.output }}/{{ ds if ds is defined else dag_run.run_after | ds }}",
             retries=2,
         )
 
     @task(outlets=[PICTURE])
     def publish(folder: str) -> str:
         """Give the picture its name: `<date>.png`; the Asset tells those who wait for it."""
-        picture = Path(folder).with_suffix(".png")
-        Path(folder, "00000.png").replace(picture)
-        Path(folder).rmdir()
+        picture, frame = Path(folder).with_suffix(".png"), Path(folder, "00000.png")
+        if frame.exists():  # not so when the task is run again
+            frame.replace(picture)
+            frame.parent.rmdir()
         return str(picture)
 
     publish(frame.output)  # type: ignore[arg-type]

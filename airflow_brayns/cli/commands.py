@@ -9,9 +9,11 @@ import os
 from typing import Any
 
 from airflow.sdk import BaseHook
+from jinja2 import UndefinedError
 
 from airflow_brayns.booking import service_commands
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
+from airflow_brayns.cluster.cluster import comment
 from airflow_brayns.errors import BraynsError
 from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
 from airflow_brayns.operators.base import whole_number, word_list
@@ -82,17 +84,21 @@ def release(args: argparse.Namespace) -> None:
     _see_connections()
     if not is_name(args.name):
         raise SystemExit(f"{args.name!r} is no allocation's name; `airflow brayns services` lists them.")
-    hook = BraynsClusterHook(args.cluster_conn_id)
-
-    async def main() -> None:
-        async with hook.connect(hook.settings) as poller:
-            await poller.cluster.release(args.name)
-
-    try:
-        asyncio.run(main())
-    except BraynsError as error:
-        raise SystemExit(str(error)) from None
+    found = 0
+    for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
+        try:
+            found += asyncio.run(_release(cluster, args.name))
+        except BraynsError as error:
+            raise SystemExit(f"{cluster}: {error}") from None
+    if not found:
+        raise SystemExit(f"No cluster has an allocation {args.name}; `airflow brayns services` lists what there is.")
     print(f"{args.name} has been given back.")
+
+
+async def _release(cluster_conn_id: str, name: str) -> int:
+    hook = BraynsClusterHook(cluster_conn_id)
+    async with hook.connect(hook.settings) as poller:
+        return await poller.cluster.release(name)
 
 
 def script(args: argparse.Namespace) -> None:
@@ -117,9 +123,14 @@ def script(args: argparse.Namespace) -> None:
         f"# {jobs} job{'s' if jobs > 1 else ''} of {size} node{'s' if size > 1 else ''} on {settings.ssh_conn_id or 'this machine'}"
     )
     if settings.scheduler == "slurm":
-        print(cluster.sbatch_line(request, f"airflow-brayns:{args.dag_id}").removeprefix("at_most 60 "))
+        about = json.dumps({"dag_id": args.dag_id, "task_id": args.task_id})
+        line = cluster.sbatch_line(request, comment("", about)).removeprefix("at_most 60 ")
+        print(
+            "# $1: the job's name, ab-<hash of this Airflow, DAG, run, task>-<n>; $2: its folder in", settings.state_dir
+        )
+        print(line)
     print("\n# ---- keeper.sh")
-    print(cluster.keeper_for(request))
+    print(cluster.keeper_for(request, settings.keeper()))
     for command in commands:
         print(f"# ---- services/{command.name}/command (node {command.index})")
         print(command.script)
@@ -137,5 +148,14 @@ def _rendered(dag_id: str, task_id: str, conf: dict[str, Any]) -> Any:
         raise SystemExit(f"{dag_id} has no task {task_id!r}; it has {', '.join(dag.task_ids)}.")
     task = dag.get_task(task_id)
     params = {**dag.params.dump(), **conf}
-    task.render_template_fields({"params": params, "dag": dag, "task": task, "ds": "2000-01-01", "run_id": "script"})
+    try:
+        _render(task, dag, params)
+    except UndefinedError as error:
+        raise SystemExit(
+            f"{task_id}: a template needs a run that is there ({error}); give it by --conf, or look at a run's task."
+        ) from None
     return task
+
+
+def _render(task: Any, dag: Any, params: dict[str, Any]) -> None:
+    task.render_template_fields({"params": params, "dag": dag, "task": task, "ds": "2000-01-01", "run_id": "script"})

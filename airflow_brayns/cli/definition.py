@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
-_CLUSTER = Arg(("--cluster-conn-id",), help="connection of type brayns_cluster", default="brayns_default")
+_CLUSTER = Arg(("--cluster-conn-id",), help="connection of type brayns_cluster; default: all", default=None)
 _DAG = Arg(("dag_id",), help="the DAG")
 _TASK = Arg(("task_id",), help="a task of it that allocates")
 _CONF = Arg(("-c", "--conf"), help="the run's parameters as JSON", default="{}")
@@ -22,7 +22,7 @@ def get_commands() -> list[GroupCommand]:
                     name="services",
                     help="what is running, on which cluster, for which DAG run",
                     func=lazy_load_command(f"{home}.services"),
-                    args=(Arg(("--cluster-conn-id",), help="one cluster; default: all", default=None),),
+                    args=(_CLUSTER,),
                 ),
                 ActionCommand(
                     name="release",

@@ -27,6 +27,7 @@ _COMMAND_SECONDS = 60.0
 
 # What sbatch says (Slurm 20.11 to 26.05, run), the field it is about, and what to do.
 _REFUSALS = (
+    (r"accounting/QOS policy|submit limit", "account, qos, nodes or time_limit", "you are at a limit of the account's; the task tries again, `sacctmgr show assoc user=$USER` shows the limits"),
     (r"invalid account|account/partition combination", "account", "ask the site which accounts you may use (`sacctmgr show assoc user=$USER`)"),
     (r"invalid partition", "partition", "`sinfo -s` lists the partitions"),
     (r"invalid feature", "constraint", "`sinfo -o '%n %f'` lists the nodes' features"),
@@ -87,22 +88,18 @@ class Cluster:
 
     :param shell: where the scheduler's commands are run.
     :param state_dir: the folder on the cluster's file system; a leading `~` is the remote home.
-    :param keeper: how long allocations hold on by themselves.
     """
 
     scheduler: ClassVar[str]
 
-    def __init__(
-        self, shell: Shell, *, state_dir: str = "~/.airflow-brayns", keeper: KeeperSettings | None = None
-    ) -> None:
+    def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns") -> None:
         if not state_dir or "\n" in state_dir or "\0" in state_dir:
             raise InvalidSetting("state_dir", f"{state_dir!r} is not a folder")
         self.shell = shell
         self.state_dir = state_dir
-        self.keeper = keeper or KeeperSettings()
 
     # ---- what differs ----------------------------------------------------------------------------------------------
-    def keeper_for(self, request: AllocationRequest) -> str:
+    def keeper_for(self, request: AllocationRequest, keeper: KeeperSettings) -> str:
         """The job script of a request."""
         raise NotImplementedError
 
@@ -112,17 +109,23 @@ class Cluster:
 
     # ---- submitting ------------------------------------------------------------------------------------------------
     def submission(
-        self, name: str, token: str, request: AllocationRequest, services: Iterable[ServiceCommand], about: str
+        self,
+        name: str,
+        token: str,
+        request: AllocationRequest,
+        services: Iterable[ServiceCommand],
+        about: str,
+        keeper: KeeperSettings,
     ) -> str:
         """The script that searches for the allocation `name` and submits it if there is none."""
         _check(_NAME, "name", name)
         _check(_TOKEN, "token", token)
         services = list(services)
         fills = "".join(f'service_dir=$dir/services/{s.name}\nmkdir -p "$service_dir"\n{_fill(s)}' for s in services)
-        asked = hashlib.sha256(f"{request.sbatch_arguments()}{fills}".encode()).hexdigest()[:16]
+        asked = hashlib.sha256(f"{request.sbatch_arguments()}{fills}{keeper}".encode()).hexdigest()[:16]
         return (
             f"asked={asked}\n"
-            f"keeper={quote(self.keeper_for(request))}\n"
+            f"keeper={quote(self.keeper_for(request, keeper))}\n"
             f"about={quote(about.replace(chr(10), ' '))}\n"
             f"services() {{\n{fills}:\n}}\n"
             f"request() {{\n{self.sbatch_line(request, comment(name, about))}\n}}\n"
@@ -145,18 +148,23 @@ class Cluster:
         request: AllocationRequest,
         services: Iterable[ServiceCommand] = (),
         about: str = "",
+        keeper: KeeperSettings | None = None,
     ) -> Allocation:
         """Submit exactly once: a running incarnation of the same name is adopted instead.
 
         :param token: the new owner.
+        :param keeper: how long the allocation holds on by itself.
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
         :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
         """
-        answer = await self._call(self.submission(name, token, request, list(services), about), 120)
+        answer = await self._call(
+            self.submission(name, token, request, list(services), about, keeper or KeeperSettings()), 120
+        )
         values = dict(line.partition(" ")[::2] for line in answer.splitlines())
         if "refused" in values:
             code, _, text = values["refused"].partition(" ")
-            raise SubmissionRefused(_refusal(decode(text), code))
+            limit = re.search(r"accounting/QOS policy|submit limit", decode(text), re.IGNORECASE)
+            raise SubmissionRefused(_refusal(decode(text), code), retry=bool(limit))
         if "unwritable" in values:
             raise InvalidSetting(
                 "state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder"
@@ -212,21 +220,17 @@ class Cluster:
         return "\n".join(parts)
 
     # ---- giving back -----------------------------------------------------------------------------------------------
-    async def release(self, name: str, incarnations: Iterable[int] | None = None, *, grace: int = 8) -> bool:
+    async def release(self, name: str, *, grace: int = 8) -> int:
         """Give the nodes back. 'Already gone' is success.
 
         :param name: an allocation's name, or the beginning that the parts of one booking have in common.
-        :param incarnations: which; None for all of them.
         :param grace: seconds that the keeper has to stop its services before the job is ended.
+        :return: how many there are of that name, ended ones included.
         :raises ConnectionLost: the cluster could not be asked.
         :raises AllocationLost: a job still runs although it was ended.
         """
         _check(_NAME, "name", name)
-        if incarnations is None:
-            body = f"release_all {name} {grace}"
-        else:
-            body = "\n".join(f"release {name} {int(number)} {grace}" for number in incarnations)
-        answer = await self._call(body + "\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
+        answer = await self._call(f"release_all {name} {grace}\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
         for line in answer.splitlines():
             if line.startswith("silent "):
                 raise ConnectionLost(
@@ -239,7 +243,7 @@ class Cluster:
                 )
         if "asked" not in answer:
             raise ConnectionLost(f"The command that gives {name} back was cut off.")
-        return True
+        return sum(line.startswith("found ") for line in answer.splitlines())
 
     async def cancel(self, name: str, token: str) -> int:
         """End what `token` still owns under `name`; what somebody else has taken over stays.
@@ -299,15 +303,14 @@ class SlurmCluster(Cluster):
         shell: Shell,
         *,
         state_dir: str = "~/.airflow-brayns",
-        keeper: KeeperSettings | None = None,
         node_suffix: str = "",
     ) -> None:
-        super().__init__(shell, state_dir=state_dir, keeper=keeper)
+        super().__init__(shell, state_dir=state_dir)
         self._node_suffix = node_suffix
 
-    def keeper_for(self, request: AllocationRequest) -> str:
+    def keeper_for(self, request: AllocationRequest, keeper: KeeperSettings) -> str:
         """See `Cluster.keeper_for`."""
-        return keeper_script(self.keeper, scheduler=self.scheduler, cpus_per_task=request.cpus_per_task)
+        return keeper_script(keeper, scheduler=self.scheduler, cpus_per_task=request.cpus_per_task)
 
     def address(self, node: str) -> str:
         """See `Cluster.address`."""
@@ -319,10 +322,10 @@ class LocalCluster(Cluster):
 
     scheduler = "local"
 
-    def keeper_for(self, request: AllocationRequest) -> str:
+    def keeper_for(self, request: AllocationRequest, keeper: KeeperSettings) -> str:
         """See `Cluster.keeper_for`."""
         slots = tuple(f"slot{number}" for number in range(1, request.nodes + 1))
-        return keeper_script(self.keeper, scheduler=self.scheduler, nodes=slots, time_limit=request.seconds or 0)
+        return keeper_script(keeper, scheduler=self.scheduler, nodes=slots, time_limit=request.seconds or 0)
 
     def address(self, node: str) -> str:
         """See `Cluster.address`."""

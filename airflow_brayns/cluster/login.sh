@@ -135,7 +135,9 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
         printf 'unwritable %s\n' "$state_dir"
         return
     }
-    find "$state_dir" -mindepth 3 -maxdepth 3 -name ended -mtime +7 2>/dev/null | while read -r old; do rm -rf "${old%/ended}"; done
+    # Only what has our names: the folder may hold other things too.
+    find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
+        while read -r old; do rm -rf "${old%/ended}"; done
     find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
     locked "$1" || {
         printf 'busy another command is submitting %s, or %s cannot be written\n' "$1" "$state_dir"
@@ -202,6 +204,7 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
     esac
     submitted=$(at_most 20 squeue -h -j "$id" -o %V 2>/dev/null)
     put "$dir/job" "$id $submitted"
+    [ ! -e "$dir/release" ] || end_job "$dir" hard # given back while sbatch was at work
     report_job "$dir" "$n" 0
 }
 
@@ -361,7 +364,9 @@ cancel_all() { # cancel_all NAME TOKEN: all that TOKEN owns under names that beg
 release_all() { # release_all NAME SECONDS: every incarnation of all names that begin so; all are told before any is awaited
     for folder in "$state_dir/$1"*/[0-9]*/; do
         folder=${folder%/}
-        [ -d "$folder" ] && [ ! -e "$folder/release" ] || continue
+        [ -d "$folder" ] || continue
+        printf 'found %s\n' "$folder"
+        [ ! -e "$folder/release" ] || continue
         put "$folder/release" "$(now)"
         [ -e "$folder/ended" ] || give_up "$folder"
     done

@@ -18,6 +18,20 @@ KEEPER_OPTIONS = {
     "--quiet": "-Q", "--verbose": "-v", "--help": "-h", "--version": "-V", "--usage": "", "--get-user-env": "",
     "--comment": "",
 }  # fmt: skip
+# Options that take no word behind them; what follows one would be taken for the script.
+_FLAGS = (
+    "--exclusive",
+    "--hold",
+    "-H",
+    "--contiguous",
+    "--overcommit",
+    "-O",
+    "--oversubscribe",
+    "-s",
+    "--spread-job",
+    "--use-min-nodes",
+    "--reboot",
+)
 _NAME = re.compile(r"[^\s\x00-\x1f]+")
 _MEMORY = re.compile(r"\d+[KMGTkmgt]?[Bb]?")
 _TIMES = (
@@ -132,7 +146,7 @@ class AllocationRequest:
                     )
                 takes_value = False
                 continue
-            takes_value = "=" not in word
+            takes_value = "=" not in word and word not in _FLAGS
             if word in ("-", "--"):
                 raise InvalidSetting("sbatch_options", f"{word!r} is not an option")
             name = word.split("=", 1)[0]

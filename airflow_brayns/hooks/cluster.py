@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _INSTALLATION_VARIABLE = "brayns_installation_id"
 # Which cluster it is: must not change between asking for nodes and giving them back.
 IDENTITY = ("scheduler", "ssh_conn_id", "state_dir")
+# Those for whom these are the same share one connection and one question.
+_SHARING = ("scheduler", "ssh_conn_id", "node_suffix", "state_dir", "poll_interval")
 # What a wait needs of the settings: all of it plain, none of it secret.
 WAITING_FIELDS = (
     "scheduler", "ssh_conn_id", "node_suffix", "route", "state_dir", "poll_interval", "start_timeout", "queue_timeout",
@@ -123,20 +125,7 @@ class BraynsClusterHook(BaseHook):
     async def connect(self, settings: ClusterSettings) -> AsyncIterator[Poller]:
         """The cluster's poller. All who use the same cluster in one process share it, and so one SSH connection."""
         fields = settings.model_dump(mode="json", include=set(WAITING_FIELDS))
-        key = json.dumps(
-            [
-                fields[name]
-                for name in (
-                    "scheduler",
-                    "ssh_conn_id",
-                    "node_suffix",
-                    "state_dir",
-                    "poll_interval",
-                    "idle_limit",
-                    "start_timeout",
-                )
-            ]
-        )
+        key = json.dumps([fields[name] for name in _SHARING])
         pool = _shared.setdefault(asyncio.get_running_loop(), {})
         shared = pool.get(key)
         if shared is None:
@@ -168,8 +157,8 @@ def make_cluster(settings: ClusterSettings) -> Cluster:
     """The cluster that settings describe."""
     shell: Shell = SSHShell(lambda: _ssh(settings.ssh_conn_id or "")) if settings.ssh_conn_id else LocalShell()
     if settings.scheduler == "local":
-        return LocalCluster(shell, state_dir=settings.state_dir, keeper=settings.keeper())
-    return SlurmCluster(shell, state_dir=settings.state_dir, keeper=settings.keeper(), node_suffix=settings.node_suffix)
+        return LocalCluster(shell, state_dir=settings.state_dir)
+    return SlurmCluster(shell, state_dir=settings.state_dir, node_suffix=settings.node_suffix)
 
 
 async def _ssh(ssh_conn_id: str) -> asyncssh.SSHClientConnection:

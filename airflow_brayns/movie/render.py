@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _SECTION_COLORS = {
     "axon": [0.25, 0.6, 1.0, 1.0],
 }
 _BACKGROUND = [0.006, 0.01, 0.03, 1.0]
+_FRAME = re.compile(r"\.?\d{5,}\.png(\.part)?")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LOAD_SECONDS, _FRAME_SECONDS = 1800.0, 600.0
 _ATTEMPTS = 3
@@ -154,6 +156,13 @@ def is_whole(data: bytes, width: int, height: int) -> bool:
     return data.startswith(_PNG) and data[16:24] == size and b"IEND" in data[-12:]
 
 
+def remove_frames(folder: Path) -> None:
+    """Take the frames out of a folder, and nothing else."""
+    for path in folder.iterdir():
+        if _FRAME.fullmatch(path.name):
+            path.unlink()
+
+
 def empty_folder(folder: Path) -> None:
     """Make the folder of the frames, and take out frames of an earlier movie.
 
@@ -161,8 +170,7 @@ def empty_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("[0-9]*.png"):
-            old.unlink()
+        remove_frames(folder)
     except OSError as error:
         raise InvalidSetting("frames_dir", f"{folder} cannot be made ready for frames: {error.strerror}") from error
 

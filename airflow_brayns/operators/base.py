@@ -255,9 +255,10 @@ class BraynsOperator(BaseOperator):
             async with self.hook.connect(self.read_settings()) as poller:
                 await self.give_back(poller.cluster, self.name_for(context), self.token(context))
 
+        self._killed = False  # this is what a kill asks for
         try:
             self.block(main())
-        except AirflowException as error:
+        except Exception as error:
             self.log.warning(
                 "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
             )

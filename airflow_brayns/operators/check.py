@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.operators.base import whole_number, word_list
-from airflow_brayns.operators.movie import RenderFramesOperator, check_output
+from airflow_brayns.operators.movie import RenderFramesOperator, check_fps, check_movie_file
 
 
 def check_movie(params: Mapping[str, Any], run_id: str) -> dict[str, str]:
@@ -35,12 +35,9 @@ def check_movie(params: Mapping[str, Any], run_id: str) -> dict[str, str]:
         settings = operator.read_settings()
         settings.request(whole_number("nodes", params["nodes"]))
         settings.service(tuple(word_list("plugins", params["plugins"])))
-        if whole_number("fps", params["fps"]) < 1:
-            raise InvalidSetting("fps", "must be at least 1")
-        movie = check_output(str(params["output"]), "output")
+        check_fps(params["fps"])
+        movie = check_movie_file(str(params["output"]), "output")
     except InvalidSetting as error:
         raise AirflowFailException(str(error)) from error
-    if movie.suffix != ".mp4":
-        raise AirflowFailException(f"output: {movie.name!r} must end in .mp4")
     frames: Path = movie.with_name(f"{movie.stem}.frames-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}")
     return {"movie": str(movie), "frames": str(frames)}

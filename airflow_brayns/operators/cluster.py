@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+    TaskDeferred,
+)
 
 from airflow_brayns.booking import Booking, Follower, book
 from airflow_brayns.hooks.cluster import IDENTITY
@@ -43,9 +49,11 @@ class AllocateNodesOperator(BraynsOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit, then wait here or in the triggerer. Whatever goes wrong after the submission gives the nodes back."""
+        booking, found = self.block(self._submit(context))  # gives back itself when it fails
         try:
-            booking, found = self.block(self._submit(context))
-            if found is None and not self._killed:
+            if self._killed:
+                raise AirflowException("The task was told to stop; what it had allocated was given back.")
+            if found is None:
                 self._defer(context, booking)
             return self.finish(context, found)
         except TaskDeferred:
@@ -80,12 +88,7 @@ class AllocateNodesOperator(BraynsOperator):
                 booking = await book(
                     poller.cluster, settings, name, token, nodes=nodes, plugins=self._plugins, about=self.about(context)
                 )
-                for allocation in booking.allocations:
-                    word = "Found the running" if allocation.adopted else "Submitted"
-                    self.log.info("%s job %s (%s/%d)", word, allocation.job_id, *allocation.key)
-                cluster = {name: getattr(settings, name) for name in IDENTITY}
-                context["ti"].xcom_push(key="allocation", value={**booking.to_json(), "cluster": cluster})
-                context["ti"].xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
+                announce(self, context, booking, settings)
                 if self.deferrable:
                     return booking, None
                 follower = Follower(poller, booking, settings, self._plugins or (), self.log)
@@ -122,6 +125,17 @@ class AllocateNodesOperator(BraynsOperator):
         """Hand on the nodes."""
         allocation = own_allocation(context)
         return {**allocation, "nodes": list(found)}
+
+
+def announce(operator: BraynsOperator, context: Context, booking: Booking, settings: ClusterSettings) -> None:
+    """Say what was submitted, in the log and in XCom."""
+    for allocation in booking.allocations:
+        word = "Found the running" if allocation.adopted else "Submitted"
+        operator.log.info("%s job %s (%s/%d)", word, allocation.job_id, *allocation.key)
+    ti = context["ti"]
+    cluster = {name: getattr(settings, name) for name in IDENTITY}
+    ti.xcom_push(key="allocation", value={**booking.to_json(), "cluster": cluster})
+    ti.xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
 
 
 def own_allocation(context: Context, task_id: str | None = None) -> dict[str, Any]:

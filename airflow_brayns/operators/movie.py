@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from airflow_brayns.cluster.cluster import Waiter
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.endpoint import reachable
 from airflow_brayns.errors import BraynsError, InvalidSetting
+from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.movie.encode import encode_movie
-from airflow_brayns.movie.render import Shot, render_frames
+from airflow_brayns.movie.render import Shot, remove_frames, render_frames
 from airflow_brayns.observe import count
 from airflow_brayns.operators.base import BraynsOperator, booking_of, is_set, whole_number, word_list
+from airflow_brayns.operators.cluster import announce
 from airflow_brayns.settings import ClusterSettings
 
 _SHOT_FIELDS = ("scene", "camera", "frames", "width", "height", "renderer")
@@ -45,6 +46,35 @@ def check_output(path: str, field: str = "output_file") -> Path:
     if not os.access(target.parent, os.W_OK):
         raise InvalidSetting(field, f"{target.parent} cannot be written by the worker. Choose another folder.")
     return target
+
+
+def check_movie_file(path: str, field: str = "output_file") -> Path:
+    """A path for an MP4.
+
+    :raises InvalidSetting: naming the field.
+    """
+    target = check_output(path, field)
+    if target.suffix != ".mp4":
+        raise InvalidSetting(field, f"{target.name!r} must end in .mp4")
+    return target
+
+
+def check_fps(value: Any) -> int:
+    """Frames a second.
+
+    :raises InvalidSetting: not at least 1.
+    """
+    fps = whole_number("fps", value)
+    if fps < 1:
+        raise InvalidSetting("fps", f"must be at least 1, not {fps}")
+    return fps
+
+
+def drop_frames(folder: Path) -> None:
+    """Take a movie's frames away, and their folder if nothing else is in it; the movie is made, so nothing here fails."""
+    with contextlib.suppress(OSError):
+        remove_frames(folder)
+        folder.rmdir()
 
 
 class _ShotOperator(BraynsOperator):
@@ -191,14 +221,14 @@ class EncodeMovieOperator(BraynsOperator):
     def execute(self, context: Context) -> str:
         """Encode."""
         try:
-            target = check_output(self.output_file)
+            target = check_movie_file(self.output_file)
             frames = None if not is_set(self.frames) else whole_number("frames", self.frames)
-            fps = whole_number("fps", self.fps)
+            fps = check_fps(self.fps)
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
         movie = self.block(encode_movie(Path(self.frames_dir), target, fps=fps, frames=frames))
         if not self.keep_frames:
-            shutil.rmtree(self.frames_dir)
+            drop_frames(Path(self.frames_dir))
         self.log.info("The movie is %s", movie)
         return str(movie)
 
@@ -213,6 +243,7 @@ class BraynsMovieOperator(_ShotOperator):
     """
 
     template_fields: Sequence[str] = (*_ShotOperator.template_fields, "output_file", "nodes", "plugins", "fps")
+    operator_extra_links = (SlurmJobLink(),)
 
     def __init__(
         self,
@@ -232,32 +263,39 @@ class BraynsMovieOperator(_ShotOperator):
     def execute(self, context: Context) -> str:
         """The whole movie."""
         try:
-            shot, target = self.shot(), check_output(self.output_file)
-            nodes, fps = whole_number("nodes", self.nodes), whole_number("fps", self.fps)
+            shot, target = self.shot(), check_movie_file(self.output_file)
+            nodes, fps = whole_number("nodes", self.nodes), check_fps(self.fps)
             plugins = word_list("plugins", self.plugins)
-            self.read_settings().service(tuple(plugins))
+            settings = self.read_settings()
+            settings.request(nodes)
+            settings.service(tuple(plugins))
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
-        name, token, about = self.name_for(context), self.token(context), self.about(context)
-        movie = self.block(self._produce(shot, target, nodes, fps, plugins, name, token, about))
+        movie = self.block(self._produce(context, shot, target, nodes, fps, plugins))
         self.log.info("The movie is %s", movie)
         return str(movie)
 
     async def _produce(
-        self, shot: Shot, target: Path, nodes: int, fps: int, plugins: list[str], name: str, token: str, about: str
+        self, context: Context, shot: Shot, target: Path, nodes: int, fps: int, plugins: list[str]
     ) -> Path:
         settings = self.read_settings()
-        folder = target.with_name(f"{target.stem}.frames")
+        name, token = self.name_for(context), self.token(context)
+        folder = target.with_name(f"{target.stem}.frames-{name}")
         async with self.hook.connect(settings) as poller:
             try:
-                booking = await book(poller.cluster, settings, name, token, nodes=nodes, plugins=plugins, about=about)
+                booking = await book(
+                    poller.cluster, settings, name, token, nodes=nodes, plugins=plugins, about=self.about(context)
+                )
+                announce(self, context, booking, settings)
                 services = await Follower(poller, booking, settings, plugins, self.log).services()
                 async with self.in_use(poller, booking):
                     await self.render(settings, [service.endpoint for service in services], shot, folder)
             except BaseException:
                 await asyncio.shield(self.give_back(poller.cluster, name, token))
                 raise
-            await poller.cluster.release(name)
-        movie = await encode_movie(folder, target, fps=fps, frames=shot.frames)
-        await asyncio.to_thread(shutil.rmtree, folder)
+            try:
+                await poller.cluster.release(name)
+            finally:  # the frames are there: a release that fails must not cost them
+                movie = await encode_movie(folder, target, fps=fps, frames=shot.frames)
+        await asyncio.to_thread(drop_frames, folder)
         return movie

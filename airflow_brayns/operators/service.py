@@ -166,7 +166,6 @@ _RELEASE_TOO = (
     "route",
     "retry_delay",
     "queue",
-    "pool",
     "executor",
     "dag",
     "task_group",

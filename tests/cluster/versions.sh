@@ -1,6 +1,6 @@
 #!/bin/bash
 # The cluster's core tests against the Slurm of Debian's other releases: bullseye 20.11, trixie 24.11, sid 26.05 (the host, bookworm: 22.05).
-# versions.sh [SUITE...]
+# and the host's own without slurmdbd. versions.sh [SUITE...]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
@@ -16,4 +16,7 @@ for suite in "${@:-bullseye trixie sid}"; do for s in $suite; do
   "$repo/.venv/bin/python" -m pytest -q "$repo/tests/system/test_cluster_core.py" || failed="$failed $s"
   "$here/cluster.sh" down
 done; done
+echo "== $(slurmctld -V) without slurmdbd: no accounting, no sacct" # a bad account is not refused there
+DBD=0 "$here/cluster.sh" up >/dev/null
+"$repo/.venv/bin/python" -m pytest -q "$repo/tests/system/test_cluster_core.py" -k "not refusals" || failed="$failed without-slurmdbd"
 [ -z "$failed" ] || { echo "failed:$failed"; exit 1; }

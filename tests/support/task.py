@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import uuid
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.exceptions import TaskDeferred
+
+NAME_OF_EMULATOR = str(Path(sys.executable).parent / "brayns-emulator")
 
 
 class Ti:

@@ -70,6 +70,20 @@ def test_deferred_and_adopted_by_a_retry(slurm: TestCluster, context: Any) -> No
     assert slurm.jobs_ever() == before + 1, "one job, however often it was tried"
 
 
+def test_a_job_for_each_node_as_it_comes_free(slurm: TestCluster, context: Any) -> None:
+    """One node is taken by somebody else: three of four jobs start, and one usable service is enough."""
+    blocker = slurm.ssh("sbatch --parsable -A proj3 -p prod -N1 --exclusive --wrap 'sleep 600'").strip()
+    slurm.until(lambda: any("RUNNING" in line for line in slurm.queue()))
+    try:
+        endpoints = service(nodes=4, exclusive=True, packing="job_per_node", min_ready=3).execute(context)
+        assert len(endpoints) == 3
+        assert len(slurm.queue()) == 5
+        release(context)
+        assert [line.split()[0] for line in slurm.queue()] == [blocker]
+    finally:
+        slurm.ssh(f"scancel {blocker}")
+
+
 def test_the_manual_recipe(slurm: TestCluster, context: Any) -> None:
     recipe = "--account=proj3 --partition=prod --exclusive --constraint=cpu -c 72 --mem 0"
     service(sbatch_options=recipe, account="", partition="").execute(context)

@@ -56,6 +56,15 @@ class ShellOf(LocalShell):
         return framed.read(output, errors)
 
 
+class LimitedCluster(LocalCluster):
+    """Submits with limits of its own."""
+
+    limits = KeeperSettings()
+
+    async def submit(self, *arguments, **keywords):
+        return await super().submit(*arguments, keeper=self.limits, **keywords)
+
+
 SHELLS = {"dash": ["/bin/dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
 
 
@@ -72,9 +81,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., LocalCluster]]:
     made = []
 
     def build(shell: LocalShell | None = None, **limits: int) -> LocalCluster:
-        cluster = LocalCluster(
-            shell or LocalShell(), state_dir=str(tmp_path / "state"), keeper=KeeperSettings(**limits)
-        )
+        cluster = LimitedCluster(shell or LocalShell(), state_dir=str(tmp_path / "state"))
+        cluster.limits = KeeperSettings(**limits)
         made.append(cluster)
         return cluster
 
@@ -276,3 +284,30 @@ async def test_the_folder_is_private(make: Callable[..., LocalCluster]) -> None:
     cluster = make()
     await cluster.submit(NAME, "a", AllocationRequest(), [])
     assert (Path(cluster.state_dir) / NAME).stat().st_mode & 0o077 == 0
+
+
+async def test_only_our_own_old_folders_are_cleared_away(make: Callable[..., LocalCluster], tmp_path: Path) -> None:
+    old = time.time() - 30 * 86400
+    strangers, ours = (
+        tmp_path / "state" / "thesis" / "1" / "ended",
+        tmp_path / "state" / "ab-00000000000f000" / "1" / "ended",
+    )
+    for file in (strangers, ours):
+        file.parent.mkdir(parents=True)
+        file.write_text("x")
+        os.utime(file, (old, old))
+    await make().submit(NAME, "a", AllocationRequest(), [])
+    assert strangers.exists()
+    assert not ours.parent.exists()
+
+
+async def test_given_back_while_the_submission_was_under_way(make: Callable[..., LocalCluster]) -> None:
+    """A kill that comes before the job is known: its keeper finds `release` and starts nothing."""
+    cluster = make()
+    submitting = asyncio.create_task(cluster.submit(NAME, "a", AllocationRequest(), [service()]))
+    await asyncio.sleep(0.02)
+    await cluster.cancel(NAME, "a")
+    await submitting
+    await cluster.cancel(NAME, "a")
+    status = await until(cluster, lambda s: s.ended is not None)
+    assert all(one.port is None or one.exit_code is not None for one in status.services)

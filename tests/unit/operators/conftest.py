@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.task import Ti
-
-NAME_OF_EMULATOR = str(Path(sys.executable).parent / "brayns-emulator")
+from tests.support.task import NAME_OF_EMULATOR, Ti
 
 
 @pytest.fixture

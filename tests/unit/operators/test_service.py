@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.bases.operator import TriggerFailureReason
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralTimeout, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    TaskDeferralTimeout,
+    TaskDeferred,
+)
 
 from airflow_brayns import (
     AllocateNodesOperator,
@@ -19,7 +28,7 @@ from airflow_brayns import (
 )
 from airflow_brayns.brayns.readiness import parse_endpoint, probe
 from airflow_brayns.operators.base import word_list
-from tests.support.task import run_trigger
+from tests.support.task import NAME_OF_EMULATOR, run_trigger
 
 PLUGIN = "braynsCircuitExplorer"
 CONTRACT = {"endpoint", "node", "job_id", "service", "version", "plugins", "generation", "log", "ends_at"}
@@ -77,7 +86,6 @@ def test_a_retry_finds_the_running_service(context: Any, cluster: Any) -> None:
         ({"setup": "module load nothing"}, "setup", AirflowFailException),
         ({"time_limit": "-5"}, "time_limit", AirflowFailException),
         ({"nodes": "two"}, "nodes", AirflowFailException),
-        ({"cluster_conn_id": "nowhere"}, "", Exception),
         ({"environment": {"BRAYNS_EMULATOR": "never_listens=1"}, "start_timeout": 1}, "start_timeout", AirflowException),
         ({"environment": {"BRAYNS_EMULATOR": "exit_after_seconds=0.01,exit_code=3,plugin_seconds=3"}}, "exit code 3", AirflowException),
         ({"environment": {"BRAYNS_EMULATOR": "version=2.0.0"}, "plugins": ["nope"]}, "goes on without it", AirflowFailException),
@@ -193,3 +201,70 @@ def test_lists_however_they_were_templated() -> None:
     )
     with pytest.raises(ValueError, match="plugins"):
         word_list("plugins", 5)
+
+
+def test_the_steps_deferred(context: Any, cluster: Any) -> None:
+    here = {"cluster_conn_id": "here"}
+    allocate = AllocateNodesOperator(task_id="task", nodes=2, deferrable=True, **here)
+    with pytest.raises(TaskDeferred) as deferred:
+        allocate.execute(context)
+    allocation = allocate.resume(context, event=run_trigger(deferred.value))
+    assert allocation["nodes"] == ["slot1", "slot2"]
+    start = StartBraynsServiceOperator(task_id="start", allocation=str(allocation), plugins=PLUGIN, **here)
+    started = start.execute(context)
+    wait = BraynsServiceSensor(task_id="wait", started=started, deferrable=True, **here)
+    with pytest.raises(TaskDeferred) as deferred:
+        wait.execute(context)
+    assert len(wait.resume(context, event=run_trigger(deferred.value))) == 2
+    release(context, cluster)
+
+
+def test_ten_nodes_come_in_their_order(context: Any, cluster: Any) -> None:
+    fast = {"environment": {"BRAYNS_EMULATOR": ""}, "generation": 3}
+    service(nodes=11, plugins=[], **fast).execute(context)
+    assert [one["node"] for one in context["ti"].xcom["services"]] == [f"slot{number}" for number in range(1, 12)]
+    release(context, cluster)
+
+
+def test_one_crashed_service_does_not_end_the_others(context: Any, cluster: Any, tmp_path: Path) -> None:
+    """With `min_ready`, a booking goes on with those that can still become usable."""
+    script = tmp_path / "braynsService"
+    lame = '#!/bin/sh\ncase $PWD$AB_PORT in *) ;; esac\nmkdir "$0.taken" 2>/dev/null && { echo oh no; exit 3; }\n'
+    script.write_text(f'{lame}exec {NAME_OF_EMULATOR} "$@"\n')
+    script.chmod(0o755)
+    endpoints = service(nodes=3, min_ready=2, plugins=[], executable=str(script), generation=3).execute(context)
+    assert len(endpoints) == 2
+    release(context, cluster)
+
+
+def test_another_request_under_the_same_name_is_not_served_by_the_old_job(context: Any, cluster: Any) -> None:
+    service().execute(context)
+    assert len(service(nodes=2).execute(context)) == 2
+    release(context, cluster)
+
+
+def test_a_release_on_another_cluster_does_not_show_green(
+    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service().execute(context)
+    connection = os.environ["AIRFLOW_CONN_HERE"]
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_HERE",
+        json.dumps({"conn_type": "brayns_cluster", "extra": {"scheduler": "local", "state_dir": "/tmp/elsewhere"}}),
+    )
+    with pytest.raises(AirflowException, match="another cluster"):
+        release(context, cluster)
+    monkeypatch.setenv("AIRFLOW_CONN_HERE", connection)
+    release(context, cluster)
+
+
+def test_no_such_connection_names_it_and_may_be_tried_again(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says the same when its API server does not answer, so the retries are kept."""
+
+    def not_found(conn_id: str) -> None:
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr("airflow_brayns.hooks.cluster.BraynsClusterHook.get_connection", staticmethod(not_found))
+    with pytest.raises(AirflowException, match="no connection 'nowhere' is defined") as raised:
+        service(cluster_conn_id="nowhere").execute(context)
+    assert not isinstance(raised.value, AirflowFailException)
