@@ -13,6 +13,7 @@ from airflow_brayns.cluster.cluster import Cluster, Waiter, news
 from airflow_brayns.errors import BraynsError, ConnectionLost
 
 _FIRST_PATIENCE = 2.0
+_PAUSE = 0.3  # those who have heard what they waited for need no further question
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
 
 # A look: what was seen, or why nothing was; the log's new text per service.
@@ -115,3 +116,4 @@ class Poller:
                 status = found.get((watch.waiter.name, watch.waiter.incarnation))
                 if status is not None:
                     watch.queue.put_nowait(watch.take(status))
+            await asyncio.sleep(_PAUSE)

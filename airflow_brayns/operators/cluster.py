@@ -15,7 +15,8 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_brayns.booking import Booking, Follower, book
+from airflow_brayns.booking import Booking, book
+from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import IDENTITY
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.links.texts import jobs

@@ -12,11 +12,12 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns.booking import Booking, Follower, book
+from airflow_brayns.booking import Booking, book
 from airflow_brayns.cluster.cluster import Waiter
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.endpoint import reachable
 from airflow_brayns.errors import BraynsError, InvalidSetting
+from airflow_brayns.follow import Follower
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.movie.encode import encode_movie
 from airflow_brayns.movie.render import Shot, remove_frames, render_frames

@@ -10,8 +10,9 @@ from typing import Any
 from airflow.sdk import BaseHook, Context
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns.booking import Booking, Follower, service_commands
+from airflow_brayns.booking import Booking, service_commands
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.follow import Follower
 from airflow_brayns.links.cluster import EndpointLink, ServiceLogLink, SlurmJobLink, TunnelLink
 from airflow_brayns.links.texts import tunnel
 from airflow_brayns.observe import took

@@ -10,9 +10,9 @@ from typing import Any
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_brayns.booking import Follower
 from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.follow import Follower
 from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, is_set, started_of, word_list
 from airflow_brayns.operators.service import LINKS, hand_on
 from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger, wait_for_endpoint

@@ -11,10 +11,11 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_brayns.booking import Booking, Follower
+from airflow_brayns.booking import Booking
 from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
 from airflow_brayns.endpoint import reachable
 from airflow_brayns.errors import BraynsError, NotReadyInTime
+from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import ClusterSettings
 

@@ -85,7 +85,8 @@ class Quiet:
 
 async def one_wait(cluster: TestCluster, start_seconds: float) -> tuple[float, int, int]:
     """Seconds from the listening line to the follower's result; commands until the hand-over."""
-    from airflow_brayns.booking import Follower, book
+    from airflow_brayns.booking import book
+    from airflow_brayns.follow import Follower
     from airflow_brayns.hooks.cluster import BraynsClusterHook
 
     hook = BraynsClusterHook("test_cluster", {"environment": {"BRAYNS_EMULATOR": f"start_seconds={start_seconds}"}})
@@ -105,7 +106,8 @@ async def one_wait(cluster: TestCluster, start_seconds: float) -> tuple[float, i
 
 async def pending_commands(cluster: TestCluster, intervals: int) -> float:
     """Commands per poll interval of a job that waits in the queue."""
-    from airflow_brayns.booking import Follower, book
+    from airflow_brayns.booking import book
+    from airflow_brayns.follow import Follower
     from airflow_brayns.hooks.cluster import BraynsClusterHook
 
     hook = BraynsClusterHook("test_cluster", {"exclusive": True})

@@ -229,7 +229,7 @@ def test_commands_of_one_allocation(slurm: TestCluster, context: Any, monkeypatc
         return await run(self, script, timeout)
 
     monkeypatch.setattr(SSHShell, "run", counted)
-    service().execute(context)
+    service(poll_interval=5).execute(context)  # the default
     used = list(scripts)
     release(context)
     assert len(used) <= 4, used

@@ -169,11 +169,11 @@ async def test_what_was_released_is_never_adopted(make: Callable[..., LocalClust
 
 
 async def test_nobody_uses_it_and_it_ends_by_itself(make: Callable[..., LocalCluster]) -> None:
-    cluster = make(idle_limit=2)
+    cluster = make(idle_limit=1)
     allocation = await cluster.submit(NAME, "a", AllocationRequest(), [service()])
     await asyncio.to_thread(wait_for_death, int(allocation.job_id), 20)
     ended = (Path(cluster.state_dir) / NAME / "1" / "ended").read_text()
-    assert "not used for 2 s" in ended
+    assert "not used for 1 s" in ended
     assert not alive(pid_of(cluster))
 
 

@@ -17,7 +17,7 @@ def test_the_clients_own_steps(emulator, data: Path, tmp_path: Path) -> None:
     """Connect, version, load, bounds, camera, light, colour, snapshot, image, stop."""
     import brayns
 
-    service = emulator("--plugin", "braynsCircuitExplorer")
+    service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0.1)
     client = brayns.Connector(service.endpoint).connect()
     assert brayns.get_version(client).release == (3, 10, 1) or brayns.get_version(client).release == "3.10.1"
     assert brayns.get_application(client).plugins == ["braynsCircuitExplorer"]

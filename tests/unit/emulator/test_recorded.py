@@ -23,7 +23,7 @@ ALL_PLUGINS = (
 
 @pytest.fixture
 def service(emulator):
-    return emulator(*(word for plugin in ALL_PLUGINS for word in ("--plugin", plugin)))
+    return emulator(*(word for plugin in ALL_PLUGINS for word in ("--plugin", plugin)), snapshot_seconds=0.1)
 
 
 def shape(value: Any) -> Any:
