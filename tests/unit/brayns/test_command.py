@@ -70,7 +70,7 @@ def test_a_container_goes_before_the_executable(recorder: str) -> None:
     assert "--http-server" in done.stdout
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=80))
 def test_environment_values_are_data(value: str) -> None:
     done = subprocess.run(

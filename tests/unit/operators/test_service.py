@@ -219,13 +219,6 @@ def test_the_steps_deferred(context: Any, cluster: Any) -> None:
     release(context, cluster)
 
 
-def test_ten_nodes_come_in_their_order(context: Any, cluster: Any) -> None:
-    fast = {"environment": {"BRAYNS_EMULATOR": ""}, "generation": 3}
-    service(nodes=11, plugins=[], **fast).execute(context)
-    assert [one["node"] for one in context["ti"].xcom["services"]] == [f"slot{number}" for number in range(1, 12)]
-    release(context, cluster)
-
-
 def test_one_crashed_service_does_not_end_the_others(context: Any, cluster: Any, tmp_path: Path) -> None:
     """With `min_ready`, a booking goes on with those that can still become usable."""
     script = tmp_path / "braynsService"
