@@ -85,12 +85,13 @@ def service_commands(
     settings: ClusterSettings, plugins: Sequence[str], nodes: int, name: str = "brayns"
 ) -> list[ServiceCommand]:
     """One braynsService for each node."""
-    script = settings.service(tuple(plugins)).script()
     digits = len(str(nodes))  # folders are read in the order of their names
-    return [
-        ServiceCommand(f"{name}{index:0{digits}d}", index, script, settings.port, PORT_PATTERNS)
-        for index in range(1, nodes + 1)
-    ]
+    return [service_command(settings, plugins, f"{name}{index:0{digits}d}", index) for index in range(1, nodes + 1)]
+
+
+def service_command(settings: ClusterSettings, plugins: Sequence[str], name: str, index: int) -> ServiceCommand:
+    """A braynsService on one node of an allocation; the first is 1."""
+    return ServiceCommand(name, index, settings.service(tuple(plugins)).script(), settings.port, PORT_PATTERNS)
 
 
 async def book(
@@ -117,6 +118,31 @@ async def book(
             await cluster.submit(f"{name}{part:03x}", token, settings.request(size), services, about, settings.keeper())
         )
     return Booking(name, tuple(allocations))
+
+
+async def book_on(
+    cluster: Cluster,
+    settings: ClusterSettings,
+    allocation: Allocation,
+    token: str,
+    *,
+    nodes: int,
+    plugins: Sequence[str],
+    about: str,
+) -> Allocation:
+    """Ask for the same again, for when an allocation's time is over: a further incarnation of its name, so that whoever
+    gives the first one back gives this one back too.
+    """
+    services = service_commands(settings, plugins, nodes)
+    return await cluster.submit(
+        allocation.name,
+        token,
+        settings.request(nodes),
+        services,
+        about,
+        settings.keeper(),
+        after=allocation.incarnation,
+    )
 
 
 @asynccontextmanager

@@ -98,14 +98,14 @@ class Follower:
         self._told: dict[tuple[str, int], str] = {}
         self._logs: dict[tuple[str, int, str], str] = {}
         self._missing: dict[tuple[str, int, str], str] = {}
-        self._shown: dict[str, str] = {}
+        self._shown: dict[tuple[str, int, str], str] = {}
 
     async def nodes(self) -> list[AllocationStatus]:
         """Wait until every job runs and its keeper has named the nodes."""
         found: dict[int, AllocationStatus] = {}
 
         async def follow(part: int, allocation: Allocation, changed: asyncio.Event) -> None:
-            async for status in self._statuses(allocation, want=1):
+            async for status in self.statuses(allocation, want=1):
                 if status.nodes:
                     found[part] = status
                     changed.set()
@@ -172,7 +172,7 @@ class Follower:
         # By default all services of the allocation make news together; the first look tells how many there are.
         want = self._settings.min_ready or (len(names) if names else 1)
         try:
-            async for status in self._statuses(allocation, want=want):
+            async for status in self.statuses(allocation, want=want):
                 services = [one for one in status.services if names is None or one.name in names]
                 tally.expect(part, len(services))
                 if status.nodes and running_since is None:
@@ -182,8 +182,8 @@ class Follower:
                     if (part, index) in tally.failed:
                         continue
                     try:
-                        self._check(status, service)
-                        self._check_start(running_since, service, (part, index) in tally.found)
+                        self.check(status, service)
+                        self.check_start(status, running_since, service, (part, index) in tally.found)
                     except BraynsError as error:
                         tally.fail(part, index, error)
                         changed.set()
@@ -195,7 +195,7 @@ class Follower:
                             "%s on %s listens on port %d; looking whether it is usable",
                             service.name, service.node, service.port,
                         )  # fmt: skip
-                        probes[service.name] = asyncio.create_task(self._prove(status, service))
+                        probes[service.name] = asyncio.create_task(self.prove(status, service))
                         probes[service.name].add_done_callback(partial(tally.report, part, index, changed))
                 if not services and running_since is not None:
                     self._check_any(running_since)
@@ -203,7 +203,7 @@ class Follower:
             for task in probes.values():
                 task.cancel()
 
-    async def _prove(self, status: AllocationStatus, service: ServiceStatus) -> Service:
+    async def prove(self, status: AllocationStatus, service: ServiceStatus) -> Service:
         """Probe until every rung holds."""
         assert service.port is not None
         host = self._cluster.address(service.node)
@@ -235,7 +235,7 @@ class Follower:
         )  # fmt: skip
 
     # ---- what each look tells --------------------------------------------------------------------------------------
-    async def _statuses(self, allocation: Allocation, want: int) -> AsyncIterator[AllocationStatus]:
+    async def statuses(self, allocation: Allocation, want: int) -> AsyncIterator[AllocationStatus]:
         """Looks that were answered; raises when there is nothing left to wait for."""
         silent_since: float | None = None
         forgotten = 0
@@ -312,7 +312,7 @@ class Follower:
             status.ended is not None or job is not None or forgotten >= _FORGOTTEN_LOOKS
         ):
             for service in status.services:
-                self._check(status, service)
+                self.check(status, service)
             raise AllocationLost(await self._why_ended(allocation, status))
 
     async def _why_ended(self, allocation: Allocation, status: AllocationStatus) -> str:
@@ -324,7 +324,7 @@ class Follower:
             details = ""
         return f"Job {allocation.job_id} ended{word} before it was done with.{why} Clear the task to allocate anew.\n{details}".strip()
 
-    def _check(self, status: AllocationStatus, service: ServiceStatus) -> None:
+    def check(self, status: AllocationStatus, service: ServiceStatus) -> None:
         """Fail for a service that has ended, or goes on without a plugin."""
         log = self._log_of(status, service)
         if service.exit_code is not None and service.exit_text != "stopped":  # stopped: the job's end tells why
@@ -333,20 +333,23 @@ class Follower:
         if "Error opening dynamic library" in log:
             reason = why_it_ended(0, "", log, self._plugins).replace(" and exited with 0", " and goes on without it")
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=False)
-        self._shown[service.name] = self._tail(service, log)
+        self._shown[status.name, status.incarnation, service.name] = self._tail(service, log)
 
     def _log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
         key = (status.name, status.incarnation, service.name)
         log = self._logs.get(key, "")
         return log if key not in self._missing or self._missing[key] in log else f"{self._missing[key]}\n{log}"
 
-    def _check_start(self, since: datetime | None, service: ServiceStatus, proven: bool) -> None:
+    def check_start(
+        self, status: AllocationStatus, since: datetime | None, service: ServiceStatus, proven: bool
+    ) -> None:
+        """Fail for a service that takes too long."""
         limit = self._settings.start_timeout
         if proven or since is None or (datetime.now(UTC) - since).total_seconds() < limit:
             return
         raise NotReadyInTime(
             f"start_timeout: {service.name} on {service.node} was not usable {limit:.0f} s after the job started. Its log "
-            f"tells how far it came; raise start_timeout if it is only slow.\n{self._shown.get(service.name, '')}"
+            f"tells how far it came; raise start_timeout if it is only slow.\n{self._shown.get((status.name, status.incarnation, service.name), '')}"
         )
 
     def _check_any(self, since: datetime) -> None:

@@ -84,7 +84,14 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "production",
                         "default": "",
-                    }
+                    },
+                    "movie_pool": {
+                        "description": "Pool of the DAG brayns_movie_batch's movies; its slots limit how many are rendered at once.",
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "example": "brayns",
+                        "default": "default_pool",
+                    },
                 },
             }
         },

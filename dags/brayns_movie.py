@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Context, Param, task
 
 from airflow_brayns import EncodeMovieOperator, RenderFramesOperator, brayns_service
 
-SCENE = str(Path(__file__).parent / "scenes" / "neuron.swc")
+MOVIE = str(Path(__file__).parent / "movies" / "neuron.yaml")
 
 PARAMS = {
+    "specification": Param(
+        MOVIE,
+        type=["string", "object"],
+        title="Movie",
+        section="Movie",
+        description_md="What to render: path of a YAML or JSON file on the worker, or the specification itself. "
+        "`airflow brayns movie check FILE` tells whether it can work.",
+    ),
+    "output": Param(
+        None,
+        type=["null", "string"],
+        section="Movie",
+        description="The movie's file on the worker; empty: the specification's output.",
+    ),
     "cluster_conn_id": Param(
         "brayns_default",
         type="string",
@@ -41,35 +56,14 @@ PARAMS = {
         section="Cluster",
         description="Plugins that each service must have loaded.",
     ),
-    "scene": Param(
-        SCENE,
-        type="string",
-        section="Picture",
-        description_md="A model as the nodes see it: SWC, ASC, H5 (a neuron; needs braynsCircuitExplorer), OBJ, PLY, STL or OFF.",
+    "renew_before": Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        section="Cluster",
+        description="Seconds before an allocation's end at which the next one is queued, for movies longer than a time limit; "
+        "empty: no next one.",
     ),
-    "camera": Param(
-        "turntable",
-        type="string",
-        enum=["turntable", "swing", "still"],
-        section="Picture",
-        description="One turn about the vertical, a swing to both sides, or none.",
-    ),
-    "frames": Param(60, type="integer", minimum=1, section="Picture", description="How many frames."),
-    "width": Param(
-        640, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels, an even number."
-    ),
-    "height": Param(
-        360, type="integer", minimum=64, multipleOf=2, section="Picture", description="Pixels, an even number."
-    ),
-    "fps": Param(24, type="integer", minimum=1, maximum=120, section="Picture", description="Frames a second."),
-    "renderer": Param(
-        "production",
-        type="string",
-        enum=["production", "interactive"],
-        section="Picture",
-        description="Production: more samples, soft shadows. Interactive: quick.",
-    ),
-    "output": Param("out/movie.mp4", type="string", section="Picture", description="The movie, on the worker."),
 }
 
 with DAG(
@@ -84,13 +78,13 @@ with DAG(
 ):
     # [START howto_brayns_movie]
     @task
-    def check(params: dict[str, object] | None = None, run_id: str | None = None) -> dict[str, str]:
+    def check(params: dict[str, Any] | None = None, run_id: str | None = None, **context: Any) -> dict[str, Any]:
         """Bad input fails here, before a node is asked for."""
         from airflow_brayns.operators.check import check_movie
 
-        return check_movie(params or {}, run_id or "")
+        return check_movie(params or {}, run_id or "", Context(**context))  # type: ignore[typeddict-item]
 
-    paths = check()
+    movie = check()
 
     with brayns_service(
         cluster_conn_id="{{ params.cluster_conn_id }}",
@@ -98,31 +92,31 @@ with DAG(
         account="{{ params.account }}",
         partition="{{ params.partition }}",
         plugins="{{ params.plugins }}",
+        packing="job_per_node",
+        min_ready=1,
         deferrable=True,
         retries=1,
     ) as service:
         frames = RenderFramesOperator(
             task_id="render",
             cluster_conn_id="{{ params.cluster_conn_id }}",
-            endpoints=service.output,
+            account="{{ params.account }}",
+            partition="{{ params.partition }}",
             allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
-            scene="{{ params.scene }}",
-            camera="{{ params.camera }}",
-            frames="{{ params.frames }}",
-            width="{{ params.width }}",
-            height="{{ params.height }}",
-            renderer="{{ params.renderer }}",
+            specification="{{ ti.xcom_pull(task_ids='check')['specification'] }}",
             frames_dir="{{ ti.xcom_pull(task_ids='check')['frames'] }}",
-            retries=1,
+            renew_before="{{ params.renew_before }}",
+            retries=2,
         )
 
-    movie = EncodeMovieOperator(
+    EncodeMovieOperator(
         task_id="encode",
         frames_dir=frames.output,
         output_file="{{ ti.xcom_pull(task_ids='check')['movie'] }}",
-        fps="{{ params.fps }}",
-        frames="{{ params.frames }}",
+        fps="{{ ti.xcom_pull(task_ids='check')['fps'] }}",
+        codec="{{ ti.xcom_pull(task_ids='check')['codec'] }}",
         keep_frames=False,
+        retries=1,
     )
-    paths >> service
+    movie >> service
     # [END howto_brayns_movie]

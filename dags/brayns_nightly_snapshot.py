@@ -50,13 +50,13 @@ with DAG(
         frame = RenderFramesOperator(
             task_id="snapshot",
             cluster_conn_id="{{ params.cluster_conn_id }}",
-            endpoints=service.output,
-            scene="{{ params.scene }}",
-            camera="still",
-            frames=1,
-            width="{{ params.width }}",
-            height="{{ params.height }}",
-            renderer="production",
+            allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
+            specification={
+                "models": [{"path": "{{ params.scene }}"}],
+                "camera": {"path": "still"},
+                "frames": 1,
+                "resolution": ["{{ params.width }}", "{{ params.height }}"],
+            },
             frames_dir="{{ params.output }}/{{ ds if ds is defined else dag_run.run_after | ds }}",
             retries=2,
         )
@@ -64,10 +64,12 @@ with DAG(
     @task(outlets=[PICTURE])
     def publish(folder: str) -> str:
         """Give the picture its name: `<date>.png`; the Asset tells those who wait for it."""
+        from airflow_brayns.movie.store import remove_frames
+
         picture, frame = Path(folder).with_suffix(".png"), Path(folder, "00000.png")
         if frame.exists():  # not so when the task is run again
             frame.replace(picture)
-            frame.parent.rmdir()
+            remove_frames(frame.parent)
         return str(picture)
 
     publish(frame.output)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import itertools
 import json
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -54,6 +54,7 @@ class BraynsClient:
         self._reader: asyncio.Task[None] | None = None
         self._ids = itertools.count()
         self._pending: dict[int, _Pending] = {}
+        self._sending = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -111,39 +112,75 @@ class BraynsClient:
         :raises RpcFailed: the service answered with an error.
         :raises ConnectionLost: no answer in time, or the connection ended.
         """
+        return (await self.call_in_order([(method, params)], binary=binary, timeout=timeout, progress=progress))[0]
+
+    async def call_in_order(
+        self,
+        messages: Sequence[tuple[str, Any]],
+        *,
+        binary: bytes = b"",
+        timeout: float | None = None,
+        progress: Progress | None = None,
+    ) -> list[Reply]:
+        """Send several requests at once and wait for all replies. The service takes them in this order, nothing in between.
+
+        :param messages: method and params of each.
+        :param binary: as for `call`: behind each request.
+        :param timeout: as for `call`: for all of them together.
+        :param progress: as for `call`.
+        """
         if self._socket is None:
             raise ConnectionLost(f"The client of {self.endpoint} is not open.")
-        request_id = next(self._ids)
-        message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
-        if params is not None:
-            message["params"] = params
-        pending = _Pending(asyncio.get_running_loop().create_future(), method, progress)
-        self._pending[request_id] = pending
         allowed = self._timeout if timeout is None else timeout
+        method = messages[-1][0]
+        sent: list[int] = []
         try:
-            text = json.dumps(message)
-            body = text.encode()
             async with asyncio.timeout(allowed):
-                await self._socket.send(struct.pack("<I", len(body)) + body + binary if binary else text)
-                return await pending.future
+                async with self._sending:
+                    for each, params in messages:
+                        sent.append(await self._send(each, params, binary, progress))
+                return [await self._pending[one].future for one in sent]
         except TimeoutError:
-            await self._cancel(request_id)
+            await self._cancel(sent)
             raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:g} s.") from None
         except (OSError, WebSocketException) as error:
             raise ConnectionLost(f"The connection to {self.endpoint} ended during {method}: {error}") from error
         except asyncio.CancelledError:
-            await self._cancel(request_id)
+            await self._cancel(sent)
             raise
         finally:
-            self._pending.pop(request_id, None)
+            for one in sent:
+                future = self._pending.pop(one).future
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # one that failed after another is told of by the other
 
-    async def _cancel(self, request_id: int) -> None:
-        """Ask the service to give a request up; it hears this although it is busy."""
-        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": "cancel", "params": {"id": request_id}}
+    async def _send(self, method: str, params: Any, binary: bytes, progress: Progress | None) -> int:
+        assert self._socket is not None
+        request_id = next(self._ids)
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
+        if params is not None:
+            message["params"] = params
+        text = json.dumps(message)
+        body = text.encode()
+        self._pending[request_id] = _Pending(asyncio.get_running_loop().create_future(), method, progress)
+        try:
+            await self._socket.send(struct.pack("<I", len(body)) + body + binary if binary else text)
+        except BaseException:
+            self._pending.pop(request_id)
+            raise
+        return request_id
+
+    async def _cancel(self, requests: Sequence[int]) -> None:
+        """Ask the service to give requests up that are not answered; it hears this although it is busy."""
         try:
             async with asyncio.timeout(1):
-                assert self._socket is not None
-                await self._socket.send(json.dumps(message))
+                for request_id in requests:
+                    future = self._pending[request_id].future
+                    if not future.done() or future.cancelled():
+                        params = {"id": request_id}
+                        message = {"jsonrpc": "2.0", "id": next(self._ids), "method": "cancel", "params": params}
+                        assert self._socket is not None
+                        await self._socket.send(json.dumps(message))
         except (OSError, WebSocketException, TimeoutError):
             pass
 

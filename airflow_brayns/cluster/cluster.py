@@ -116,6 +116,7 @@ class Cluster:
         services: Iterable[ServiceCommand],
         about: str,
         keeper: KeeperSettings,
+        after: int = 0,
     ) -> str:
         """The script that searches for the allocation `name` and submits it if there is none."""
         _check(_NAME, "name", name)
@@ -129,7 +130,7 @@ class Cluster:
             f"about={quote(about.replace(chr(10), ' '))}\n"
             f"services() {{\n{fills}:\n}}\n"
             f"request() {{\n{self.sbatch_line(request, comment(name, about))}\n}}\n"
-            f"submit {name} {quote(token)}\n"
+            f"submit {name} {quote(token)} {int(after)}\n"
         )
 
     def sbatch_line(self, request: AllocationRequest, text: str) -> str:
@@ -149,16 +150,18 @@ class Cluster:
         services: Iterable[ServiceCommand] = (),
         about: str = "",
         keeper: KeeperSettings | None = None,
+        after: int = 0,
     ) -> Allocation:
         """Submit exactly once: a running incarnation of the same name is adopted instead.
 
         :param token: the new owner.
         :param keeper: how long the allocation holds on by itself.
+        :param after: the incarnation that this one is to follow on, and which goes on until its end; 0 for none.
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
         :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
         """
         answer = await self._call(
-            self.submission(name, token, request, list(services), about, keeper or KeeperSettings()), 120
+            self.submission(name, token, request, list(services), about, keeper or KeeperSettings(), after), 120
         )
         values = dict(line.partition(" ")[::2] for line in answer.splitlines())
         if "refused" in values:
@@ -255,6 +258,40 @@ class Cluster:
         _check(_NAME, "name", name)
         answer = await self._call(f"cancel_all {name} {token}", 20)
         return sum(line.startswith("cancelled ") for line in answer.splitlines())
+
+    # ---- driving ---------------------------------------------------------------------------------------------------
+    async def drive(self, allocations: Sequence[Allocation], token: str) -> dict[tuple[str, int], int]:
+        """Take the services of allocations to render with; whoever did before is told by its next `confirm`.
+
+        :param token: of this driver.
+        :return: seconds since the driver before was last heard of, by allocation; -1 where there was none. Those that have
+            ended are missing.
+        """
+        words = await self._drive("drive", allocations, token, "")
+        return {(line[1], int(line[2])): int(line[3]) for line in words if line[0] == "driving"}
+
+    async def confirm(self, allocations: Sequence[Allocation], token: str) -> dict[tuple[str, int], bool]:
+        """Say that they are in use; whether each is still this driver's. Those that are gone are missing."""
+        words = await self._drive("confirm", allocations, token, " 0")
+        return {(line[1], int(line[2])): line[0] == "driving" for line in words}
+
+    async def let_go(self, allocations: Sequence[Allocation], token: str) -> None:
+        """The next driver need not wait."""
+        await self._drive("let_go", allocations, token, "")
+
+    async def _drive(self, verb: str, allocations: Sequence[Allocation], token: str, more: str) -> list[list[str]]:
+        _check(_TOKEN, "token", token)
+        for allocation in allocations:
+            _check(_NAME, "name", allocation.name)
+        script = "\n".join(f"{verb} {one.name} {int(one.incarnation)} {token}{more}" for one in allocations)
+        answer = await self._call(script or ":", _COMMAND_SECONDS)
+        return [line.split(" ") for line in answer.splitlines() if line.startswith(("driving ", "undriven "))]
+
+    async def identity(self, paths: Sequence[str]) -> str:
+        """Size and time of files as the cluster sees them, so that a changed one is noticed; nothing where it cannot tell."""
+        words = " ".join(quote(path) for path in paths)
+        script = f'for one in {words}; do stat -L -c "%s %Y" -- "$one" 2>/dev/null || printf "unknown\\n"; done'
+        return (await self._call(script, _COMMAND_SECONDS)).strip()
 
     # ---- services --------------------------------------------------------------------------------------------------
     async def add_service(self, allocation: Allocation, service: ServiceCommand) -> None:

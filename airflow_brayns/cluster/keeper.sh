@@ -283,6 +283,7 @@ keep() {
     trap 'woken=yes' USR1
     trap 'told="told to end: the time limit is near, or somebody cancelled the job"' TERM INT HUP
     put "$dir/claim/job" "${SLURM_JOB_ID:-$$}"
+    [ "$time_limit" = 0 ] || put "$dir/claim/ends" $(($(now) + time_limit))
     if [ "$scheduler" = slurm ]; then
         scontrol show hostnames "$SLURM_JOB_NODELIST" >"$dir/nodes.new" && mv "$dir/nodes.new" "$dir/nodes"
     else

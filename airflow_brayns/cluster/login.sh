@@ -47,7 +47,9 @@ jobs_of() { # jobs_of DIR...: every job of ours (Slurm answers for all at once)
         state=COMPLETED
         [ "$(process_started "${job%% *}")" = "${job#* }" ] && state=RUNNING
         name=$(basename "$(dirname "$one")")-$(basename "$one")
-        printf '%s|%s|None|%s||%s|%s||\n' "${job%% *}" "$state" "$(first "$one/claim/nodes" | tr ' ' ',')" "$name" "${job#* }"
+        left=$(first "$one/claim/ends")
+        [ -z "$left" ] || left=$(((left - $(now)) / 60)):$(printf '%02d' $(((left - $(now)) % 60)))
+        printf '%s|%s|None|%s||%s|%s||%s\n' "${job%% *}" "$state" "$(first "$one/claim/nodes" | tr ' ' ',')" "$name" "${job#* }" "$left"
     done
 }
 
@@ -130,7 +132,17 @@ report_job() { # report_job DIR N ADOPTED
     printf 'incarnation %s\nadopted %s\njob %s\nfolder %s\n' "$2" "$3" "$(first "$1/job")" "$1"
 }
 
-submit() { # submit NAME TOKEN; set: keeper about services (a function that fills DIR/services) request (a function: sbatch…)
+end_earlier() { # end_earlier NAME N: the incarnations before N are of no use any more
+    for one in "$state_dir/$1"/[0-9]*/; do
+        one=${one%/}
+        [ -d "$one" ] && [ "${one##*/}" -lt "$2" ] && [ ! -e "$one/release" ] || continue
+        put "$one/release" "$(now)"
+        [ -e "$one/ended" ] || give_up "$one"
+    done
+}
+
+submit() { # submit NAME TOKEN AFTER; set: keeper about services (a function that fills DIR/services) request (a function: sbatch…)
+    # AFTER: the incarnation that a follow-up is for, which goes on; 0 for none.
     mkdir -p "$state_dir" && [ -w "$state_dir" ] || {
         printf 'unwritable %s\n' "$state_dir"
         return
@@ -145,7 +157,7 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
     }
     n=$(latest "$1")
     dir=$state_dir/$1/$n
-    if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ] && [ ! -e "$dir/ending" ] && [ ! -e "$dir/ended" ] && [ ! -e "$dir/cancelled" ]; then
+    if [ "$n" -gt "$3" ] && [ ! -e "$dir/release" ] && [ ! -e "$dir/ending" ] && [ ! -e "$dir/ended" ] && [ ! -e "$dir/cancelled" ]; then
         job=$(find_job "$dir") || {
             printf 'unsure %s\n' "$(coded <"$errors")"
             return
@@ -154,16 +166,17 @@ submit() { # submit NAME TOKEN; set: keeper about services (a function that fill
         if [ -n "$job" ] && holds_nodes "$state" && [ "$(first "$dir/asked")" = "$asked" ]; then
             [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $7 }')"
             now >"$dir/lease"
-            take_over "$dir" "$2" && report_job "$dir" "$n" 1 && return
+            take_over "$dir" "$2" && {
+                [ "$3" -ne 0 ] || end_earlier "$1" "$n"
+                report_job "$dir" "$n" 1
+                return
+            }
         elif [ -z "$job" ] && [ ! -e "$dir/job" ] && [ $(($(now) - $(first "$dir/attempt"))) -lt 60 ]; then
             printf 'unsure %s\n' "$(printf 'a submission whose answer was lost may still arrive' | coded)"
             return
         fi
     fi
-    if [ "$n" -gt 0 ] && [ ! -e "$dir/release" ]; then # whatever comes of it now, it must not start
-        put "$dir/release" "$(now)"
-        give_up "$dir"
-    fi
+    [ "$3" -ne 0 ] || end_earlier "$1" $((n + 1)) # whatever comes of them now, they must not start
     n=$((n + 1))
     dir=$state_dir/$1/$n
     mkdir -p "$dir/services" || {
@@ -290,6 +303,44 @@ look_at_jobs() { # look_at_jobs DIR...: the scheduler's word, or its error; an e
     else
         printf 'silent %s\n' "$(coded <"$errors")"
     fi
+}
+
+# ---- driving: one renders with an allocation's services at a time ---------------------------------------------------------
+# `driver.<token>` says who; it is made and renamed by `drive` only, so that a driver which was taken over never comes back.
+
+drive() { # drive NAME N TOKEN: take the services over; tells how many seconds ago the driver before was heard of
+    dir=$state_dir/$1/$2
+    [ -d "$dir" ] && [ ! -e "$dir/ended" ] || return 0
+    heard=-1
+    for one in "$dir"/driver.*; do
+        [ -e "$one" ] || continue
+        [ "$one" != "$dir/driver.$3" ] || continue
+        last=$(first "$dir/driven")
+        [ "${last% *}" != "${one##*/driver.}" ] || heard=$(($(now) - ${last#* }))
+        mv "$one" "$dir/driver.$3" 2>/dev/null
+    done
+    [ -e "$dir/driver.$3" ] || : >"$dir/driver.$3"
+    chosen=
+    for one in "$dir"/driver.*; do # two at the very same moment: the first name is it
+        if [ -z "$chosen" ]; then chosen=$one; elif [ -e "$one" ]; then rm -f "$one"; fi
+    done
+    confirm "$1" "$2" "$3" "$heard"
+}
+
+confirm() { # confirm NAME N TOKEN HEARD: it is still ours, and in use
+    dir=$state_dir/$1/$2
+    [ -d "$dir" ] || return 0
+    if [ -e "$dir/driver.$3" ]; then
+        put "$dir/driven" "$3 $(now)"
+        [ -e "$dir/ended" ] || put "$dir/lease" "$(now)"
+        printf 'driving %s %s %s\n' "$1" "$2" "$4"
+    else
+        printf 'undriven %s %s\n' "$1" "$2"
+    fi
+}
+
+let_go() { # let_go NAME N TOKEN: the next one need not wait
+    rm -f "$state_dir/$1/$2/driver.$3"
 }
 
 # ---- giving back ----------------------------------------------------------------------------------------------------------

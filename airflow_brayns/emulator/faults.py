@@ -28,6 +28,10 @@ class Faults:
     :param exit_code: see `exit_after_seconds`.
     :param load_seconds: time that a model takes to load.
     :param snapshot_seconds: how often `snapshot` looks for its own end: the real one once a second, so its time is a multiple.
+    :param frame_seconds: every picture takes exactly so long and is one made beforehand, with the view written into the file
+        (0: render it).
+    :param hang_at_picture: never answer while rendering this picture (0: never).
+    :param deadly_x: die by a segmentation fault at a picture from a camera whose x is within 1e-6 of this one (0: none).
     :param simulation_frames: last frame of the simulation (0: none loaded).
     :param crash_at_picture: die by a segmentation fault while rendering this picture (1 is the first; 0: never).
     :param quit_crash_share: how often `quit` ends in a segmentation fault; measured on 3.10.1: 19 of 80.
@@ -41,6 +45,9 @@ class Faults:
     exit_code: int = 0
     load_seconds: float = 0.0
     snapshot_seconds: float = 1.0
+    frame_seconds: float = 0.0
+    hang_at_picture: int = 0
+    deadly_x: float = 0.0
     simulation_frames: int = 0
     crash_at_picture: int = 0
     quit_crash_share: float = 0.24

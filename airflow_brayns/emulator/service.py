@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.emulator.faults import Faults
-from airflow_brayns.emulator.render import Cancelled, Quality, Tracer, View, encode
+from airflow_brayns.emulator.pictures import Studio, Wanted
+from airflow_brayns.emulator.render import Cancelled
 from airflow_brayns.emulator.scene import (
     FLOAT_MAX,
     MESH_EXTENSIONS,
@@ -137,9 +138,7 @@ class BraynsState:
         self._free_ids: list[int] = []
         self._next_id = 0
         self._changed = True
-        self._tracer: Tracer | None = None
-        self._tracer_models: Any = None
-        self._rendered = 0
+        self._studio = Studio(self.faults)
         self.loaders: list[dict[str, Any]] = [
             loader
             for loader in json.loads((Path(__file__).parent / "data" / "loaders.json").read_text())
@@ -266,7 +265,7 @@ class BraynsState:
         return self.models[model_id]
 
     def _touch(self) -> None:
-        self._tracer = None
+        self._studio.scene_changed()
         self._changed = True
 
     def _get_scene(self, call: Call) -> dict[str, Any]:
@@ -448,33 +447,13 @@ class BraynsState:
         view: dict[str, Any],
         camera: tuple[str, dict[str, Any]],
         renderer: tuple[str, dict[str, Any]],
+        image: tuple[str, int, int],
         progress: Callable[[float], None],
-    ) -> Any:
-        lights = [model.light for model in self.models.values() if model.light is not None and model.visible]
-        if renderer[0] == "production" and not lights:
-            self.faults.segfault()
-        self._rendered += 1
-        if self.faults.crash_at_picture == self._rendered:
-            self.faults.segfault()
-        if self._tracer is None:
-            self._tracer = Tracer(list(self.models.values()))
-        settings = renderer[1]
-        ambient = 1 if renderer[0] == "production" else settings.get("ao_samples", 0)
-        quality = Quality(
-            settings["samples_per_pixel"],
-            settings.get("enable_shadows", True),
-            ambient,
-            tuple(settings["background_color"]),
-        )
-        what = View(
-            tuple(view["position"]),
-            tuple(view["target"]),
-            tuple(view["up"]),
-            camera[0],
-            camera[1].get("fovy", 45),
-            camera[1].get("height", 1),
-        )
-        return self._tracer.render((size[0], size[1]), what, lights, quality, progress)
+    ) -> bytes:
+        """`image`: format, quality and the simulation's frame."""
+        image_format, quality, frame = image
+        wanted = Wanted((size[0], size[1]), view, camera, renderer, frame, image_format, quality)
+        return self._studio.take(list(self.models.values()), wanted, progress)
 
     @contextmanager
     def _whole_periods(self, period: float, call: Call) -> Iterator[None]:
@@ -509,16 +488,16 @@ class BraynsState:
 
         with self._whole_periods(self.faults.snapshot_seconds, call):
             try:
-                picture = self._picture(
+                data = self._picture(
                     settings.get("size", self.viewport),
                     params.get("camera_view", self.view),
                     camera,
                     renderer,
+                    (settings["format"], settings.get("quality", 100), params.get("simulation_frame", self.frame)),
                     progress,
                 )
             except Cancelled:
                 raise RpcError(CANCELLED, "Task has been cancelled") from None
-        data = encode(picture, settings["format"], settings.get("quality", 100))
         path = params.get("file_path", "")
         if not path:
             return Reply({"color_buffer": {"offset": 0, "size": len(data)}}, data)
@@ -555,11 +534,12 @@ class BraynsState:
                 self.view,
                 (self.camera, self.cameras[self.camera]),
                 (self.renderer, self.renderers[self.renderer]),
+                (image_format, params.get("jpeg_quality", 100), self.frame),
                 lambda amount: None,
             )
             self._changed = False
             if send:
-                data = encode(picture, image_format, params.get("jpeg_quality", 100))
+                data = picture
         return Reply(result, data)
 
 

@@ -1,16 +1,112 @@
-"""Frames to an H.264 movie with ffmpeg: the machine's own, or the one that imageio-ffmpeg brings."""
+"""Frames to a movie with ffmpeg: the machine's own, or the one that imageio-ffmpeg brings. What comes out is looked into."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.picture import contact_sheet, spread
+from airflow_brayns.movie.specification import CODECS
+from airflow_brayns.movie.store import listed
 
-_NUMBERED = re.compile(r"(\d{5,})\.png")
+_NUMBERED = re.compile(r"(\d{5,})\.(png|jpg)")
+_COLOR = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+_SCALE = "scale=out_color_matrix=bt709:out_range=tv"
+_BEST = {"h264": 18, "h265": 22, "vp9": 28}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames become a movie.
+
+    :param codec: `h264`, `h265`, `vp9`, `prores` or `gif`.
+    :param fps: frames a second.
+    :param crf: quality, lower is better; None for a good one. Of h264, h265 and vp9.
+    """
+
+    codec: str = "h264"
+    fps: float = 25.0
+    crf: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise InvalidSetting("codec", f"{self.codec!r} is none of {', '.join(CODECS)}")
+        if not 0 < self.fps <= 1000:
+            raise InvalidSetting("fps", f"must be more than 0 and at most 1000, not {self.fps:g}")
+
+    def check_output(self, output: Path) -> None:
+        """The file's ending must suit the codec.
+
+        :raises InvalidSetting: it does not.
+        """
+        if output.suffix.lower() not in CODECS[self.codec]:
+            raise InvalidSetting(
+                "output_file", f"{output.name!r} must end in {' or '.join(CODECS[self.codec])} for {self.codec}"
+            )
+
+    def arguments(self) -> list[str]:
+        """ffmpeg's options for the output."""
+        crf = str(self.crf if self.crf is not None else _BEST.get(self.codec, 0))
+        match self.codec:
+            case "h264":
+                found = ["-c:v", "libx264", "-crf", crf, "-vf", f"{_SCALE},format=yuv420p"]
+            case "h265":
+                found = ["-c:v", "libx265", "-crf", crf, "-tag:v", "hvc1", "-x265-params", "log-level=error",
+                         "-vf", f"{_SCALE},format=yuv420p"]  # fmt: skip
+            case "vp9":
+                found = [
+                    "-c:v",
+                    "libvpx-vp9",
+                    "-crf",
+                    crf,
+                    "-b:v",
+                    "0",
+                    "-row-mt",
+                    "1",
+                    "-vf",
+                    f"{_SCALE},format=yuv420p",
+                ]
+            case "prores":
+                found = ["-c:v", "prores_ks", "-profile:v", "3", "-vf", f"{_SCALE},format=yuv422p10le"]
+            case _:
+                return ["-vf", "split[a][b];[a]palettegen[p];[b][p]paletteuse", "-loop", "0"]
+        return [*found, *_COLOR, "-movflags", "+faststart+use_metadata_tags"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What ffmpeg read back from a movie.
+
+    :param duration: seconds.
+    :param bytes: the file's size.
+    """
+
+    path: Path
+    frames: int
+    duration: float
+    width: int
+    height: int
+    codec: str
+    bytes: int
+
+    def text(self) -> str:
+        """One line."""
+        return (
+            f"{self.path}: {self.frames} frames, {self.duration:.2f} s, {self.width}x{self.height}, {self.codec}, "
+            f"{self.bytes / 1e6:.1f} MB"
+        )
 
 
 def ffmpeg() -> str:
@@ -20,6 +116,14 @@ def ffmpeg() -> str:
     """
     if found := shutil.which("ffmpeg"):
         return found
+    return static_ffmpeg()
+
+
+def static_ffmpeg() -> str:
+    """Path of an ffmpeg that needs no libraries, and so runs on a cluster's nodes too.
+
+    :raises RenderingFailed: there is none.
+    """
     import imageio_ffmpeg
 
     try:
@@ -29,53 +133,199 @@ def ffmpeg() -> str:
 
 
 def sequence(folder: Path) -> list[Path]:
-    """The frames of a folder in order.
+    """The frames of a folder in order, from the first number there is.
 
-    :raises RenderingFailed: there are none, or some are missing; the message lists them.
+    :raises RenderingFailed: there are none, some are missing (the message lists them), or there are two formats.
     """
-    numbers = {int(match[1]): path for path in folder.glob("*.png") if (match := _NUMBERED.fullmatch(path.name))}
+    found = [(int(match[1]), path) for path in folder.glob("*.*") if (match := _NUMBERED.fullmatch(path.name))]
+    numbers = dict(sorted(found))
     if not numbers:
         raise RenderingFailed(f"frames: there are none in {folder}.", retry=False)
-    gaps = [number for number in range(max(numbers) + 1) if number not in numbers]
+    if len({path.suffix for path in numbers.values()}) > 1 or len({len(path.stem) for path in numbers.values()}) > 1:
+        raise RenderingFailed(f"frames: {folder} holds frames of two formats or two movies.", retry=False)
+    gaps = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
     if gaps:
-        shown = ", ".join(map(str, gaps[:20])) + (" …" if len(gaps) > 20 else "")
         raise RenderingFailed(
-            f"frames: {len(gaps)} are missing in {folder}: {shown}. Render them, then encode.", retry=False
+            f"frames: {len(gaps)} are missing in {folder}: {listed(gaps)}. Render them, then encode.", retry=False
         )
-    return [numbers[number] for number in sorted(numbers)]
+    return list(numbers.values())
 
 
-async def encode_movie(folder: Path, output: Path, *, fps: int = 25, frames: int | None = None) -> Path:
-    """Encode the frames of a folder to an MP4 that any player takes (H.264, yuv420p).
+def check_sequence(folder: Path, frames: int | None, first: int | None = None) -> list[Path]:
+    """`sequence`, of a certain length and beginning.
 
-    :param fps: frames a second.
-    :param frames: how many there must be; None for as many as there are.
-    :raises RenderingFailed: gaps, or ffmpeg failed; with its last lines.
+    :raises RenderingFailed: it is shorter, longer, or its sides are odd.
     """
-    if fps < 1:
-        raise InvalidSetting("fps", f"must be at least 1, not {fps}")
     found = sequence(folder)
     if frames is not None and len(found) != frames:
         raise RenderingFailed(f"frames: {folder} holds {len(found)}, but the movie has {frames}.", retry=False)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    if first is not None and int(found[0].stem) != first:
+        raise RenderingFailed(f"frames: {folder} begins with {found[0].name}, not with frame {first}.", retry=False)
+    return found
+
+
+def _size_of(frame: Path) -> tuple[int, int]:
+    try:
+        with Image.open(frame) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RenderingFailed(f"frames: {frame} is no whole image: {error}", retry=False) from None
+
+
+async def encode_movie(
+    folder: Path,
+    output: Path,
+    encoding: Encoding | None = None,
+    *,
+    frames: int | None = None,
+    first: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Encoded:
+    """Encode the frames of a folder, and look whether the movie is what it should be.
+
+    :param output: the movie; it appears only when it is whole.
+    :param encoding: None for H.264 with 25 frames a second, which any player takes.
+    :param frames: how many there must be; None for as many as there are.
+    :param first: number of the first; None for whatever it is.
+    :param metadata: written into the file as JSON, as its comment.
+    :param progress: told how many frames are encoded, of how many.
+    :raises RenderingFailed: gaps, odd sides, ffmpeg failed (with its last lines), or the movie is not what it should be.
+    """
+    encoding = encoding or Encoding()
+    encoding.check_output(output)
+    found = await asyncio.to_thread(check_sequence, folder, frames, first)
+    width, height = await asyncio.to_thread(_size_of, found[0])
+    if width % 2 or height % 2:
+        raise RenderingFailed(
+            f"resolution: the frames are {width}x{height}; video codecs take even sides only. Render them anew.",
+            retry=False,
+        )
+    await asyncio.to_thread(lambda: output.parent.mkdir(parents=True, exist_ok=True))
     partial = output.with_name(f".{output.stem}.part{output.suffix}")
-    digits = len(found[0].stem)
+    pattern = folder / f"%0{len(found[0].stem)}d{found[0].suffix}"
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as described:
+            described.write(_described(output.stem, metadata or {}))
+            described.flush()
+            await _run(
+                [
+                    *("-framerate", f"{encoding.fps:g}", "-start_number", str(int(found[0].stem)), "-i", str(pattern)),
+                    *("-f", "ffmetadata", "-i", described.name, "-map", "0:v", "-map_metadata", "1"),
+                    *("-frames:v", str(len(found)), *encoding.arguments(), "-y", str(partial)),
+                ],
+                lambda done: progress(done, len(found)),
+            )
+        made = await look_into(partial)
+        expected = len(found) / encoding.fps
+        if (made.frames, made.width, made.height) != (len(found), width, height) or abs(made.duration - expected) > (
+            1.5 / encoding.fps + 0.02 * expected
+        ):
+            raise RenderingFailed(
+                f"The movie is not what it should be: {made.frames} frames, {made.duration:.2f} s, {made.width}x{made.height} "
+                f"instead of {len(found)}, {expected:.2f} s, {width}x{height}."
+            )
+        partial.replace(output)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return replace(made, path=output)
+
+
+def _described(title: str, metadata: Mapping[str, Any]) -> str:
+    """ffmpeg's metadata file: any text, at any length."""
+
+    def escaped(text: str) -> str:
+        return re.sub(r"([=;#\\\n])", r"\\\1", text)
+
+    lines = [f"title={escaped(title)}"]
+    if metadata:
+        lines.append(f"comment={escaped(json.dumps(metadata, separators=(',', ':')))}")
+    return ";FFMETADATA1\n" + "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def _started(arguments: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        ffmpeg(), "-y", "-v", "error", "-nostdin", "-framerate", str(fps), "-i", str(folder / f"%0{digits}d.png"),
-        "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", "-colorspace", "bt709", "-color_primaries", "bt709",
-        "-color_trc", "bt709", "-vf", "scale=out_color_matrix=bt709", "-movflags", "+faststart", str(partial),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        ffmpeg(), "-hide_banner", "-nostdin", "-xerror", "-progress", "pipe:1", "-nostats", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        said, _ = await process.communicate()
+        yield process
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
+
+
+async def _run(arguments: Sequence[str], progress: Callable[[int], None]) -> tuple[str, dict[str, str]]:
+    """ffmpeg's own report: what it said, and the last values of its progress.
+
+    :raises RenderingFailed: it failed, or complained of its input.
+    """
+    last: dict[str, str] = {}
+    async with _started(["-v", "info", *arguments]) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        saying = asyncio.create_task(process.stderr.read())
+        async for line in process.stdout:
+            key, _, value = line.decode("utf-8", "replace").strip().partition("=")
+            last[key] = value
+            if key == "frame" and value.isdigit():
+                progress(int(value))
+        said = (await saying).decode("utf-8", "replace")
+        await process.wait()
     if process.returncode != 0:
-        partial.unlink(missing_ok=True)
-        raise RenderingFailed(
-            f"ffmpeg failed with exit code {process.returncode}: {said.decode('utf-8', 'replace')[-800:]}"
-        )
-    partial.replace(output)
-    return output
+        raise RenderingFailed(f"ffmpeg failed with exit code {process.returncode}: {said[-800:]}")
+    return said, last
+
+
+def _bytes_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+async def look_into(movie: Path) -> Encoded:
+    """Decode a movie to its end and tell what it is.
+
+    ffmpeg itself and not ffprobe: imageio-ffmpeg brings no ffprobe, and decoding every frame also proves that they can be.
+
+    :raises RenderingFailed: it cannot be decoded.
+    """
+    said, last = await _run(
+        ["-i", str(movie), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "null", "-"], lambda done: None
+    )
+    stream = re.search(r"Stream #0:\d+.*?: Video: (\w+).*?, (\d{2,5})x(\d{2,5})", said)
+    if stream is None:
+        raise RenderingFailed(f"{movie} has no video stream: {said[-300:]}")
+    duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
+    seconds = (
+        sum(float(part) * unit for part, unit in zip(duration.groups(), (3600, 60, 1), strict=True))
+        if duration
+        else 0.0
+    )
+    return Encoded(
+        movie,
+        int(last.get("frame", 0)),
+        seconds,
+        int(stream[2]),
+        int(stream[3]),
+        stream[1],
+        await asyncio.to_thread(_bytes_of, movie),
+    )
+
+
+def make_poster(folder: Path, output: Path) -> Path:
+    """The frame in the middle as a JPEG beside the movie."""
+    frames = sequence(folder)
+    target = output.with_name(f"{output.stem}.poster.jpg")
+    with Image.open(frames[len(frames) // 2]) as image:
+        image.convert("RGB").save(target, quality=92)
+    return target
+
+
+def make_sheet(folder: Path, output: Path, *, number: int = 16) -> Path:
+    """Sixteen frames from the first to the last on one sheet beside the movie."""
+    frames = sequence(folder)
+    chosen = [frames[index] for index in spread(range(len(frames)), number)]
+    return contact_sheet([(str(int(one.stem)), one) for one in chosen], output.with_name(f"{output.stem}.sheet.jpg"))

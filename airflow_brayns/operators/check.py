@@ -7,37 +7,71 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.operators.base import whole_number, word_list
-from airflow_brayns.operators.movie import RenderFramesOperator, check_fps, check_movie_file
+from airflow_brayns.movie.encode import Encoding
+from airflow_brayns.operators.base import BraynsOperator, is_set, whole_number, word_list
+from airflow_brayns.operators.movie import check_output, read_specification
 
 
-def check_movie(params: Mapping[str, Any], run_id: str) -> dict[str, str]:
+def check_movie(params: Mapping[str, Any], run_id: str, context: Context | None = None) -> dict[str, Any]:
     """Check the parameters of the DAG `brayns_movie`.
 
     :param run_id: so that two runs with one output do not share their frames.
-    :return: absolute paths: `movie`, and the folder `frames` beside it, which is this run's own.
-    :raises AirflowFailException: naming the field.
+    :param context: the task's; the specification's text is a template.
+    :return: `specification` as plain values, absolute paths `movie`, and `frames`, a folder beside it that is this run's own.
+    :raises AirflowFailException: naming the field, or the specification's key and line.
     """
-    fields = ("scene", "camera", "frames", "width", "height", "renderer", "cluster_conn_id")
-    operator = RenderFramesOperator(
+    operator = BraynsOperator(
         task_id="check",
-        endpoints=[],
-        frames_dir="",
+        cluster_conn_id=params["cluster_conn_id"],
         account=params.get("account"),
         partition=params.get("partition"),
-        **{name: params[name] for name in fields},
     )
     try:
-        operator.shot()
+        specification = read_specification(operator, params["specification"], context)
         settings = operator.read_settings()
         settings.request(whole_number("nodes", params["nodes"]))
         settings.service(tuple(word_list("plugins", params["plugins"])))
-        check_fps(params["fps"])
-        movie = check_movie_file(str(params["output"]), "output")
+        asked = params.get("output")
+        movie = check_output(str(asked if is_set(asked) else specification.output), "output")
+        Encoding(specification.codec, specification.fps).check_output(movie)
     except InvalidSetting as error:
         raise AirflowFailException(str(error)) from error
     frames: Path = movie.with_name(f"{movie.stem}.frames-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}")
-    return {"movie": str(movie), "frames": str(frames)}
+    return {
+        "specification": specification.model_copy(update={"output": str(movie)}).plain(),
+        "movie": str(movie),
+        "frames": str(frames),
+        "fps": specification.fps,
+        "codec": specification.codec,
+    }
+
+
+def find_movies(params: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The specifications in a folder, for the DAG `brayns_movie_batch`: all of them are checked before any is rendered.
+
+    :return: for each `specification`, its path, and `output_file` in the folder `output`.
+    :raises AirflowFailException: there are none, two would make the same movie, or one cannot work.
+    """
+    operator = BraynsOperator(task_id="find", cluster_conn_id=params["cluster_conn_id"])
+    folder = Path(str(params["folder"])).expanduser().absolute()
+    found = sorted(path for path in folder.glob("*") if path.suffix in (".yaml", ".yml", ".json"))
+    if not found:
+        raise AirflowFailException(f"folder: there is no *.yaml, *.yml or *.json in {folder}")
+    movies: dict[str, str] = {}
+    troubles = []
+    for path in found:
+        try:
+            specification = read_specification(operator, str(path), None)
+            output = Path(str(params["output"])) / f"{path.stem}{Path(specification.output).suffix}"
+            if str(output) in movies:
+                raise InvalidSetting("output", f"{movies[str(output)]} would make the same {output.name}")
+            movies[str(output)] = str(path)
+        except InvalidSetting as error:
+            troubles.append(f"{path.name}: {error}")
+    if troubles:
+        raise AirflowFailException("\n".join(troubles))
+    return [{"specification": path, "output_file": output} for output, path in movies.items()]

@@ -135,7 +135,8 @@ def announce(operator: BraynsOperator, context: Context, booking: Booking, setti
         operator.log.info("%s job %s (%s/%d)", word, allocation.job_id, *allocation.key)
     ti = context["ti"]
     cluster = {name: getattr(settings, name) for name in IDENTITY}
-    ti.xcom_push(key="allocation", value={**booking.to_json(), "cluster": cluster})
+    plugins = list(getattr(operator, "_plugins", None) or [])
+    ti.xcom_push(key="allocation", value={**booking.to_json(), "cluster": cluster, "plugins": plugins})
     ti.xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
 
 

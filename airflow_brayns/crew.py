@@ -1,0 +1,342 @@
+"""The services of a booking as rendering uses them: each as it becomes usable, started anew where one dies, followed on
+where an allocation's time is over, and never shared with another driver.
+
+A driver holds a lease on each allocation: a file on the cluster that only it confirms. One that could not confirm for
+`LEASE_SECONDS` stops asking for frames and throws away what still comes; one that takes over waits that long since the
+one before was last heard of. So two drivers - a worker that was thought dead and its retry, a trigger that moved - never
+use a service at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from airflow_brayns.booking import Booking, Service, book_on, service_command, way_to
+from airflow_brayns.brayns.readiness import parse_endpoint
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.errors import BraynsError, ServiceFailed
+from airflow_brayns.follow import Follower
+from airflow_brayns.movie.store import Superseded
+from airflow_brayns.movie.supply import Station
+from airflow_brayns.settings import ClusterSettings
+
+LEASE_SECONDS = 20.0
+_CONFIRM_SECONDS = 5.0
+_SLURM_WARNING = 60.0  # the keeper is told so long before the end (`--signal=B:TERM@60`) and stops the services
+_LOCAL_WARNING = 2.0
+
+
+@dataclass(eq=False)
+class _Part:
+    """One allocation of the booking.
+
+    :param alive: services that may still render; None while the job waits.
+    :param seen: services that were told of.
+    :param confirmed: when the lease was last known to be ours.
+    """
+
+    allocation: Allocation
+    alive: set[str] | None = None
+    seen: set[str] = field(default_factory=set)
+    status: AllocationStatus | None = None
+    running_since: datetime | None = None
+    ends_at: float | None = None
+    confirmed: float = 0.0
+    followed: bool = False
+
+
+class Crew:
+    """A `Supply` from a booking; an asynchronous context manager.
+
+    :param booking: what is rendered with.
+    :param plugins: that each service must have loaded.
+    :param token: of this driver; another one for each process that drives.
+    :param owner: token of the task that owns the allocations; for follow-ups.
+    :param about: what follow-ups are for.
+    :param renew_before: seconds before an allocation's end at which the follow-up is queued; None for no follow-ups.
+    :param log: a task's log.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        settings: ClusterSettings,
+        booking: Booking,
+        plugins: tuple[str, ...],
+        *,
+        token: str,
+        owner: str,
+        about: str,
+        renew_before: float | None,
+        log: Any,
+    ) -> None:
+        self._poller, self._settings, self._plugins, self._log = poller, settings, plugins, log
+        self._token, self._owner, self._about, self._renew_before = token, owner, about, renew_before
+        self._booking = booking
+        self._parts = [_Part(allocation) for allocation in booking.allocations]
+        self._queue: asyncio.Queue[Station | BraynsError] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self._left: float | None = None
+        self._restarts = 0
+        self._last: BraynsError | None = None
+        self._places: dict[str, tuple[_Part, str, int]] = {}
+
+    async def __aenter__(self) -> Crew:
+        await self._stack.__aenter__()
+        try:
+            await self._take_over()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._start(self._keep_lease())
+        for part in self._parts:
+            self._start(self._follow(part))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+        with contextlib.suppress(BraynsError, TimeoutError):
+            async with asyncio.timeout(3):
+                await self._poller.cluster.let_go([part.allocation for part in self._parts], self._token)
+
+    def _start(self, main: Any) -> None:
+        task = asyncio.create_task(main)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._queue.put_nowait(error if isinstance(error, BraynsError) else BraynsError(repr(error)))
+
+    # ---- the supply --------------------------------------------------------------------------------------------
+    async def stations(self) -> AsyncIterator[Station]:
+        """See `Supply.stations`."""
+        while True:
+            found = await self._queue.get()
+            if isinstance(found, Station):
+                yield found
+            elif isinstance(found, Superseded):
+                raise found
+            else:
+                self._last = found
+                if self._is_over():
+                    raise found
+
+    async def set_aside(self, station: Station, why: str, *, again: bool) -> bool:
+        """See `Supply.set_aside`."""
+        part, name, index = self._places[station.endpoint]
+        comes = False
+        if again and part.status is not None and part.status.state is JobState.RUNNING:
+            comes = await self._start_anew(part, name, index)
+        if part.alive is not None:
+            part.alive.discard(name)
+        if self._is_over():
+            self._queue.put_nowait(self._last or ServiceFailed(f"{station} was the last one: {why}"))
+        return comes
+
+    def outlook(self, seconds: float | None) -> None:
+        """See `Supply.outlook`."""
+        self._left = seconds
+
+    def _is_over(self) -> bool:
+        """Whether no further service can come."""
+        return all(part.alive is not None and not part.alive for part in self._parts)
+
+    # ---- the lease ---------------------------------------------------------------------------------------------
+    async def _take_over(self) -> None:
+        allocations = [part.allocation for part in self._parts]
+        heard = await self._poller.cluster.drive(allocations, self._token)
+        ages = [seconds for seconds in heard.values() if seconds >= 0]
+        if ages and (wait := LEASE_SECONDS - min(ages)) > 0:
+            self._log.info(
+                "Another driver was heard of %d s ago; waiting %d s until it has certainly stopped.", min(ages), wait
+            )
+            await asyncio.sleep(wait)
+        await self._confirm()
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await asyncio.sleep(_CONFIRM_SECONDS)
+            try:
+                await self._confirm()
+            except Superseded:
+                raise
+            except BraynsError as error:
+                self._log.info("The lease could not be confirmed; no frames are asked for meanwhile: %s", error)
+            await self._follow_on()
+
+    async def _confirm(self) -> None:
+        asked = time.monotonic()
+        parts = [part for part in self._parts if part.alive is None or part.alive]
+        ours = await self._poller.cluster.confirm([part.allocation for part in parts], self._token)
+        for part in parts:
+            if ours.get(part.allocation.key):
+                part.confirmed = asked
+            elif part.allocation.key in ours and part.confirmed:
+                raise Superseded(
+                    f"Job {part.allocation.job_id}: another try of this movie renders with its services now; this one stops.",
+                    retry=False,
+                )
+
+    def _holds(self, part: _Part) -> bool:
+        return time.monotonic() - part.confirmed < LEASE_SECONDS
+
+    # ---- services ----------------------------------------------------------------------------------------------
+    async def _follow(self, part: _Part) -> None:
+        """Each service of an allocation as it becomes usable."""
+        follower = Follower(
+            self._poller, Booking(self._booking.name, (part.allocation,)), self._settings, self._plugins, self._log
+        )
+        proving: dict[str, asyncio.Task[Service]] = {}
+        try:
+            async for status in follower.statuses(part.allocation, want=1):
+                await self._look(part, follower, status, proving)
+        except (
+            BraynsError
+        ) as error:  # lost, or out of reach: what is rendering goes on, nothing further comes from here
+            part.alive = set()
+            self._log.warning("%s", error)
+            self._queue.put_nowait(error)
+        finally:
+            for task in proving.values():
+                task.cancel()
+
+    async def _look(
+        self, part: _Part, follower: Follower, status: AllocationStatus, proving: dict[str, asyncio.Task[Service]]
+    ) -> None:
+        part.status = status
+        if status.job is not None and status.job.seconds_left is not None and status.state is JobState.RUNNING:
+            warning = _SLURM_WARNING if self._poller.cluster.scheduler == "slurm" else _LOCAL_WARNING
+            part.ends_at = time.time() + status.job.seconds_left - warning
+        if not status.nodes or not status.services:
+            return
+        if part.alive is None:
+            part.alive, part.running_since = {service.name for service in status.services}, datetime.now(UTC)
+            await self._fill_empty_nodes(part, follower, status)
+        for service in status.services:
+            if service.name in part.seen:
+                continue
+            part.alive.add(service.name)
+            try:
+                follower.check(status, service)
+                follower.check_start(status, part.running_since, service, proven=False)
+            except BraynsError as error:
+                part.seen.add(service.name)
+                part.alive.discard(service.name)
+                if probe := proving.pop(service.name, None):
+                    probe.cancel()
+                self._log.warning("%s on %s will not render: %s", service.name, service.node, error)
+                self._queue.put_nowait(error)
+                continue
+            if service.port and service.name not in proving:
+                proving[service.name] = asyncio.create_task(follower.prove(status, service))
+                proving[service.name].add_done_callback(partial(self._proved, part, status, service.name, service.node))
+
+    async def _fill_empty_nodes(self, part: _Part, follower: Follower, status: AllocationStatus) -> None:
+        """What died before this try began is started anew; a node on which it cannot start tells why."""
+        assert part.alive is not None
+        living = {service.node for service in status.services if service.exit_code is None}
+        for index, node in enumerate(status.nodes, 1):
+            dead = [service for service in status.services if service.node == node and service.exit_code is not None]
+            if node in living or not dead:
+                continue
+            try:
+                follower.check(status, dead[-1])
+            except BraynsError as error:
+                if not error.retry:
+                    continue
+            await self._start_anew(part, dead[-1].name, index)
+            part.seen.update(service.name for service in dead)
+        for service in status.services:
+            if service.exit_code is not None and (service.node in living or service.exit_text == "stopped"):
+                part.seen.add(service.name)
+        part.alive -= part.seen
+
+    def _proved(self, part: _Part, status: AllocationStatus, name: str, node: str, task: asyncio.Task[Service]) -> None:
+        if task.cancelled():
+            return
+        part.seen.add(name)
+        error = task.exception()
+        if error is not None:
+            assert part.alive is not None
+            part.alive.discard(name)
+            self._queue.put_nowait(error if isinstance(error, BraynsError) else BraynsError(repr(error)))
+            return
+        self._start(self._offer(part, task.result(), status.nodes.index(node) + 1 if node in status.nodes else 1))
+
+    async def _offer(self, part: _Part, service: Service, index: int) -> None:
+        host, port = parse_endpoint(service.endpoint)
+        near, near_port = await self._stack.enter_async_context(
+            way_to(self._poller.cluster, self._settings.route, host, port)
+        )
+        endpoint = f"[{near}]:{near_port}" if ":" in near else f"{near}:{near_port}"
+        self._places[endpoint] = (part, service.name, index)
+        self._queue.put_nowait(
+            Station(
+                endpoint, service.name, service.node, service.job_id, service.usable.version,
+                ends_at=lambda: part.ends_at, holds=partial(self._holds, part),
+            )
+        )  # fmt: skip
+
+    async def _start_anew(self, part: _Part, name: str, index: int) -> bool:
+        """End a service for certain, start another on its node. Whether that could be asked for."""
+        self._restarts += 1
+        new = f"{name.partition('-')[0]}-{self._restarts}{self._token[-4:].lower()}"
+        try:
+            with contextlib.suppress(BraynsError):  # a wrapper that is lost cannot say that its service has ended
+                await self._poller.cluster.stop_service(part.allocation, name)
+            await self._poller.cluster.add_service(
+                part.allocation, service_command(self._settings, self._plugins, new, index)
+            )
+        except BraynsError as error:
+            self._last = error
+            self._log.warning("%s cannot be started anew: %s", name, error)
+            return False
+        assert part.alive is not None
+        part.alive.add(new)
+        part.running_since = datetime.now(UTC)
+        return True
+
+    # ---- the follow-up -----------------------------------------------------------------------------------------
+    async def _follow_on(self) -> None:
+        """Queue the next allocation in time, where this one's time will not do."""
+        if self._renew_before is None:
+            return
+        for part in list(self._parts):
+            left = None if part.ends_at is None else part.ends_at - time.time()
+            if part.followed or left is None or left > self._renew_before or not part.alive:
+                continue
+            if self._left is not None and self._left < left:
+                continue
+            part.followed = True
+            try:
+                allocation = await book_on(
+                    self._poller.cluster, self._settings, part.allocation, self._owner,
+                    nodes=len(part.status.nodes) if part.status else 1, plugins=self._plugins, about=self._about,
+                )  # fmt: skip
+                await self._poller.cluster.drive([allocation], self._token)
+            except BraynsError as error:
+                part.followed = False
+                self._log.warning("The follow-up of job %s could not be queued: %s", part.allocation.job_id, error)
+                continue
+            self._log.info(
+                "Job %s ends in %d s and the movie is not done: job %s is queued to follow on.",
+                part.allocation.job_id, left, allocation.job_id,
+            )  # fmt: skip
+            following = _Part(allocation, confirmed=time.monotonic())
+            self._parts.append(following)
+            self._start(self._follow(following))

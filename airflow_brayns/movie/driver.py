@@ -1,0 +1,185 @@
+"""One service's share of a movie: asks for frames, keeps the service busy, tells what fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_brayns.brayns.client import BraynsClient
+from airflow_brayns.errors import BraynsError, ConnectionLost, RenderingFailed, RpcFailed
+from airflow_brayns.movie.store import StorageFailed, Superseded
+from airflow_brayns.movie.supply import Station
+from airflow_brayns.movie.way import Way
+
+if TYPE_CHECKING:
+    from airflow_brayns.movie.production import Production
+
+_STRIKES = 2
+_RECONNECTS = (0.0, 0.5, 2.0)
+
+
+@dataclass
+class _Asked:
+    """A frame that a service is at."""
+
+    frame: int
+    task: asyncio.Task[bytes]
+    at: float
+
+
+class Driver:
+    """One service's share of a production.
+
+    :param client: connected, with the scene loaded and `way` begun.
+    :param stack: closes further clients.
+    """
+
+    def __init__(
+        self, production: Production, station: Station, client: BraynsClient, way: Way, stack: contextlib.AsyncExitStack
+    ) -> None:
+        self._production, self._station, self._client, self._way = production, station, client, way
+        self._stack = stack
+        self._asked: deque[_Asked] = deque()
+        self._keeping: deque[tuple[int, asyncio.Task[None]]] = deque()
+        self._strikes = 0
+        self._last_reply = 0.0
+
+    async def work(self) -> str | None:
+        """Take frames until there are none; why not any more, where that is the service's fault."""
+        production = self._production
+        try:
+            while not production.is_over():
+                if production.would_not_finish(self._station) and not self._asked:
+                    production.note(f"{self._station} takes no more frames: its allocation ends.")
+                    await self._settle(0)
+                    return None
+                if not self._station.holds():
+                    await production.change()  # its lease is being confirmed, or is lost; whoever keeps it tells
+                    if not self._asked:
+                        continue
+                self._ask()
+                if not self._asked:
+                    await self._settle(0)
+                    if not production.is_over():
+                        await production.change()
+                    continue
+                if (why := await self._take_reply()) is not None:
+                    return why
+                await self._settle(2)
+            await self._settle(0)
+            return None
+        finally:
+            self._drop_all()
+
+    def _ask(self) -> None:
+        production, ahead = self._production, self._production.ahead(self._station, self._way)
+        while (
+            len(self._asked) < ahead
+            and not production.would_not_finish(self._station)
+            and self._station.holds()
+            and (frame := production.take(self._station, len(self._asked))) is not None
+        ):
+            path = production.file_path(frame)
+            task = asyncio.create_task(self._way.render(self._client, production.plan, frame, path))
+            self._asked.append(_Asked(frame, task, time.monotonic()))
+
+    async def _take_reply(self) -> str | None:
+        """Await the oldest request. A text: this service is of no use any more."""
+        asked = self._asked[0]
+        began = max(asked.at, self._last_reply)
+        limit = self._production.limit()
+        await asyncio.wait({asked.task}, timeout=max(0.01, began + limit - time.monotonic()))
+        now = time.monotonic()
+        if not asked.task.done():
+            return await self._struck(
+                ConnectionLost(f"no answer within {limit:.0f} s, the time-out learnt so far"), lost=True
+            )
+        error = asked.task.exception()
+        if error is None:
+            self._asked.popleft()
+            self._last_reply = now
+            keeping = asyncio.create_task(
+                self._production.keep(self._station, asked.frame, asked.task.result(), now - began, self._way.name)
+            )
+            self._keeping.append((asked.frame, keeping))
+            return None
+        if not isinstance(error, BraynsError):
+            raise error
+        return await self._struck(error, lost=isinstance(error, ConnectionLost))
+
+    async def _struck(self, error: BraynsError, *, lost: bool) -> str | None:
+        """The oldest frame failed; those behind it were only waiting."""
+        frame = self._asked[0].frame
+        self._strikes += 1
+        behind = [one.frame for one in self._asked][1:]
+        again = self._production.failed(frame, self._station, error)
+        self._asked[0].task.cancel()
+        first = self._asked.popleft()
+        if lost or behind:
+            self._drop_asked()
+        await asyncio.gather(first.task, return_exceptions=True)
+        await self._settle(0)
+        if lost and not await self._reconnect():
+            return f"{'frame ' + str(frame) + ' ended it as it did others' if again else 'it ended or hangs'}: {error}"
+        if self._strikes >= _STRIKES:
+            return f"{'frame ' + str(frame) + ' failed here as on others' if again else f'{_STRIKES} frames in a row failed'}: {error}"
+        return None
+
+    async def _reconnect(self) -> bool:
+        """Whether the service is still there: a broken connection is not a dead service."""
+        await self._client.close()
+        for pause in _RECONNECTS:
+            await asyncio.sleep(pause)
+            client = self._production.client_of(self._station)
+            try:
+                await client.open()
+                self._stack.push_async_callback(client.close)
+                await client.call("get-version", timeout=10)
+                await self._way.begin(client, self._production.plan)
+            except (ConnectionLost, RpcFailed):
+                await client.close()
+                continue
+            self._client = client
+            return True
+        return False
+
+    async def _settle(self, most: int) -> None:
+        """Await that at most so many images are still being written."""
+        while len(self._keeping) > most:
+            frame, task = self._keeping.popleft()
+            try:
+                await task
+                self._strikes = 0
+            except (StorageFailed, Superseded):
+                raise
+            except RenderingFailed as error:
+                self._strikes += 1
+                self._production.failed(frame, self._station, error)
+                if self._strikes >= _STRIKES:
+                    raise
+
+    def _drop_asked(self) -> None:
+        while self._asked:
+            asked = self._asked.pop()
+            asked.task.cancel()
+            asked.task.add_done_callback(_forget)
+            self._production.give_back(asked.frame)
+
+    def _drop_all(self) -> None:
+        self._drop_asked()
+        for frame, task in self._keeping:
+            if not task.done():
+                task.cancel()
+            task.add_done_callback(_forget)
+            self._production.give_back(frame)
+        self._keeping.clear()
+
+
+def _forget(task: asyncio.Task[object]) -> None:
+    """An error that nobody asks for any more is no news."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,133 @@
+"""The manifest: what is known of each frame on disk. JSON lines, only ever appended to, so that a kill costs a line at most."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NAME = "manifest.jsonl"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What all frames have in common.
+
+    :param scene: see `plan.scene_hash`.
+    :param facts: `SceneFacts.plain()`.
+    :param way: how the frames are rendered, `snapshot` or `render-image`.
+    :param version: of braynsService. Frames of two ways or versions are not mixed: the movie would flicker.
+    :param specification: what was asked for, for those who find the folder.
+    :param measured: seconds a frame, by way, that the choice was made from.
+    """
+
+    scene: str
+    facts: dict[str, Any]
+    way: str
+    version: str
+    specification: dict[str, Any]
+    measured: dict[str, float]
+
+    def line(self) -> str:
+        """As it is written."""
+        return json.dumps({"manifest": FORMAT, **asdict(self)}, separators=(",", ":")) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """A frame that is on disk.
+
+    :param key: see `plan.Plan.key`.
+    :param sha256: of the file.
+    :param size: of the file in bytes.
+    :param mtime: of the file in nanoseconds: as long as both are as they were, the file is not read again.
+    :param seconds: that the service took.
+    """
+
+    frame: int
+    key: str
+    file: str
+    sha256: str
+    size: int
+    mtime: int
+    seconds: float = 0.0
+    node: str = ""
+    job: str = ""
+    service: str = ""
+    version: str = ""
+    way: str = ""
+    scene: str = ""
+
+    def line(self) -> str:
+        """As it is written."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps({**values, "seconds": round(self.seconds, 4)}, separators=(",", ":")) + "\n"
+
+
+@dataclass(slots=True)
+class Known:
+    """The part of a record that a resume needs; 100,000 of them are kept."""
+
+    key: str
+    file: str
+    sha256: str
+    size: int
+    mtime: int
+
+
+@dataclass
+class Manifest:
+    """What was read of a manifest.
+
+    :param frames: the latest line of each frame.
+    :param damaged: lines that could not be read: of a writer that was killed.
+    """
+
+    header: Header | None
+    frames: dict[int, Known]
+    damaged: int = 0
+
+    @classmethod
+    def read(cls, lines: Iterable[str]) -> Manifest:
+        """Read the lines of a file; later ones count."""
+        found = cls(None, {})
+        for line in lines:
+            try:
+                value = json.loads(line)
+                if "manifest" in value:
+                    header = _header(value)
+                    # Frames that were rendered in another way are not of this movie any more.
+                    if found.header and (found.header.way, found.header.version) != (header.way, header.version):
+                        found.frames.clear()
+                    found.header = header
+                else:
+                    known = Known(
+                        str(value["key"]),
+                        str(value["file"]),
+                        str(value["sha256"]),
+                        int(value["size"]),
+                        int(value["mtime"]),
+                    )
+                    found.frames[int(value["frame"])] = known
+            except (ValueError, KeyError, TypeError, AttributeError):
+                found.damaged += bool(line.strip())
+        return found
+
+
+def _header(value: Mapping[str, Any]) -> Header:
+    return Header(
+        str(value["scene"]),
+        dict(value["facts"]),
+        str(value["way"]),
+        str(value["version"]),
+        dict(value["specification"]),
+        dict(value["measured"]),
+    )
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,77 @@
+"""Looking into images: whether one is whole, how much two differ, many on one sheet."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageChops, ImageDraw, ImageStat
+
+from airflow_brayns.errors import RenderingFailed
+
+_FORMATS = {"png": "PNG", "jpg": "JPEG"}
+_ENDS = {"png": b"IEND\xaeB`\x82", "jpg": b"\xff\xd9"}  # Pillow forgives a missing end
+
+
+def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -> None:
+    """Decode an image to its last pixel.
+
+    :raises RenderingFailed: it is cut off, of another size or of another format; the text says which.
+    """
+    if not data.endswith(_ENDS[image_format]):
+        raise RenderingFailed(f"it is no whole {_FORMATS[image_format]}: its end is missing ({len(data)} bytes)")
+    try:
+        with Image.open(io.BytesIO(data), formats=[_FORMATS[image_format]]) as image:
+            if image.size != resolution:
+                raise RenderingFailed(
+                    f"it is {image.size[0]}x{image.size[1]} pixels and not {resolution[0]}x{resolution[1]}"
+                )
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RenderingFailed(f"it is no whole {_FORMATS[image_format]} ({len(data)} bytes: {error})") from None
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """The mean difference of two images of one size, of 255."""
+    with Image.open(io.BytesIO(one)) as first, Image.open(io.BytesIO(other)) as second:
+        apart = ImageChops.difference(first.convert("RGB"), second.convert("RGB"))
+        return float(sum(ImageStat.Stat(apart).mean) / 3)
+
+
+def contact_sheet(frames: Sequence[tuple[str, Path]], target: Path, *, columns: int = 4, width: int = 1600) -> Path:
+    """Small pictures of frames on one sheet, each with its label.
+
+    :param frames: label and file of each.
+    :param target: a PNG or JPEG file.
+    :param width: of the sheet in pixels.
+    """
+    columns = max(1, min(columns, len(frames)))
+    cell = width // columns
+    thumbnails = []
+    for label, path in frames:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+        small.thumbnail((cell - 8, cell * 4))
+        ImageDraw.Draw(small).text((6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
+        thumbnails.append(small)
+    height = max(one.height for one in thumbnails) + 8
+    sheet = Image.new("RGB", (width, height * math.ceil(len(thumbnails) / columns)), (24, 26, 30))
+    for number, one in enumerate(thumbnails):
+        sheet.paste(one, (number % columns * cell + (cell - one.width) // 2, number // columns * height + 4))
+    partial = target.with_name(f".{target.stem}.part{target.suffix}")
+    sheet.save(partial)
+    partial.replace(target)
+    return target
+
+
+def spread(frames: Sequence[int], number: int) -> list[int]:
+    """So many of the frames, evenly spread, the first and the last among them."""
+    if len(frames) <= number:
+        return list(frames)
+    return (
+        [frames[round(index * (len(frames) - 1) / (number - 1))] for index in range(number)]
+        if number > 1
+        else [frames[0]]
+    )

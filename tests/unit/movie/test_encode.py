@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.encode import Encoding, encode_movie, ffmpeg, look_into, make_poster, make_sheet
+
+
+def frames_in(folder: Path, numbers: range | list[int], size: tuple[int, int] = (96, 64), suffix: str = "png") -> None:
+    for number in numbers:
+        Image.new("RGB", size, (number * 20 % 256, 0, 0)).save(folder / f"{number:05d}.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "told"),
+    [
+        ("h264", "mp4", "h264"),
+        ("h265", "mp4", "hevc"),
+        ("vp9", "webm", "vp9"),
+        ("prores", "mov", "prores"),
+        ("gif", "gif", "gif"),
+    ],
+)
+async def test_a_movie_has_every_frame(tmp_path: Path, codec: str, suffix: str, told: str) -> None:
+    frames_in(tmp_path, range(12))
+    steps: list[tuple[int, int]] = []
+    movie = await encode_movie(
+        tmp_path,
+        tmp_path / f"movie.{suffix}",
+        Encoding(codec, 12),
+        frames=12,
+        progress=lambda *step: steps.append(step),
+    )
+    assert (movie.codec, movie.frames, movie.width, movie.height) == (told, 12, 96, 64)
+    assert movie.duration == pytest.approx(1.0, abs=0.1)
+    assert movie == await look_into(movie.path)
+    assert steps[-1] == (12, 12)
+    assert not list(tmp_path.glob(".*"))
+
+
+async def test_colours_are_tagged_and_the_metadata_tells_where_it_is_from(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(3), suffix="jpg")
+    known = {"specification": {"models": [{"path": "/x=y;z#.obj"}]}, "manifest": "abc", "text": "two\nlines"}
+    movie = await encode_movie(tmp_path, tmp_path / "movie.mp4", metadata=known)
+    said = subprocess.run([ffmpeg(), "-i", movie.path], capture_output=True, text=True, check=False).stderr
+    assert "yuv420p(tv, bt709" in said
+    out = subprocess.run([ffmpeg(), "-v", "error", "-i", movie.path, "-f", "ffmetadata", "-"], capture_output=True, text=True, check=True).stdout  # fmt: skip
+    comment = (
+        out.partition("comment=")[2]
+        .partition("\nencoder")[0]
+        .replace("\\\\", "\0")
+        .replace("\\", "")
+        .replace("\0", "\\")
+    )
+    assert json.loads(comment.split("\n")[0]) == known
+
+
+async def test_a_part_of_a_movie_begins_where_it_begins(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(7, 11))
+    movie = await encode_movie(tmp_path, tmp_path / "movie.mp4", frames=4, first=7)
+    assert movie.frames == 4
+    with pytest.raises(RenderingFailed, match="begins with 00007"):
+        await encode_movie(tmp_path, tmp_path / "movie.mp4", frames=4, first=0)
+
+
+async def test_gaps_are_refused_and_listed(tmp_path: Path) -> None:
+    frames_in(tmp_path, [0, 1, 3, 6])
+    with pytest.raises(RenderingFailed, match="3 are missing .*: 2, 4-5"):
+        await encode_movie(tmp_path, tmp_path / "movie.mp4")
+    assert not (tmp_path / "movie.mp4").exists()
+
+
+async def test_a_short_sequence_is_refused(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(3))
+    with pytest.raises(RenderingFailed, match="holds 3, but the movie has 5"):
+        await encode_movie(tmp_path, tmp_path / "movie.mp4", frames=5)
+
+
+async def test_odd_sides_are_refused_with_a_message(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(3), (97, 64))
+    with pytest.raises(RenderingFailed, match="97x64; video codecs take even sides only"):
+        await encode_movie(tmp_path, tmp_path / "movie.mp4")
+
+
+async def test_a_broken_frame_in_the_middle_fails_it(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(8))
+    whole = (tmp_path / "00004.png").read_bytes()
+    (tmp_path / "00004.png").write_bytes(whole[:60])
+    with pytest.raises(RenderingFailed, match="ffmpeg failed"):
+        await encode_movie(tmp_path, tmp_path / "movie.mp4")
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+@pytest.mark.parametrize(("codec", "name"), [("h264", "m.avi"), ("gif", "m.mp4"), ("mpeg", "m.mp4")])
+async def test_an_ending_that_does_not_suit_names_the_field(tmp_path: Path, codec: str, name: str) -> None:
+    frames_in(tmp_path, range(2))
+    with pytest.raises(InvalidSetting, match="output_file: .*must end in|codec: 'mpeg'"):
+        await encode_movie(tmp_path, tmp_path / name, Encoding(codec))
+
+
+def test_a_poster_and_a_sheet(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(30))
+    with Image.open(make_poster(tmp_path, tmp_path / "movie.mp4")) as poster:
+        assert poster.size == (96, 64)
+        assert poster.getpixel((40, 30))[0] == pytest.approx(15 * 20 % 256, abs=4)
+    with Image.open(make_sheet(tmp_path, tmp_path / "movie.mp4")) as sheet:
+        assert sheet.width == 1600
+        assert sheet.getpixel((200, 60)) != sheet.getpixel((1400, sheet.height - 40))

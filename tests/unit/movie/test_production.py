@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.store import StorageFailed, Superseded
+from airflow_brayns.movie.supply import Station
+from tests.support.movie import Remembers, check_whole, produce, records, specification, stations
+
+FAST = {"snapshot_seconds": 0.05}
+QUICK = {"snapshot_seconds": 0, "frame_seconds": 0.02}
+
+
+class Restarting:
+    """A supply whose services can be started anew."""
+
+    def __init__(self, emulator: Any, first: list[Any], **faults: Any) -> None:
+        self._emulator, self._faults = emulator, faults
+        self._queue: asyncio.Queue[Station] = asyncio.Queue()
+        for station in stations(first):
+            self._queue.put_nowait(station)
+        self.replaced: list[str] = []
+
+    async def stations(self) -> AsyncIterator[Station]:
+        while True:
+            yield await self._queue.get()
+
+    async def set_aside(self, station: Station, why: str, *, again: bool) -> bool:
+        if not again:
+            return False
+        self.replaced.append(why)
+        one = await asyncio.to_thread(lambda: self._emulator(**self._faults))
+        self._queue.put_nowait(Station(one.endpoint, f"{station.name}r", station.node, version="3.10.1"))
+        return True
+
+    def outlook(self, seconds: float | None) -> None: ...
+
+
+async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(data / "cube.obj")
+    outcome, told = await produce(spec, [emulator(**FAST), emulator(**FAST)], tmp_path)
+    check_whole(tmp_path, 9)
+    assert outcome.rendered == 9
+    assert (told.steps[-1].done, told.steps[-1].total) == (9, 9)
+    assert set(told.steps[-1].nodes) == {"node1", "node2"}
+    for record in records(tmp_path):
+        with Image.open(tmp_path / record["file"]) as picture:
+            assert picture.size == (96, 64)
+            assert len(picture.convert("RGB").getcolors(10000) or []) > 2
+        assert record["node"] in ("node1", "node2")
+        assert record["version"] == "3.10.1"
+        assert record["seconds"] > 0
+    hashes = {record["sha256"] for record in records(tmp_path)}
+    assert len(hashes) > 3, "the camera turns"
+
+
+async def test_the_faster_way_is_found_and_kept(emulator, data: Path, tmp_path: Path) -> None:
+    slow_snapshot = emulator(snapshot_seconds=0.5)
+    outcome, told = await produce(specification(data / "cube.obj", frames=4), [slow_snapshot], tmp_path / "one")
+    assert outcome.header.way == "render-image"
+    assert {record["way"] for record in records(tmp_path / "one")} == {"render-image"}
+    assert "Frames are rendered by render-image" in told.text
+    assert "the same picture" in told.text
+    assert outcome.header.measured["snapshot"] > outcome.header.measured["render-image"]
+
+
+async def test_services_that_are_not_ours_alone_are_asked_by_snapshot(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(data / "cube.obj", frames=2)
+    outcome, told = await produce(spec, [emulator(snapshot_seconds=0.3)], tmp_path, station={"owned": False})
+    assert outcome.header.way == "snapshot"
+    assert "not known to be ours alone" in told.text
+
+
+async def test_both_ways_give_the_same_pictures(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(data / "cube.obj", frames=3)
+    service = emulator(**FAST)
+    for way in ("snapshot", "render-image"):
+        await produce(spec, [service], tmp_path / way, way=way)
+    for name in ("00000.png", "00001.png", "00002.png"):
+        one, other = (Image.open(tmp_path / way / name).convert("RGB") for way in ("snapshot", "render-image"))
+        assert one.tobytes() == other.tobytes()
+
+
+async def test_a_resume_renders_what_is_missing_damaged_or_swapped_and_nothing_else(
+    emulator, data: Path, tmp_path: Path
+) -> None:
+    spec = specification(data / "cube.obj", frames=12)
+    service = emulator(**QUICK)
+    await produce(spec, [service], tmp_path)
+    whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
+    (tmp_path / "00001.png").write_bytes(whole["00001.png"][:-30])
+    (tmp_path / "00003.png").write_bytes(b"")
+    (tmp_path / "00005.png").unlink()
+    (tmp_path / "00007.png").rename(tmp_path / "x")
+    (tmp_path / "00008.png").rename(tmp_path / "00007.png")
+    (tmp_path / "x").rename(tmp_path / "00008.png")
+    with Image.open(tmp_path / "00010.png") as picture:
+        small = picture.resize((48, 32))
+    small.save(tmp_path / "00010.png")
+    (tmp_path / ".00011.other.part").write_bytes(b"half")
+    outcome, told = await produce(spec, [service], tmp_path, token="try2")
+    assert outcome.survey.left == [1, 3, 5, 7, 8, 10]
+    assert outcome.rendered == 6
+    assert "1 missing (5)" in told.text
+    assert "5 damaged (1, 3, 7-8, 10)" in told.text
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == whole
+    check_whole(tmp_path, 12, doubles=6)
+
+
+async def test_a_file_that_was_only_touched_counts(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(data / "cube.obj", frames=3)
+    service = emulator(**QUICK)
+    await produce(spec, [service], tmp_path)
+    os.utime(tmp_path / "00001.png")
+    outcome, told = await produce(spec, [], tmp_path, token="try2")
+    assert outcome.rendered == 0
+    assert "All 3 frames are there already" in told.text
+
+
+async def test_a_changed_specification_renders_again_what_it_changes(emulator, data: Path, tmp_path: Path) -> None:
+    service = emulator(**QUICK)
+    keyframes = [{"frame": n, "position": [5, n, 9], "target": [0, 0, 0]} for n in (0, 4, 8)]
+    camera = {"path": "keyframes", "keyframes": keyframes}
+    await produce(specification(data / "cube.obj", camera=camera), [service], tmp_path)
+    moved = {"path": "keyframes", "keyframes": [*keyframes[:2], {**keyframes[2], "position": [5, 9, 9]}]}
+    outcome, told = await produce(specification(data / "cube.obj", camera=moved), [service], tmp_path, token="2")
+    assert outcome.survey.changed == [1, 2, 3, 5, 6, 7, 8], "frames 0 and 4 are where they were"
+    assert "7 changed" in told.text
+    outcome, _ = await produce(specification(data / "cube.obj", camera=moved, fps=50), [service], tmp_path, token="3")
+    assert outcome.rendered == 0, "how it is encoded changes no frame"
+    outcome, _ = await produce(
+        specification(data / "cube.obj", camera=moved, frames=12), [service], tmp_path, token="4"
+    )
+    assert outcome.survey.missing == [9, 10, 11]
+    assert not outcome.survey.changed
+
+
+async def test_versions_and_ways_are_not_mixed(emulator, data: Path, tmp_path: Path) -> None:
+    service = emulator(**QUICK)
+    spec = specification(data / "cube.obj", frames=4)
+    await produce(spec, [service], tmp_path)
+    (tmp_path / "00002.png").unlink()
+    with pytest.raises(InvalidSetting, match=r"rendered by braynsService 3\.10\.1, .* is 3\.9\.0: mixing"):
+        await produce(spec, [service], tmp_path, token="2", station={"version": "3.9.0"})
+    way = records(tmp_path)[0]["way"]
+    other = "snapshot" if way == "render-image" else "render-image"
+    with pytest.raises(InvalidSetting, match="would flicker"):
+        await produce(spec, [service], tmp_path, token="2", way=other)
+
+
+async def test_a_service_that_dies_hands_its_frame_on(emulator, data: Path, tmp_path: Path) -> None:
+    dying, healthy = emulator(crash_at_picture=6, **QUICK), emulator(**QUICK)
+    _, told = await produce(specification(data / "cube.obj", frames=200), [dying, healthy], tmp_path)
+    check_whole(tmp_path, 200)
+    assert "brayns1 on node1 is set aside" in told.text
+
+
+async def test_a_service_is_started_anew_once(emulator, data: Path, tmp_path: Path) -> None:
+    told = Remembers()
+    supply = Restarting(emulator, [emulator(crash_at_picture=6, **QUICK)], **QUICK)
+    await produce(specification(data / "cube.obj", frames=20), [], tmp_path, supply=supply, reporter=told)
+    check_whole(tmp_path, 20)
+    assert len(supply.replaced) == 1
+    assert "started anew on its node" in told.text
+
+
+async def test_a_frame_that_kills_every_service_is_reported_and_the_others_rendered(
+    emulator, data: Path, tmp_path: Path
+) -> None:
+    keyframes = [{"frame": n, "position": [float(n), 3.0, 9.0], "target": [float(n), 0.0, 0.0]} for n in range(21)]
+    camera = {"path": "keyframes", "keyframes": keyframes}
+    faults = {**QUICK, "deadly_x": 7.0}
+    supply = Restarting(emulator, [emulator(**faults), emulator(**faults)], **faults)
+    with pytest.raises(RenderingFailed, match=r"1 of 21 frames are missing \(7\)\. .*it is the frame") as error:
+        await produce(specification(data / "cube.obj", frames=21, camera=camera), [], tmp_path, supply=supply)
+    assert not error.value.retry
+    assert sorted({record["frame"] for record in records(tmp_path)}) == [n for n in range(21) if n != 7]
+
+
+async def test_with_no_service_left_the_missing_frames_are_named_and_a_retry_goes_on(
+    emulator, data: Path, tmp_path: Path
+) -> None:
+    spec = specification(data / "cube.obj", frames=12)
+    with pytest.raises(RenderingFailed, match=r"of 12 frames are missing \(.*-11\).*a retry goes on") as error:
+        await produce(spec, [emulator(crash_at_picture=8, **QUICK)], tmp_path)
+    assert error.value.retry
+    before = len(records(tmp_path))
+    assert before >= 3
+    outcome, _ = await produce(spec, [emulator(**QUICK)], tmp_path, token="2")
+    assert outcome.rendered == 12 - before
+    check_whole(tmp_path, 12)
+
+
+async def test_a_service_that_hangs_is_timed_out_by_what_was_learnt(
+    emulator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_brayns.movie.frames._TIMEOUT_FLOOR", 1.0)
+    hangs, healthy = emulator(hang_at_picture=5, **QUICK), emulator(**QUICK)
+    began = time.monotonic()
+    _, told = await produce(specification(data / "cube.obj", frames=40), [hangs, healthy], tmp_path, way="snapshot")
+    check_whole(tmp_path, 40)
+    assert "no answer within 1 s, the time-out learnt so far" in told.text
+    assert time.monotonic() - began < 30
+
+
+async def test_a_missing_scene_names_the_key(emulator, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"models\.0\.path: .*must exist on the nodes") as error:
+        await produce(specification(Path("/nowhere/at/all.obj")), [emulator()], tmp_path)
+    assert not error.value.retry
+
+
+async def test_a_morphology_without_its_plugin_says_which(emulator, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="braynsCircuitExplorer"):
+        await produce(specification(data / "neuron.swc"), [emulator()], tmp_path)
+
+
+async def test_a_simulation_tells_the_frames(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(
+        data / "cube.obj", frames=None, fps=50, simulation={"start": 10, "end": -1, "slowing_factor": 20}
+    )
+    outcome, _ = await produce(spec, [emulator(simulation_frames=100, **QUICK)], tmp_path)
+    from brayns import MovieFrames, Simulation, TimeUnit
+
+    official = MovieFrames(fps=50, slowing_factor=20, start_frame=10).get_indices(
+        Simulation(start_frame=0, end_frame=100, current_frame=0, delta_time=0.1, time_unit=TimeUnit.MILLISECOND)
+    )
+    assert outcome.plan.shown == official
+    check_whole(tmp_path, len(official))
+
+
+async def test_another_movie_in_the_same_folder_is_refused(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(data / "cube.obj", frames=60)
+    first = asyncio.create_task(produce(spec, [emulator(**QUICK)], tmp_path, movie="one"))
+    while not list(tmp_path.glob("*.png")):
+        await asyncio.sleep(0.01)
+    with pytest.raises(InvalidSetting, match="in use by one"):
+        await produce(spec, [emulator(**QUICK)], tmp_path, movie="two", token="2")
+    await first
+    check_whole(tmp_path, 60)
+
+
+async def test_a_later_try_takes_over_and_the_earlier_one_stops(emulator, data: Path, tmp_path: Path) -> None:
+    spec = specification(data / "cube.obj", frames=60)
+    zombie = asyncio.create_task(produce(spec, [emulator(**QUICK)], tmp_path, movie="one"))
+    while not list(tmp_path.glob("*.png")):
+        await asyncio.sleep(0.01)
+    await produce(spec, [emulator(**QUICK)], tmp_path, movie="one", token="2")
+    with pytest.raises(Superseded):
+        await zombie
+    check_whole(tmp_path, 60, doubles=4)
+
+
+async def test_a_full_disk_stops_it_at_once_and_says_so(
+    emulator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+    left = 3
+
+    def full(self: Path, target: Any) -> Any:
+        nonlocal left
+        if self.suffix == ".part" and (left := left - 1) < 0:
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageFailed, match="No space left on device") as error:
+        await produce(specification(data / "cube.obj"), [emulator(**QUICK), emulator(**QUICK)], tmp_path)
+    assert error.value.retry
+    monkeypatch.undo()
+    outcome, _ = await produce(specification(data / "cube.obj"), [emulator(**QUICK)], tmp_path, token="2")
+    assert outcome.rendered == 6
+    check_whole(tmp_path, 9)
+
+
+async def test_an_image_of_the_wrong_size_never_counts(emulator, data: Path, tmp_path: Path, monkeypatch) -> None:
+    from airflow_brayns.movie.way import Snapshot
+
+    real = Snapshot.render
+    wrong = 2
+
+    async def sometimes(self: Any, client: Any, plan: Any, frame: int, file_path: str = "") -> bytes:
+        nonlocal wrong
+        data = await real(self, client, plan, frame, file_path)
+        if wrong and frame in (3, 6):
+            wrong -= 1
+            return data[:-20]
+        return data
+
+    monkeypatch.setattr(Snapshot, "render", sometimes)
+    _, told = await produce(specification(data / "cube.obj"), [emulator(**QUICK)], tmp_path, way="snapshot")
+    assert "no whole PNG" in told.text
+    check_whole(tmp_path, 9)
+
+
+async def test_nothing_is_taken_that_would_not_finish(emulator, data: Path, tmp_path: Path) -> None:
+    ending, staying = emulator(**QUICK), emulator(**QUICK)
+    first, second = stations([ending, staying])
+    from dataclasses import replace
+
+    from airflow_brayns.movie.supply import FixedSupply
+
+    end = time.time() + 3.6
+    supply = FixedSupply([replace(first, ends_at=lambda: end), second])
+    _, told = await produce(specification(data / "cube.obj", frames=100), [], tmp_path, supply=supply)
+    assert "takes no more frames: its allocation ends" in told.text
+    check_whole(tmp_path, 100)
