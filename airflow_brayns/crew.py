@@ -31,7 +31,9 @@ from airflow_brayns.settings import ClusterSettings
 
 LEASE_SECONDS = 20.0
 _CONFIRM_SECONDS = 5.0
-_SLURM_WARNING = 60.0  # the keeper is told so long before the end (`--signal=B:TERM@60`) and stops the services
+# The keeper is told 60 s before the end (`--signal=B:TERM@60`) and stops the services; Slurm may tell it up to 60 s earlier
+# (sbatch's manual; seen: 25 s on 22.05).
+_SLURM_WARNING = 120.0
 _LOCAL_WARNING = 2.0
 
 
@@ -121,6 +123,11 @@ class Crew:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._queue.put_nowait(error if isinstance(error, BraynsError) else BraynsError(repr(error)))
+
+    def allocations(self) -> list[Allocation]:
+        """Those that run, the newest first."""
+        running = [part for part in self._parts if part.status is not None and part.status.state is JobState.RUNNING]
+        return [part.allocation for part in reversed(running) if part.alive]
 
     # ---- the supply --------------------------------------------------------------------------------------------
     async def stations(self) -> AsyncIterator[Station]:

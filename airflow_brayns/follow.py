@@ -98,6 +98,7 @@ class Follower:
         self._told: dict[tuple[str, int], str] = {}
         self._logs: dict[tuple[str, int, str], str] = {}
         self._missing: dict[tuple[str, int, str], str] = {}
+        self._usable: set[tuple[str, int, str]] = set()
         self._shown: dict[tuple[str, int, str], str] = {}
 
     async def nodes(self) -> list[AllocationStatus]:
@@ -224,6 +225,7 @@ class Follower:
                         f"{self._settings.start_timeout:.0f} s: {last}"
                     ) from None
                 await asyncio.sleep(_PROBE_PAUSE)
+        self._usable.add((status.name, status.incarnation, service.name))
         left = status.job.seconds_left if status.job else None
         ends = datetime.now(UTC) + timedelta(seconds=left) if left else None
         self._log.info("%s is usable: braynsService %s at %s:%d", service.name, usable.version, host, service.port)
@@ -312,7 +314,8 @@ class Follower:
             status.ended is not None or job is not None or forgotten >= _FORGOTTEN_LOOKS
         ):
             for service in status.services:
-                self.check(status, service)
+                if (*allocation.key, service.name) not in self._usable:
+                    self.check(status, service)
             raise AllocationLost(await self._why_ended(allocation, status))
 
     async def _why_ended(self, allocation: Allocation, status: AllocationStatus) -> str:
@@ -326,7 +329,7 @@ class Follower:
 
     def check(self, status: AllocationStatus, service: ServiceStatus) -> None:
         """Fail for a service that has ended, or goes on without a plugin."""
-        log = self._log_of(status, service)
+        log = self.log_of(status, service)
         if service.exit_code is not None and service.exit_text != "stopped":  # stopped: the job's end tells why
             reason = why_it_ended(service.exit_code, service.exit_text, log, self._plugins)
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=_may_mend(service, log))
@@ -335,7 +338,8 @@ class Follower:
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=False)
         self._shown[status.name, status.incarnation, service.name] = self._tail(service, log)
 
-    def _log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
+    def log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
+        """The end of a service's log, as far as it has come."""
         key = (status.name, status.incarnation, service.name)
         log = self._logs.get(key, "")
         return log if key not in self._missing or self._missing[key] in log else f"{self._missing[key]}\n{log}"

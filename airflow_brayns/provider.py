@@ -72,7 +72,12 @@ def get_provider_info() -> dict[str, Any]:
             f"airflow_brayns.links.cluster.{name}"
             for name in ("EndpointLink", "SlurmJobLink", "ServiceLogLink", "TunnelLink")
         ],
-        "triggers": [{"integration-name": "Brayns", "python-modules": ["airflow_brayns.triggers.service"]}],
+        "triggers": [
+            {
+                "integration-name": "Brayns",
+                "python-modules": ["airflow_brayns.triggers.service", "airflow_brayns.triggers.movie"],
+            }
+        ],
         "config": {
             "brayns": {
                 "description": "Settings of airflow-brayns.",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from airflow_brayns.booking import Booking
+from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster_store import ClusterStore
 from airflow_brayns.crew import Crew
 from airflow_brayns.movie.production import FIRST_FRAME_SECONDS, Outcome, Production
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import Store
+from airflow_brayns.movie.store import FolderStore, Store
 from airflow_brayns.movie.supply import FixedSupply, Reporter
 from airflow_brayns.settings import ClusterSettings
 
@@ -54,7 +57,7 @@ async def render_with(
     settings: ClusterSettings,
     booking: Booking,
     specification: MovieSpecification,
-    store: Store,
+    where: Callable[[Callable[[], Sequence[Allocation]]], Store],
     reporter: Reporter,
     how: Rendering,
     *,
@@ -66,6 +69,7 @@ async def render_with(
 ) -> Outcome:
     """Render what is left of a movie with all services of a booking, each as it becomes usable.
 
+    :param where: makes the place where frames go; given what tells the allocations that run.
     :param driver: token of this driver, another one for each process.
     :param owner: token of the task that owns the booking.
     :param about: what follow-up allocations are for.
@@ -79,7 +83,7 @@ async def render_with(
         return await Production(
             specification,
             crew,
-            store,
+            where(crew.allocations),
             reporter,
             identity=files,
             way=how.way,
@@ -87,6 +91,19 @@ async def render_with(
             frame_timeout=how.frame_timeout,
             load_timeout=how.load_timeout,
         ).run()
+
+
+def place_for_frames(
+    cluster: Cluster, folder: str, ffmpeg: str, movie: str, driver: str
+) -> Callable[[Callable[[], Sequence[Allocation]]], Store]:
+    """What makes the place where frames go, once it is known which allocations run.
+
+    :param ffmpeg: path of an ffmpeg on the cluster's nodes, for frames that stay there; empty for a folder of the worker.
+    :param movie: whose frames these are.
+    """
+    if ffmpeg:
+        return lambda running: ClusterStore(cluster, folder, ffmpeg, movie, driver, running)
+    return lambda running: FolderStore(Path(folder), movie, driver)
 
 
 def movie_metadata(outcome: Outcome, manifest: str, versions: Sequence[tuple[str, str]]) -> dict[str, Any]:

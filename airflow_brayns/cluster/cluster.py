@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, decode, read_status
@@ -50,7 +53,8 @@ class ServiceCommand:
     :param index: which node of the allocation, the first is 1.
     :param script: bash; run by `bash -l` on the node with `AB_PORT` set.
     :param port: `0`, a number, or `from-to`.
-    :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens.
+    :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens. None for a
+        step, which listens nowhere and whose end is awaited.
     """
 
     name: str
@@ -293,6 +297,41 @@ class Cluster:
         script = f'for one in {words}; do stat -L -c "%s %Y" -- "$one" 2>/dev/null || printf "unknown\\n"; done'
         return (await self._call(script, _COMMAND_SECONDS)).strip()
 
+    # ---- steps -----------------------------------------------------------------------------------------------------
+    async def run_step(self, allocation: Allocation, script: str, *, timeout: float, node: str = "") -> str:
+        """Run a script on a node of a running allocation and give back what it printed: for what is too much for a login node.
+
+        :param script: POSIX sh.
+        :param timeout: seconds.
+        :param node: which one; empty for whichever has room.
+        :raises ConnectionLost: it could not be run to its end.
+        """
+        _check(_NAME, "name", allocation.name)
+        body = f"step {quote(str(allocation.job_id))} {int(timeout)} {quote(node)} {quote(script)}"
+        return await self._call(body, timeout + 30)
+
+    async def install(self, program: Path) -> str:
+        """A program's path as the nodes see it; copied into the state folder once.
+
+        :param program: a file of this machine that needs no libraries.
+        """
+        if self.scheduler == "local":
+            return str(program)
+        version = (await asyncio.to_thread(_digest, program))[:12]
+        name = f"{program.name}-{version}"
+        where = f'at="$state_dir/bin/"{quote(name)}\n'
+        answer = await self._call(
+            f'{where}mkdir -p "$state_dir/bin"; printf "%s\n" "$at"; [ ! -x "$at" ] || echo there', 60
+        )
+        path, _, there = answer.strip().partition("\n")
+        if not there:
+            partial = f"{path}.{secrets.token_hex(4)}"
+            await self.shell.put(program, partial)
+            await self._call(
+                f'chmod 700 {quote(partial)} && mv -f {quote(partial)} {quote(path)} && printf "installed\n"', 60
+            )
+        return path
+
     # ---- services --------------------------------------------------------------------------------------------------
     async def add_service(self, allocation: Allocation, service: ServiceCommand) -> None:
         """Start a service in a running allocation; one that is there already is left as it is.
@@ -371,19 +410,24 @@ class LocalCluster(Cluster):
 
 def _fill(service: ServiceCommand) -> str:
     _check(_SERVICE, "service", service.name)
-    patterns = "\n".join(service.port_patterns)
+    patterns = "".join(f"{pattern}\n" for pattern in service.port_patterns)
     return (
         "".join(
-            f'printf "%s\\n" {quote(value)} >"$service_dir/{name}"\n'
+            f'printf "%s" {quote(value)} >"$service_dir/{name}"\n'
             for name, value in (
-                ("index", str(service.index)),
-                ("port", service.port),
+                ("index", f"{service.index}\n"),
+                ("port", f"{service.port}\n"),
                 ("port.sed", patterns),
-                ("command.new", service.script),
+                ("command.new", f"{service.script}\n"),
             )
         )
         + 'mv "$service_dir/command.new" "$service_dir/command"\n'
     )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def comment(name: str, about: str) -> str:

@@ -175,7 +175,9 @@ wrap() {
             stop_service
             fail_service 1 "no sign of the keeper for $heartbeat_limit s"
         fi
-        if [ ! -e "$service_dir/listening" ]; then
+        if [ ! -s "$service_dir/port.sed" ]; then # a step: nothing listens, its end is what is awaited
+            nap 0.5
+        elif [ ! -e "$service_dir/listening" ]; then
             check_listening
             nap 0.2
         else
@@ -319,8 +321,13 @@ keep() {
         [ $((time - used_at)) -le "$idle_limit" ] || end "not used for $idle_limit s (idle_limit)"
         [ "$time_limit" = 0 ] || [ $((time - began)) -lt "$time_limit" ] || end "time limit of $time_limit s reached"
         if [ -n "$children" ] && [ $((time - started_at)) -gt "$start_timeout" ]; then
-            set -- "$dir"/services/*/listening
-            [ -e "$1" ] || end "no service listened within $start_timeout s (start_timeout)"
+            awaited=
+            for one in "$dir"/services/*/; do
+                [ ! -s "$one/port.sed" ] || [ -e "$one/exit" ] || awaited=yes
+                [ ! -e "$one/listening" ] || awaited=no
+                [ "$awaited" != no ] || break
+            done
+            [ "$awaited" != yes ] || end "no service listened within $start_timeout s (start_timeout)"
         fi
         [ -n "$woken" ] || nap 2
         woken=

@@ -343,6 +343,14 @@ let_go() { # let_go NAME N TOKEN: the next one need not wait
     rm -f "$state_dir/$1/$2/driver.$3"
 }
 
+step() { # step JOB SECONDS NODE SCRIPT: on a node of the job, its output here; the node's own shell reads it on stdin
+    if [ "$scheduler" = slurm ]; then
+        printf '%s\n' "$4" | at_most "$2" srun --overlap --jobid="$1" -N1 -n1 ${3:+-w "$3"} /bin/sh -s 2>"$errors" || printf '\nfailed %s\n' "$(tail -n 3 "$errors" | coded)"
+    else
+        printf '%s\n' "$4" | at_most "$2" /bin/sh -s 2>"$errors" || printf '\nfailed %s\n' "$(tail -n 3 "$errors" | coded)"
+    fi
+}
+
 # ---- giving back ----------------------------------------------------------------------------------------------------------
 
 release() { # release NAME N SECONDS: `release` file, the keeper's grace, then the job's end; already gone is success

@@ -7,12 +7,16 @@ import contextlib
 import os
 import secrets
 import shlex
+import shutil
 import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
 
 REMOTE_COMMAND = "/bin/sh -s"
+BLOCK = 1 << 20
 
 
 class Shell(Protocol):
@@ -26,6 +30,20 @@ class Shell(Protocol):
         :param script: POSIX sh; read on stdin, so neither the login shell nor a limit on arguments matters.
         :param timeout: seconds for the whole command.
         :raises ConnectionLost: it could not be run to its end.
+        """
+        ...
+
+    async def put(self, local: Path, remote: str) -> None:
+        """Copy a file to the cluster.
+
+        :raises ConnectionLost: it could not be copied whole.
+        """
+        ...
+
+    def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
+        """The bytes of a file on the cluster from an offset on.
+
+        :raises ConnectionLost: they ended before the file did.
         """
         ...
 
@@ -105,6 +123,21 @@ class LocalShell:
             if process.returncode is None:
                 await _end(process)
         return framed.read(output, errors)
+
+    async def put(self, local: Path, remote: str) -> None:
+        """See `Shell.put`."""
+        await asyncio.to_thread(shutil.copyfile, local, remote)
+
+    async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
+        """See `Shell.get`."""
+        try:
+            file = await asyncio.to_thread(open, remote, "rb")
+        except OSError as error:
+            raise ConnectionLost(f"{remote} cannot be read: {error.strerror}") from error
+        with file:
+            file.seek(offset)
+            while block := await asyncio.to_thread(file.read, BLOCK):
+                yield block
 
     async def close(self) -> None:
         """Nothing to let go of."""

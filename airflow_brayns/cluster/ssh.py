@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_brayns.cluster.shell import REMOTE_COMMAND, Framed
+from airflow_brayns.cluster.shell import BLOCK, REMOTE_COMMAND, Framed
 from airflow_brayns.errors import ConnectionLost
 
 # sshd's default MaxSessions is 10, and a channel counts until its process has ended (measured: 0 of 150 refused at 8).
@@ -110,6 +111,30 @@ class SSHShell:
             return await connection.forward_local_port("127.0.0.1", 0, host, port)
         except (OSError, asyncssh.Error) as error:
             raise ConnectionLost(f"No way through the login node to {host}:{port}: {error}") from error
+
+    async def put(self, local: Path, remote: str) -> None:
+        """See `Shell.put`; by SFTP."""
+        connection = await self.connection()
+        import asyncssh
+
+        try:
+            async with self._channels, connection.start_sftp_client() as sftp:
+                await sftp.put(str(local), remote)
+        except (OSError, asyncssh.Error) as error:
+            raise ConnectionLost(f"{local.name} could not be copied to the login node: {error}") from error
+
+    async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
+        """See `Shell.get`; by SFTP."""
+        connection = await self.connection()
+        import asyncssh
+
+        try:
+            async with self._channels, connection.start_sftp_client() as sftp, sftp.open(remote, "rb") as file:
+                while block := await file.read(BLOCK, offset):
+                    offset += len(block)
+                    yield block.encode() if isinstance(block, str) else bytes(block)
+        except (OSError, asyncssh.Error) as error:
+            raise ConnectionLost(f"{remote} could not be read to its end: {error}") from error
 
     async def close(self) -> None:
         """See `Shell.close`."""

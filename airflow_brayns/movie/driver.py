@@ -69,7 +69,7 @@ class Driver:
                     continue
                 if (why := await self._take_reply()) is not None:
                     return why
-                await self._settle(2)
+                await self._settle(self._production.outstanding)
             await self._settle(0)
             return None
         finally:

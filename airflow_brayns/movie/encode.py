@@ -205,13 +205,13 @@ async def encode_movie(
     partial = output.with_name(f".{output.stem}.part{output.suffix}")
     pattern = folder / f"%0{len(found[0].stem)}d{found[0].suffix}"
     try:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as described:
-            described.write(_described(output.stem, metadata or {}))
-            described.flush()
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(described(output.stem, metadata or {}))
+            file.flush()
             await _run(
                 [
                     *("-framerate", f"{encoding.fps:g}", "-start_number", str(int(found[0].stem)), "-i", str(pattern)),
-                    *("-f", "ffmetadata", "-i", described.name, "-map", "0:v", "-map_metadata", "1"),
+                    *("-f", "ffmetadata", "-i", file.name, "-map", "0:v", "-map_metadata", "1"),
                     *("-frames:v", str(len(found)), *encoding.arguments(), "-y", str(partial)),
                 ],
                 lambda done: progress(done, len(found)),
@@ -232,7 +232,7 @@ async def encode_movie(
     return replace(made, path=output)
 
 
-def _described(title: str, metadata: Mapping[str, Any]) -> str:
+def described(title: str, metadata: Mapping[str, Any]) -> str:
     """ffmpeg's metadata file: any text, at any length."""
 
     def escaped(text: str) -> str:

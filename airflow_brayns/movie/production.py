@@ -333,6 +333,11 @@ class Production:
         assert self._plan is not None
         return self._plan
 
+    @property
+    def outstanding(self) -> int:
+        """See `Store`."""
+        return self._store.outstanding
+
     def note(self, text: str) -> None:
         """For the log."""
         self._reporter.note(text)

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,12 @@ class Made:
 
 
 class Store(Protocol):
-    """Where frames go."""
+    """Where frames go.
+
+    :param outstanding: how many frames of one service may be on their way at once.
+    """
+
+    outstanding: int
 
     async def open(self) -> Manifest:
         """Take the place over and read what is known of it.
@@ -130,10 +136,12 @@ class FolderStore:
     :param token: of this driver: a later one of the same movie takes the folder over.
     """
 
+    outstanding = 2
+
     def __init__(self, folder: Path, movie: str, token: str) -> None:
         self.folder, self._movie, self._token = folder, movie, token
         self._claim = folder / f".driver-{token}"
-        self._lock = asyncio.Lock()
+        self._lock = threading.Lock()
         self._claimed_at = 0.0
 
     async def open(self) -> Manifest:
@@ -174,6 +182,7 @@ class FolderStore:
 
     async def begin(self, header: Header) -> None:
         """See `Store.begin`."""
+        self._check_ours()
         await asyncio.to_thread(self._append, header.line())
 
     def file_path(self, plan: Plan, frame: int) -> str:
@@ -182,11 +191,10 @@ class FolderStore:
 
     async def keep(self, plan: Plan, frame: int, data: bytes, made: Made) -> None:
         """See `Store.keep`."""
-        await asyncio.to_thread(check_picture, data, plan.specification.resolution, plan.specification.format)
-        async with self._lock:
-            await asyncio.to_thread(self._write, plan, frame, data, made)
+        await asyncio.to_thread(self._write, plan, frame, data, made)
 
     def _write(self, plan: Plan, frame: int, data: bytes, made: Made) -> None:
+        check_picture(data, plan.specification.resolution, plan.specification.format)
         path = self.folder / plan.file(frame)
         partial = self.folder / f".{path.stem}.{self._token}.part"
         try:
@@ -207,9 +215,8 @@ class FolderStore:
         self._append(record.line())
 
     def _append(self, line: str) -> None:
-        self._check_ours()
         try:
-            with (self.folder / NAME).open("ab") as file:
+            with self._lock, (self.folder / NAME).open("ab") as file:
                 before = file.tell()
                 try:
                     file.write(line.encode())

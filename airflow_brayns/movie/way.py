@@ -19,7 +19,7 @@ from airflow_brayns.movie.plan import Plan
 SNAPSHOT, RENDER_IMAGE = "snapshot", "render-image"
 # Two renderings of one frame differ by noise: 0.00 with one sample, 0.35 with 16 (3.10.1, run). More is another picture.
 _MOST_DIFFERENCE = 2.0
-_CLOSE_CALL = 4.0
+_CLOSE_CALL, _WORTHWHILE = 4.0, 0.1  # a lead that a second look could turn, and seconds that are worth it
 _ENDLESS = 1e6  # whoever calls has a time-out of its own
 _MOST_PASSES = 4096
 
@@ -180,7 +180,8 @@ async def try_both(client: BraynsClient, plan: Plan, frame: int) -> Trial:
         return Trial(
             SNAPSHOT, measured, f"the two ways differ by {apart:.1f} of 255, so snapshot, which is complete in itself", snapshot, frame
         )  # fmt: skip
-    if measured[RENDER_IMAGE] < measured[SNAPSHOT] < _CLOSE_CALL * measured[RENDER_IMAGE]:
+    lead = measured[SNAPSHOT] / max(measured[RENDER_IMAGE], 1e-6)
+    if 1 < lead < _CLOSE_CALL and measured[SNAPSHOT] - measured[RENDER_IMAGE] > _WORTHWHILE:
         # The very first picture also paid for what the service builds once.
         measured[SNAPSHOT] = min(seconds, (await _timed(Snapshot(), client, plan, frame))[1])
     better = min(measured, key=lambda name: measured[name])

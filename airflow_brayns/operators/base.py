@@ -176,9 +176,14 @@ class BraynsOperator(BaseOperator):
     @property
     def waiting_overrides(self) -> dict[str, Any]:
         """Those of them that a trigger needs, as plain JSON."""
-        chosen = {name: value for name, value in self.overrides.items() if name in WAITING_FIELDS}
+        return {name: value for name, value in self.plain_overrides.items() if name in WAITING_FIELDS}
+
+    @property
+    def plain_overrides(self) -> dict[str, Any]:
+        """All of them as plain JSON, for a trigger that starts services and asks for nodes itself."""
         return {
-            name: value.total_seconds() if isinstance(value, timedelta) else value for name, value in chosen.items()
+            name: value.total_seconds() if isinstance(value, timedelta) else value
+            for name, value in self.overrides.items()
         }
 
     @cached_property

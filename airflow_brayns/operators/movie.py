@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,34 @@ from airflow_brayns import __version__
 from airflow_brayns.booking import Booking, book
 from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
 from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch
+from airflow_brayns.cluster_store import ClusterStore, check_folder
 from airflow_brayns.endpoint import reachable
-from airflow_brayns.errors import InvalidSetting, ServiceFailed
+from airflow_brayns.errors import InvalidSetting, RenderingFailed, ServiceFailed
 from airflow_brayns.links.cluster import SlurmJobLink
-from airflow_brayns.movie.encode import Encoded, Encoding, encode_movie, make_poster, make_sheet
+from airflow_brayns.movie.encode import Encoded, Encoding, encode_movie, make_poster, make_sheet, static_ffmpeg
 from airflow_brayns.movie.manifest import NAME as MANIFEST
 from airflow_brayns.movie.manifest import Header, Manifest, digest
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.production import FIRST_FRAME_SECONDS, Outcome, Production
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import FolderStore, remove_frames, survey_folder
+from airflow_brayns.movie.store import FolderStore, Survey, remove_frames, survey_folder
 from airflow_brayns.movie.supply import FixedSupply, Station
 from airflow_brayns.movie.way import RENDER_IMAGE, SNAPSHOT
-from airflow_brayns.operators.base import BraynsOperator, booking_of, is_set, started_of, whole_number, word_list
+from airflow_brayns.operators.base import (
+    BraynsOperator,
+    booking_of,
+    failed,
+    is_set,
+    started_of,
+    whole_number,
+    word_list,
+)
 from airflow_brayns.operators.cluster import announce
 from airflow_brayns.operators.report import TaskReporter
-from airflow_brayns.render import Rendering, already_rendered, files_of, movie_metadata, render_with
+from airflow_brayns.render import Rendering, already_rendered, files_of, movie_metadata, place_for_frames, render_with
 from airflow_brayns.settings import ClusterSettings, literal
+from airflow_brayns.triggers.movie import RenderFramesTrigger
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -100,6 +112,16 @@ def seconds_of(field: str, value: Any) -> float | None:
     return seconds
 
 
+def is_on_cluster(value: Any) -> bool:
+    """`frames_on`, that may have been templated.
+
+    :raises InvalidSetting: it is neither of both.
+    """
+    if value not in ("worker", "cluster"):
+        raise InvalidSetting("frames_on", f"{value!r} is none of worker, cluster")
+    return bool(value == "cluster")
+
+
 def drop_frames(folder: Path) -> None:
     """Take a movie's frames away, and their folder if nothing else is in it; the movie is made, so nothing here fails."""
     with contextlib.suppress(OSError):
@@ -116,9 +138,13 @@ class _MovieOperator(BraynsOperator):
         then; None for no next one (templated)
     :param frame_timeout: seconds that the first frame may take; later ones have time-outs learnt from those rendered.
     :param load_timeout: seconds that a model may take to load.
+    :param frames_on: `worker`: frames come over the connection; `cluster`: the services write them on the cluster's own file
+        system, and a node checks them, for when no worker mounts it (templated)
     """
 
-    template_fields: Sequence[str] = (*BraynsOperator.template_fields, "specification", "way", "renew_before")
+    template_fields: Sequence[str] = (
+        *BraynsOperator.template_fields, "specification", "way", "renew_before", "frames_on",
+    )  # fmt: skip
     template_fields_renderers = {**BraynsOperator.template_fields_renderers, "specification": "yaml"}
 
     def __init__(
@@ -129,9 +155,11 @@ class _MovieOperator(BraynsOperator):
         renew_before: timedelta | float | str | None = None,
         frame_timeout: timedelta | float = FIRST_FRAME_SECONDS,
         load_timeout: timedelta | float = 3600.0,
+        frames_on: str = "worker",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.frames_on = frames_on
         self.specification = specification
         self.way = way
         self.renew_before = renew_before
@@ -163,6 +191,13 @@ class _MovieOperator(BraynsOperator):
         """Token of this process: another one for each, also where the same try goes on in another process."""
         return f"{str(context['ti'].id)[:18]}-{secrets.token_hex(4)}"
 
+    def on_cluster(self) -> bool:
+        """Whether frames stay on the cluster.
+
+        :raises InvalidSetting: naming the field.
+        """
+        return is_on_cluster(self.frames_on)
+
     async def render(
         self,
         context: Context,
@@ -170,18 +205,19 @@ class _MovieOperator(BraynsOperator):
         settings: ClusterSettings,
         booking: Booking,
         specification: MovieSpecification,
-        folder: Path,
+        folder: str,
         how: Rendering,
         files: str,
     ) -> Outcome:
         """Every frame that is left."""
         driver = self.driver(context)
+        ffmpeg = await poller.cluster.install(Path(static_ffmpeg())) if self.on_cluster() else ""
         return await render_with(
             poller,
             settings,
             booking,
             specification,
-            FolderStore(folder, self.movie_of(context), driver),
+            place_for_frames(poller.cluster, folder, ffmpeg, self.movie_of(context), driver),
             TaskReporter(self.log, context),
             how,
             driver=driver,
@@ -202,41 +238,97 @@ class RenderFramesOperator(_MovieOperator):
     :param allocation: what the services run in (XCom key `allocation`, or what `StartBraynsServiceOperator` returned) (templated)
     :param endpoints: where there is no allocation: `host:port` of services. They may not be ours alone and cannot be started
         anew, so frames are rendered by `snapshot` (templated)
+    :param deferrable: with `frames_on="cluster"`, render from the triggerer, without a worker slot.
     """
 
     template_fields: Sequence[str] = (*_MovieOperator.template_fields, "frames_dir", "allocation", "endpoints")
 
-    def __init__(self, *, frames_dir: str, allocation: Any = None, endpoints: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, frames_dir: str, allocation: Any = None, endpoints: Any = None, deferrable: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.frames_dir = frames_dir
         self.allocation = allocation
         self.endpoints = endpoints
+        self.deferrable = deferrable
 
     def execute(self, context: Context) -> str:
-        """Render."""
+        """Render, here or in the triggerer."""
         settings = self.read_settings()
         try:
             specification = read_specification(self, self.specification, context)
-            folder = check_output(str(Path(self.frames_dir) / "frame"), "frames_dir").parent
+            on_cluster = self.on_cluster()
+            if on_cluster:
+                folder = check_folder(str(self.frames_dir))
+            else:
+                folder = str(check_output(str(Path(self.frames_dir) / "frame"), "frames_dir").parent)
             booking = booking_of(self.allocation) if is_set(self.allocation) else None
             plugins = started_of(self.allocation).get("plugins") or [] if booking else []
             how = self.rendering(plugins)
             endpoints = word_list("endpoints", self.endpoints)
-            if booking is None and not endpoints:
-                raise InvalidSetting("allocation", "give the allocation to render with, or endpoints")
+            if booking is None and (on_cluster or not endpoints):
+                others = "" if on_cluster else ", or endpoints"
+                raise InvalidSetting("allocation", f"give the allocation to render with{others}")
+            if self.deferrable and not on_cluster:
+                raise InvalidSetting(
+                    "deferrable",
+                    "images must not go through the triggerer: use it with frames_on='cluster', or leave it out",
+                )
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
+        if self.deferrable and booking is not None:
+            self._defer(context, settings, specification, booking, folder, how)
 
         async def main() -> Outcome:
             if booking is None:
-                return await self._render_at(context, settings, endpoints, specification, folder, how)
+                return await self._render_at(context, settings, endpoints, specification, Path(folder), how)
             async with self.hook.connect(settings) as poller:
                 files = await files_of(poller.cluster, specification)
                 return await self.render(context, poller, settings, booking, specification, folder, how, files)
 
         outcome = self.block(main())
         self.log.info("%d frames rendered, %d were there: %s", outcome.rendered, len(outcome.survey.done), folder)
-        return str(folder)
+        return folder
+
+    def _defer(
+        self,
+        context: Context,
+        settings: ClusterSettings,
+        specification: MovieSpecification,
+        booking: Booking,
+        folder: str,
+        how: Rendering,
+    ) -> None:
+        async def prepare() -> tuple[str, str]:
+            async with self.hook.connect(settings) as poller:
+                ffmpeg = await poller.cluster.install(Path(static_ffmpeg()))
+                return ffmpeg, await files_of(poller.cluster, specification)
+
+        ffmpeg, files = self.block(prepare())
+        self.defer(
+            trigger=RenderFramesTrigger(
+                cluster_conn_id=self.cluster_conn_id,
+                overrides=self.plain_overrides,
+                booking=booking.to_json(),
+                specification=specification.plain(),
+                folder=folder,
+                ffmpeg=ffmpeg,
+                files=files,
+                rendering=asdict(how),
+                movie=self.movie_of(context),
+                owner=self.token(context),
+                about=self.about(context),
+            ),
+            method_name="resume",
+            timeout=self.execution_timeout,
+        )
+
+    def resume(self, context: Context, event: dict[str, Any]) -> str:
+        """Comes back from the triggerer."""
+        if event["status"] != "success":
+            failed(event["message"], retry=event["retry"])
+        self.log.info("%d frames rendered, %d were there: %s", event["rendered"], event["done"], event["folder"])
+        return str(event["folder"])
 
     async def _render_at(
         self,
@@ -300,6 +392,68 @@ class _Encodes(BraynsOperator):
             self.log.info("Frames of it: %s", await asyncio.to_thread(make_sheet, folder, target))
         return made
 
+    def encode_on_cluster(
+        self,
+        context: Context,
+        folder: str,
+        target: Path,
+        encoding: Encoding,
+        metadata: dict[str, Any],
+        near: Path | None,
+    ) -> Encoded:
+        """A small job of its own encodes where the frames are; the movie is brought here if it is wanted."""
+        settings = self.read_settings().model_copy(update={"packing": "one_job"})
+        name, token = self.name_for(context), self.token(context)
+
+        async def main() -> Encoded:
+            async with self.hook.connect(settings) as poller:
+                sources = await self._sources(context, poller, folder, metadata)
+                script = encode_script(
+                    sources, str(target), encoding, metadata, poster=self.poster, sheet=self.contact_sheet
+                )
+                try:
+                    booking = await book(
+                        poller.cluster, settings, name, token, nodes=1, plugins=None, about=self.about(context)
+                    )
+                    announce(self, context, booking, settings)
+                    made, sha256 = await encode_there(
+                        poller, settings, booking, script, str(target), sources, self.log, encoding.fps
+                    )
+                finally:
+                    await asyncio.shield(self.give_back(poller.cluster, name, token))
+                self.log.info("The movie is on the cluster: %s", made.text())
+                if near is not None:
+                    await fetch(poller.cluster, str(target), near, sha256, made.bytes, self.log)
+                    made = replace(made, path=near)
+                return made
+
+        return self.block(main())
+
+    async def _sources(self, context: Context, poller: Poller, folder: str, metadata: dict[str, Any]) -> Sources:
+        """What is encoded: all frames of the manifest's movie, whole. Tells `metadata` what they are."""
+        ffmpeg = await poller.cluster.install(Path(static_ffmpeg()))
+        token = f"encode-{secrets.token_hex(4)}"
+        store = ClusterStore(poller.cluster, folder, ffmpeg, f"encoding {self.about(context)}", token, list)
+        manifest = await store.open()
+        try:
+            header = manifest.header
+            if header is None:
+                raise RenderingFailed(
+                    f"frames_dir: {folder} has no manifest on the cluster: nothing was rendered there.", retry=False
+                )
+            plan = Plan(
+                MovieSpecification.check(header.specification), SceneFacts.from_plain(header.facts), header.scene
+            )
+            survey = await store.survey(plan, manifest)
+        finally:
+            await store.close()
+        if survey.left:
+            raise RenderingFailed(incomplete(folder, plan, survey), retry=False)
+        known = "".join(f"{frame}:{manifest.frames[frame].sha256}\n" for frame in plan.frames)
+        metadata |= {"specification": header.specification, "braynsService": header.version, "way": header.way}
+        metadata["manifest_sha256"] = digest(known.encode())
+        return Sources(folder, plan, ffmpeg)
+
     def announce_asset(self, context: Context, made: Encoded, metadata: Mapping[str, Any]) -> None:
         """Tell those who wait for the movie: each of the task's outlets gets an event that says what was made."""
         extra = {
@@ -348,15 +502,20 @@ def whole_sequence(folder: Path, manifest: Manifest, header: Header) -> int:
     plan = Plan(MovieSpecification.check(header.specification), SceneFacts.from_plain(header.facts), header.scene)
     survey = survey_folder(folder, plan, manifest)
     if survey.left:
-        raise AirflowFailException(
-            f"frames: {len(survey.left)} of {len(plan.frames)} in {folder} cannot be encoded: {survey.text()}. Clear the task that "
-            "renders them: it renders only these."
-        )
+        raise AirflowFailException(incomplete(str(folder), plan, survey))
     return len(plan.frames)
 
 
+def incomplete(folder: str, plan: Plan, survey: Survey) -> str:
+    """Why a movie is not encoded."""
+    return (
+        f"frames: {len(survey.left)} of {len(plan.frames)} in {folder} cannot be encoded: {survey.text()}. Clear the task that "
+        "renders them: it renders only these."
+    )
+
+
 class EncodeMovieOperator(_Encodes):
-    """Encodes a folder of frames to a movie on the worker. Returns the movie's path.
+    """Encodes a folder of frames to a movie, where the frames are. Returns the movie's path.
 
     Refuses a sequence with gaps, listing them, and looks into what came out: number of frames, duration, size. What the
     manifest knows is written into the file. Each of `outlets` gets an event with the movie's path and properties.
@@ -367,13 +526,15 @@ class EncodeMovieOperator(_Encodes):
     :param fps: frames a second (templated)
     :param crf: quality, lower is better; None for a good one (templated)
     :param frames: how many there must be; None for as many as there are (templated)
-    :param keep_frames: whether the folder of frames stays when the movie is made.
+    :param frames_on: `worker`, or `cluster`: then a small job of one node encodes, and `output_file` is a path there (templated)
+    :param fetch: with frames on the cluster: where to bring the movie on the worker; None to leave it there (templated)
+    :param keep_frames: whether the folder of frames stays when the movie is made; on the cluster it always does.
     :param poster: whether to keep the frame in the middle beside the movie, as `….poster.jpg`.
     :param contact_sheet: whether to put frames on one sheet beside it, as `….sheet.jpg`.
     """
 
     template_fields: Sequence[str] = (
-        *BraynsOperator.template_fields, "frames_dir", "output_file", "codec", "fps", "crf", "frames",
+        *BraynsOperator.template_fields, "frames_dir", "output_file", "codec", "fps", "crf", "frames", "frames_on", "fetch",
     )  # fmt: skip
 
     def __init__(
@@ -385,6 +546,8 @@ class EncodeMovieOperator(_Encodes):
         fps: float | str = 25,
         crf: int | str | None = None,
         frames: int | str | None = None,
+        frames_on: str = "worker",
+        fetch: str | None = None,
         keep_frames: bool = True,
         poster: bool = True,
         contact_sheet: bool = True,
@@ -397,6 +560,8 @@ class EncodeMovieOperator(_Encodes):
         self.fps = fps
         self.crf = crf
         self.frames = frames
+        self.frames_on = frames_on
+        self.fetch = fetch
         self.keep_frames = keep_frames
         self.poster = poster
         self.contact_sheet = contact_sheet
@@ -404,23 +569,34 @@ class EncodeMovieOperator(_Encodes):
     def execute(self, context: Context) -> str:
         """Encode."""
         try:
-            target = check_output(str(self.output_file))
             encoding = encoding_of(self.codec, self.fps, self.crf)
+            on_cluster = is_on_cluster(self.frames_on)
+            output = str(self.output_file)
+            target = Path(check_folder(output, "output_file")) if on_cluster else check_output(output)
             encoding.check_output(target)
+            near = check_output(str(self.fetch), "fetch") if is_set(self.fetch) else None
             frames = None if not is_set(self.frames) else whole_number("frames", self.frames)
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
-        folder = Path(self.frames_dir)
-        manifest, sha256 = manifest_of(folder)
-        metadata: dict[str, Any] = {"airflow-brayns": __version__, "manifest_sha256": sha256}
+        metadata: dict[str, Any] = {"airflow-brayns": __version__}
+        if on_cluster:
+            made = self.encode_on_cluster(context, str(self.frames_dir), target, encoding, metadata, near)
+        else:
+            made = self._encode_here(Path(self.frames_dir), target, encoding, metadata, frames)
+        self.announce_asset(context, made, metadata)
+        return str(made.path)
+
+    def _encode_here(
+        self, folder: Path, target: Path, encoding: Encoding, metadata: dict[str, Any], frames: int | None
+    ) -> Encoded:
+        manifest, metadata["manifest_sha256"] = manifest_of(folder)
         if (header := manifest.header) is not None:
             metadata |= {"specification": header.specification, "braynsService": header.version, "way": header.way}
             frames = whole_sequence(folder, manifest, header)
         made = self.block(self.encode(folder, target, encoding, frames, None, metadata))
-        self.announce_asset(context, made, metadata)
         if not self.keep_frames:
             drop_frames(folder)
-        return str(made.path)
+        return made
 
 
 class BraynsMovieOperator(_MovieOperator, _Encodes):
@@ -433,12 +609,20 @@ class BraynsMovieOperator(_MovieOperator, _Encodes):
     :param nodes: how many nodes, a service each (templated)
     :param plugins: plugins to load (templated)
     :param frames_dir: folder for the frames; None for one beside the movie (templated)
-    :param keep_frames: whether the frames stay when the movie is made.
+    :param fetch: with frames on the cluster: where to bring the movie on the worker; None to leave it there (templated)
+    :param keep_frames: whether the frames stay when the movie is made; on the cluster they always do.
     :param poster: whether to keep the frame in the middle beside the movie, as `….poster.jpg`.
     :param contact_sheet: whether to put frames on one sheet beside it, as `….sheet.jpg`.
     """
 
-    template_fields: Sequence[str] = (*_MovieOperator.template_fields, "output_file", "nodes", "plugins", "frames_dir")
+    template_fields: Sequence[str] = (
+        *_MovieOperator.template_fields,
+        "output_file",
+        "nodes",
+        "plugins",
+        "frames_dir",
+        "fetch",
+    )
     operator_extra_links = (SlurmJobLink(),)
 
     def __init__(
@@ -448,6 +632,7 @@ class BraynsMovieOperator(_MovieOperator, _Encodes):
         nodes: int | str = 1,
         plugins: Sequence[str] | str = ("braynsCircuitExplorer",),
         frames_dir: str | None = None,
+        fetch: str | None = None,
         keep_frames: bool = False,
         poster: bool = True,
         contact_sheet: bool = True,
@@ -458,6 +643,7 @@ class BraynsMovieOperator(_MovieOperator, _Encodes):
         self.nodes = nodes
         self.plugins = plugins
         self.frames_dir = frames_dir
+        self.fetch = fetch
         self.keep_frames = keep_frames
         self.poster = poster
         self.contact_sheet = contact_sheet
@@ -467,33 +653,40 @@ class BraynsMovieOperator(_MovieOperator, _Encodes):
         settings = settings_for_movies(self.read_settings())
         try:
             specification = read_specification(self, self.specification, context)
-            target = check_output(str(self.output_file if is_set(self.output_file) else specification.output))
             encoding = Encoding(specification.codec, specification.fps, specification.crf)
+            output = str(self.output_file if is_set(self.output_file) else specification.output)
+            target = Path(check_folder(output, "output_file")) if self.on_cluster() else check_output(output)
             encoding.check_output(target)
+            near = check_output(str(self.fetch), "fetch") if is_set(self.fetch) else None
             nodes, plugins = whole_number("nodes", self.nodes), word_list("plugins", self.plugins)
             settings.request(nodes)
             settings.service(tuple(plugins))
             how = self.rendering(plugins)
-            folder = target.with_name(f"{target.stem}.frames-{self.name_for(context)}")
-            if is_set(self.frames_dir):
-                folder = check_output(str(Path(str(self.frames_dir)) / "frame"), "frames_dir").parent
+            folder = self._folder(context, target)
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
-
-        async def main() -> tuple[Encoded, dict[str, Any]]:
-            outcome = await self._frames(context, settings, specification, folder, nodes, how)
-            _, sha256 = manifest_of(folder)
-            metadata = movie_metadata(outcome, sha256, [("airflow-brayns", __version__)])
-            frames = outcome.plan.frames
-            return await self.encode(folder, target, encoding, len(frames), frames[0], metadata), metadata
-
-        made, metadata = self.block(main())
+        if self.on_cluster():
+            self.block(self._frames(context, settings, specification, folder, nodes, how))
+            metadata: dict[str, Any] = {"airflow-brayns": __version__}
+            made = self.encode_on_cluster(context, folder, target, encoding, metadata, near)
+        else:
+            made, metadata = self.block(
+                self._here(context, settings, specification, Path(folder), nodes, how, target, encoding)
+            )
+            if not self.keep_frames:
+                drop_frames(Path(folder))
         self.announce_asset(context, made, metadata)
-        if not self.keep_frames:
-            drop_frames(folder)
         return str(made.path)
 
-    async def _frames(
+    def _folder(self, context: Context, target: Path) -> str:
+        """Where the frames go: the same for every try."""
+        if not is_set(self.frames_dir):
+            return str(target.with_name(f"{target.stem}.frames-{self.name_for(context)}"))
+        if self.on_cluster():
+            return check_folder(str(self.frames_dir))
+        return str(check_output(str(Path(str(self.frames_dir)) / "frame"), "frames_dir").parent)
+
+    async def _here(
         self,
         context: Context,
         settings: ClusterSettings,
@@ -501,14 +694,31 @@ class BraynsMovieOperator(_MovieOperator, _Encodes):
         folder: Path,
         nodes: int,
         how: Rendering,
+        target: Path,
+        encoding: Encoding,
+    ) -> tuple[Encoded, dict[str, Any]]:
+        """Rendered and encoded in one go: told to stop, both do."""
+        outcome = await self._frames(context, settings, specification, str(folder), nodes, how)
+        metadata = movie_metadata(outcome, manifest_of(folder)[1], [("airflow-brayns", __version__)])
+        frames = outcome.plan.frames
+        return await self.encode(folder, target, encoding, len(frames), frames[0], metadata), metadata
+
+    async def _frames(
+        self,
+        context: Context,
+        settings: ClusterSettings,
+        specification: MovieSpecification,
+        folder: str,
+        nodes: int,
+        how: Rendering,
     ) -> Outcome:
         """Every frame, with nodes that are given back whatever happens."""
         name, token = self.name_for(context), self.token(context)
         async with self.hook.connect(settings) as poller:
             files = await files_of(poller.cluster, specification)
-            store = FolderStore(folder, self.movie_of(context), self.driver(context))
-            reporter = TaskReporter(self.log, context)
-            if outcome := await already_rendered(specification, store, reporter, how, files):
+            ffmpeg = await poller.cluster.install(Path(static_ffmpeg())) if self.on_cluster() else ""
+            store = place_for_frames(poller.cluster, folder, ffmpeg, self.movie_of(context), self.driver(context))(list)
+            if outcome := await already_rendered(specification, store, TaskReporter(self.log, context), how, files):
                 return outcome
             try:
                 booking = await book(

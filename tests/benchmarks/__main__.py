@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.movie import measure_movies
 from tests.support.airflow import Airflow
 from tests.support.cluster import REPO, TestCluster, bring_up, take_down
 
@@ -153,7 +154,12 @@ def main() -> None:
     cluster, ours = bring_up()
     os.environ.update(cluster.environment())
     try:
-        rows = [measure_import(), *measure_waits(cluster), measure_handover(cluster, home / "airflow")]
+        rows = [
+            measure_import(),
+            *measure_movies(row),
+            *measure_waits(cluster),
+            measure_handover(cluster, home / "airflow"),
+        ]
     finally:
         if ours:
             take_down()

@@ -35,8 +35,16 @@ def slurm(running_slurm: TestCluster, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 @pytest.fixture(scope="session")
 def airflow(running_slurm: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A real Airflow with the project's DAGs and the cluster's connections."""
-    one = Airflow(tmp_path_factory.mktemp("airflow"), REPO / "dags", running_slurm.environment(poll_interval=2))
+    """A real Airflow with the project's DAGs, those of the tests, and the cluster's connections."""
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    (home / "dags" / "project").symlink_to(REPO / "dags")
+    (home / "dags" / "tests").symlink_to(REPO / "tests" / "system" / "dags")
+    quick = {
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    }
+    one = Airflow(home, home / "dags", {**running_slurm.environment(poll_interval=2), **quick})
     try:
         one.start()
         yield one

@@ -16,6 +16,12 @@ from PIL import Image
 from airflow_brayns.movie.encode import ffmpeg
 from tests.support.cluster import REPO
 
+SMALL = {
+    "models": [{"path": str(REPO / "dags" / "scenes" / "neuron.swc")}],
+    "frames": 10,
+    "resolution": [160, 90],
+    "renderer": {"name": "interactive"},
+}
 BIN = Path(sys.executable).parent
 
 
@@ -50,7 +56,7 @@ def run(environment: dict[str, str], dag: str, conf: dict[str, Any]) -> subproce
 
 
 def test_a_movie(environment: dict[str, str], tmp_path: Path) -> None:
-    conf = {"frames": 10, "width": 160, "height": 90, "renderer": "interactive", "output": str(tmp_path / "movie.mp4")}
+    conf = {"specification": SMALL, "output": str(tmp_path / "movie.mp4")}
     done = run(environment, "brayns_movie", conf)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "No connection 'brayns_default' is defined: services run on this machine" in done.stdout
@@ -58,7 +64,8 @@ def test_a_movie(environment: dict[str, str], tmp_path: Path) -> None:
         [ffmpeg(), "-i", tmp_path / "movie.mp4", "-f", "null", "-"], capture_output=True, text=True, check=True
     ).stderr
     assert re.search(r"frame=\s*10\b", told)
-    assert [path.name for path in tmp_path.iterdir()] == ["movie.mp4"], "the frames go with the run"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["movie.mp4", "movie.poster.jpg", "movie.sheet.jpg"], "the frames go with the run"
 
 
 def test_a_picture_under_its_date(environment: dict[str, str], tmp_path: Path) -> None:
@@ -74,7 +81,11 @@ def test_a_picture_under_its_date(environment: dict[str, str], tmp_path: Path) -
     ("changes", "says"),
     [
         ({"plugins": ["nope"]}, "plugins: .*'nope'"),
-        ({"scene": "/nowhere.swc"}, "scene: /nowhere.swc does not exist"),
+        (
+            {"specification": {**SMALL, "models": [{"path": "/nowhere.swc"}]}},
+            r"models\.0\.path: /nowhere.swc does not exist",
+        ),
+        ({"specification": {**SMALL, "fps": -1}}, "fps: Input should be greater than 0"),
         ({"output": "/proc/x/movie.mp4"}, "output: "),
         ({"cluster_conn_id": "nowhere"}, "no connection 'nowhere' is defined"),
     ],
@@ -82,6 +93,6 @@ def test_a_picture_under_its_date(environment: dict[str, str], tmp_path: Path) -
 def test_bad_parameters_say_so_and_leave_nothing(
     environment: dict[str, str], tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
-    done = run(environment, "brayns_movie", {"output": str(tmp_path / "movie.mp4"), "frames": 2, **changes})
+    done = run(environment, "brayns_movie", {"specification": SMALL, "output": str(tmp_path / "movie.mp4"), **changes})
     assert done.returncode != 0
     assert re.search(says, done.stdout + done.stderr)

@@ -1,0 +1,264 @@
+"""Frames on the cluster's own file system, for when no worker mounts it: the services write them, a node checks them.
+
+Only small messages cross the connection. There is no Python on the nodes: a static ffmpeg is copied over once and decodes
+each frame in a step of the allocation; a frame gets its name when it has proved whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from airflow_brayns.cluster.allocation import Allocation, decode
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.keeper import shell_text
+from airflow_brayns.cluster.shell import quote
+from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RenderingFailed
+from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest
+from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.store import Made, StorageFailed, Superseded, Survey
+
+_SILENT_SECONDS = 60
+_BATCH_SECONDS = 1.0
+_LARGEST_BATCH = 64
+_CHECK_SECONDS = 600.0
+_FOLDER = re.compile(r"/[^\0\n]*")
+_SEVERAL = 500  # files that are hashed anew at once
+
+
+def check_folder(path: str, field: str = "frames_dir") -> str:
+    """An absolute path on the cluster.
+
+    :raises InvalidSetting: naming the field.
+    """
+    if not _FOLDER.fullmatch(path) or "/../" in f"{path}/":
+        raise InvalidSetting(field, f"{path!r} is not an absolute path on the cluster's file system")
+    return path.rstrip("/") or "/"
+
+
+@dataclass
+class _Waiting:
+    plan: Plan
+    frame: int
+    made: Made
+    result: asyncio.Future[None]
+
+
+class ClusterStore:
+    """A folder on the cluster; a `Store`.
+
+    :param cluster: where it is.
+    :param folder: absolute path as login machine and nodes see it.
+    :param ffmpeg: path of an ffmpeg that runs on the nodes.
+    :param movie: whose frames these are: another movie that writes there is refused.
+    :param token: of this driver.
+    :param where: tells the allocation whose node checks; the newest first.
+    """
+
+    outstanding = 64  # a check takes seconds, and comes for many frames at once
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: str,
+        ffmpeg: str,
+        movie: str,
+        token: str,
+        where: Callable[[], Sequence[Allocation]],
+    ) -> None:
+        self._cluster, self._ffmpeg, self._movie, self._token, self._where = cluster, ffmpeg, movie, token, where
+        self.folder = check_folder(folder)
+        self._waiting: list[_Waiting] = []
+        self._checking: asyncio.Task[None] | None = None
+
+    # ---- the store ---------------------------------------------------------------------------------------------
+    async def open(self) -> Manifest:
+        """See `Store.open`."""
+        movie = base64.b64encode(self._movie.encode()).decode()
+        answer = await self._run(f"open_frames {movie} {_SILENT_SECONDS}", 300)
+        lines = answer.splitlines()
+        for line in lines:
+            if line.startswith("unwritable "):
+                raise InvalidSetting(
+                    "frames_dir", f"{self.folder} cannot be written on the cluster; choose another folder"
+                )
+            if line.startswith("busy "):
+                raise InvalidSetting(
+                    "frames_dir", f"{self.folder} is in use by {decode(line[5:])}; give each movie a folder of its own"
+                )
+        if "opened" not in lines:
+            raise ConnectionLost(f"{self.folder} could not be opened on the cluster: {answer[-300:]}")
+        return await asyncio.to_thread(Manifest.read, [line[5:] for line in lines if line.startswith("line ")])
+
+    async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
+        """See `Store.survey`. A file of the size and time that were written down is not read again."""
+        there: dict[str, tuple[int, int]] = {}
+        for line in (await self._run("list_frames", 300)).splitlines():
+            match line.split(" "):
+                case ["file", name, size, time] if size.isdigit():
+                    there[name] = (int(size), int(float(time)))
+        found = Survey()
+        unsure: dict[str, int] = {}
+        for frame, key in plan.keyed_frames():
+            known, file = manifest.frames.get(frame), there.get(plan.file(frame))
+            if known is None or file is None:
+                found.missing.append(frame)
+            elif known.key != key or known.file != plan.file(frame):
+                found.changed.append(frame)
+            elif known.size != file[0]:
+                found.damaged.append(frame)
+            elif known.mtime // 1_000_000_000 != file[1]:
+                unsure[plan.file(frame)] = frame
+            else:
+                found.done.add(frame)
+        await self._hash(unsure, manifest, found)
+        return found
+
+    async def _hash(self, unsure: dict[str, int], manifest: Manifest, found: Survey) -> None:
+        names = list(unsure)
+        for begin in range(0, len(names), _SEVERAL):
+            some = names[begin : begin + _SEVERAL]
+            hashes: dict[str, str] = {}
+            for line in (await self._run(f"hash_frames {' '.join(quote(name) for name in some)}", 600)).splitlines():
+                match line.split(" "):
+                    case ["hash", name, sha256]:
+                        hashes[name] = sha256
+            for name in some:
+                frame = unsure[name]
+                if hashes.get(name) == manifest.frames[frame].sha256:
+                    found.done.add(frame)
+                else:
+                    found.damaged.append(frame)
+
+    async def begin(self, header: Header) -> None:
+        """See `Store.begin`."""
+        if "begun" not in await self._run(f"begin_frames {quote(header.line().rstrip())}", 60):
+            raise self._superseded()
+
+    def file_path(self, plan: Plan, frame: int) -> str:
+        """See `Store.file_path`."""
+        return f"{self.folder}/{self._part(plan, frame)}"
+
+    def _part(self, plan: Plan, frame: int) -> str:
+        stem, _, suffix = plan.file(frame).rpartition(".")
+        return f".{stem}.{self._token}.part.{suffix}"
+
+    async def keep(self, plan: Plan, frame: int, data: bytes, made: Made) -> None:
+        """See `Store.keep`."""
+        waiting = _Waiting(plan, frame, made, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_all())
+        await waiting.result
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        try:
+            async with asyncio.timeout(4):
+                await self._run("close_frames", 10)
+        except (BraynsError, TimeoutError):
+            pass  # the claim grows old by itself
+
+    # ---- checking ----------------------------------------------------------------------------------------------
+    async def _check_all(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(_BATCH_SECONDS)
+            batch, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
+            try:
+                await self._check(batch)
+            except asyncio.CancelledError:
+                for one in batch:
+                    one.result.cancel()
+                raise
+            except Exception as error:
+                for one in batch:
+                    if not one.result.done():
+                        one.result.set_exception(error)
+
+    async def _check(self, batch: list[_Waiting]) -> None:
+        plan = batch[0].plan
+        width, height = plan.specification.resolution
+        lines = [f"{one.frame} {self._part(plan, one.frame)} {plan.file(one.frame)} {self._line(one)}" for one in batch]
+        text = "\n".join(lines)
+        mark = "END_OF_FRAMES"
+        answer = await self._on_a_node(f"check_frames {width} {height} <<'{mark}'\n{text}\n{mark}")
+        by_frame = {one.frame: one.result for one in batch}
+        for line in answer.splitlines():
+            verb, _, rest = line.partition(" ")
+            number, _, told = rest.partition(" ")
+            future = by_frame.get(int(number)) if number.isdigit() else None
+            if verb == "kept" and future is not None and not future.done():
+                future.set_result(None)
+            elif verb == "refused" and future is not None and not future.done():
+                future.set_exception(RenderingFailed(f"what the service wrote is no whole frame: {decode(told)}"))
+            elif verb == "superseded":
+                raise self._superseded()
+            elif verb == "unwritable":
+                raise StorageFailed(
+                    f"frames_dir: {self.folder} cannot be written on the cluster. The frames that are there are kept; mend it, "
+                    "and a retry goes on from there."
+                )
+        for one in batch:
+            if not one.result.done():
+                one.result.set_exception(
+                    StorageFailed(
+                        f"Frame {one.frame} was not checked: the step said {answer.strip()[-300:] or 'nothing'}"
+                    )
+                )
+
+    def _line(self, one: _Waiting) -> str:
+        plan, made = one.plan, one.made
+        record = asdict(
+            FrameRecord(
+                one.frame,
+                plan.key(one.frame),
+                plan.file(one.frame),
+                "",
+                0,
+                0,
+                round(made.seconds, 4),
+                made.node,
+                made.job,
+                made.service,
+                made.version,
+                made.way,
+                plan.scene,
+            )
+        )
+        for name in ("sha256", "size", "mtime"):
+            del record[name]
+        return json.dumps(record, separators=(",", ":"))[:-1]
+
+    async def _on_a_node(self, body: str) -> str:
+        """In a step of one of the allocations; another one where the first is not there any more."""
+        last: BraynsError = ConnectionLost("no allocation is there to check frames in")
+        for _ in range(3):
+            for allocation in self._where():
+                try:
+                    answer = await self._cluster.run_step(allocation, self._script(body), timeout=_CHECK_SECONDS)
+                except ConnectionLost as error:
+                    last = error
+                    continue
+                failed = re.search(r"^failed (\S*)$", answer, re.MULTILINE)
+                if failed is None or re.search(r"^(kept|refused) ", answer, re.MULTILINE):
+                    return answer
+                last = ConnectionLost(f"a step of job {allocation.job_id} failed: {decode(failed[1]).strip()}")
+            await asyncio.sleep(2)
+        raise StorageFailed(f"Frames on the cluster could not be checked: {last}. A retry goes on from here.")
+
+    def _script(self, body: str) -> str:
+        head = f"dir={quote(self.folder)}\ntoken={quote(self._token)}\nffmpeg={quote(self._ffmpeg)}\n"
+        return f"{head}{shell_text('frames')}\n{body}"
+
+    async def _run(self, body: str, timeout: float) -> str:
+        return await self._cluster.shell.run(self._script(body), timeout)
+
+    def _superseded(self) -> Superseded:
+        return Superseded(f"{self.folder}: another try of this movie has taken over; this one stops.", retry=False)
