@@ -8,6 +8,22 @@ _CLUSTER = Arg(("--cluster-conn-id",), help="connection of type brayns_cluster; 
 _DAG = Arg(("dag_id",), help="the DAG")
 _TASK = Arg(("task_id",), help="a task of it that allocates")
 _CONF = Arg(("-c", "--conf"), help="the run's parameters as JSON", default="{}")
+_FILE = Arg(("file",), help="YAML or JSON")
+_PREVIEW = (
+    Arg(
+        ("-o", "--output"),
+        help="the sheet, *.jpg or *.png; default: the file's name with .preview.jpg, here",
+        default=None,
+    ),
+    Arg(("-n", "--frames"), help="how many frames", type=int, default=8),
+    Arg(("-w", "--width"), help="of a frame in pixels", type=int, default=400),
+    Arg(("--plugins",), help="names with commas between them", default="braynsCircuitExplorer"),
+    Arg(
+        ("--cluster-conn-id",),
+        help="connection of type brayns_cluster; where the default is not defined, this machine",
+        default="brayns_default",
+    ),
+)
 
 
 def get_commands() -> list[GroupCommand]:
@@ -35,6 +51,30 @@ def get_commands() -> list[GroupCommand]:
                     help="print the keeper and the sbatch line that a task would submit; submits nothing",
                     func=lazy_load_command(f"{home}.script"),
                     args=(_DAG, _TASK, _CONF),
+                ),
+                GroupCommand(
+                    name="movie",
+                    help="movie specifications",
+                    subcommands=(
+                        ActionCommand(
+                            name="check",
+                            help="say what a specification describes, or at which line it is wrong; starts nothing",
+                            func=lazy_load_command("airflow_brayns.cli.movie.check"),
+                            args=(_FILE,),
+                        ),
+                        ActionCommand(
+                            name="preview",
+                            help="a contact sheet of a few small, quick frames",
+                            func=lazy_load_command("airflow_brayns.cli.movie.preview"),
+                            args=(_FILE, *_PREVIEW),
+                        ),
+                        ActionCommand(
+                            name="schema",
+                            help="print the JSON schema of a specification",
+                            func=lazy_load_command("airflow_brayns.cli.movie.schema"),
+                            args=(),
+                        ),
+                    ),
                 ),
             ),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -357,7 +358,7 @@ class MovieSpecification(_Part):
                     raise InvalidSetting(
                         f"models.{index}.path", f"{model.path!r} is relative; write the path as the nodes see it"
                     )
-                model = model.model_copy(update={"path": str(folder / model.path)})
+                model = model.model_copy(update={"path": os.path.normpath(folder / model.path)})
             models.append(model)
         return self.model_copy(update={"models": tuple(models)})
 

@@ -246,9 +246,7 @@ def test_a_movie_is_smooth_where_services_take_turns(slurm: TestCluster, context
     lines = records(tmp_path / "frames")
     assert len({line["node"] for line in lines}) > 1
     images = [Image.open(tmp_path / "frames" / f"{number:05d}.png").convert("RGB") for number in range(36)]
-    steps = [
-        sum(ImageStat.Stat(ImageChops.difference(a, b)).mean) / 3 for a, b in itertools.pairwise(images)
-    ]
+    steps = [sum(ImageStat.Stat(ImageChops.difference(a, b)).mean) / 3 for a, b in itertools.pairwise(images)]
     assert min(steps) > 0, "it moves"
     assert max(steps) < 2.5 * (sum(steps) / len(steps)), f"a jump: {[round(step, 2) for step in steps]}"
 

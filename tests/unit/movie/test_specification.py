@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.movie.specification import MovieSpecification
+
+TEXT = """\
+version: 1
+models:
+  - path: /data/neuron.swc
+fps: 24
+frames: 60
+resolution: [640, 360]
+camera:
+  path: turntable
+output: movie.mp4
+"""
+KEYS = [{"frame": 0, "position": [0, 0, 1], "target": [0, 0, 0]}]
+
+
+@pytest.mark.parametrize(
+    ("change", "into", "says"),
+    [
+        ("fps: 24", "fps: -3", r"m\.yaml line 4, fps: .*greater than 0 \(it is '-3'\)"),
+        ("frames: 60\n", "", r"m\.yaml line 1, frames: missing"),
+        ("path: turntable", "path: spiral", r"line 8, camera\.path: .*'turntable'"),
+        ("[640, 360]", "[641, 360]", r"line 6, resolution: both sides must be even for video, not 641x360"),
+        ("fps: 24", "fpz: 24", r"line 4, fpz: "),
+        ("movie.mp4", "movie.avi", r"line 9, output: .* must end in \.mp4"),
+        ("models:", "models: {", r"m\.yaml line \d+: not YAML or JSON"),
+        ("fps: 24", "fps: 24\nfps: 25", r"line 5, fps: is there twice"),
+        ("neuron.swc", "neuron.xyz", r"line 3, models\.0: no loader is known for '\.xyz'"),
+        ("fps: 24", "lights: []", r"line 4, lights: without a light the production renderer kills"),
+        ("/data/neuron.swc", "neuron.swc", r"models\.0\.path: 'neuron.swc' is relative"),
+        ("  path: turntable", "  path: keyframes", r"line 7, camera: `keyframes` are given with path 'keyframes'"),
+        ("frames: 60", "frames: 60\nframe_range: [0, 60]", r"line 6, frame_range: the movie's last frame is 59"),
+        ("frames: 60", "frames: 60\nsimulation: {}", r"line 5, frames: follows from `simulation`"),
+        ("fps: 24", "fps: &a 24\ncrf: *a", "aliases"),
+        ("fps: 24", "? [1]\n: 2", "a key must be a word"),
+        (TEXT, "- a list", "must be a mapping"),
+        ("/data/neuron.swc", "/data/neuron.swc\n    color: red", r"line 4, models\.0\.color: a colour is"),
+    ],
+)
+def test_an_error_names_the_line_and_the_key(change: str, into: str, says: str) -> None:
+    assert change in TEXT
+    with pytest.raises(InvalidSetting, match=says):
+        MovieSpecification.read(TEXT.replace(change, into), "m.yaml")
+
+
+def test_json_is_read_with_its_lines_too() -> None:
+    text = json.dumps({"models": [{"path": "/a.obj"}], "frames": 3, "fps": "x"}, indent=1)
+    with pytest.raises(InvalidSetting, match=r"m\.json line \d, fps: "):
+        MovieSpecification.read(text, "m.json")
+    assert MovieSpecification.read(text.replace('"x"', "5")).frames == 3
+
+
+def test_relative_paths_are_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(TEXT.replace("/data/neuron.swc", "../scenes/neuron.swc"))
+    assert MovieSpecification.read_file(tmp_path / "m.yaml").models[0].path == str(
+        tmp_path.parent / "scenes/neuron.swc"
+    )
+
+
+def test_plain_values_come_back_the_same() -> None:
+    full: dict[str, Any] = {
+        "models": [
+            {"path": "/a.obj", "color": "#f80"},
+            {"path": "/b.h5", "loader": "SONATA loader", "properties": {"x": [1]}, "colors": {"method": "solid", "values": {"color": [0, 1, 0, 0.5]}}},
+        ],
+        "lights": [{"kind": "ambient", "intensity": 2}],
+        "renderer": {"name": "interactive", "samples_per_pixel": 2},
+        "camera": {"path": "keyframes", "keyframes": KEYS},
+        "simulation": {"start": 5, "end": -2, "slowing_factor": 3},
+        "codec": "gif",
+        "output": "x.gif",
+    }  # fmt: skip
+    found = MovieSpecification.check(full)
+    assert MovieSpecification.check(json.loads(json.dumps(found.plain()))) == found
+    assert found.models[0].color == (1.0, 0x88 / 255, 0.0)
+    assert found.models[1].loader_name == "SONATA loader"
+
+
+def test_the_published_schema_is_the_models() -> None:
+    from airflow_brayns.cli.movie import SCHEMA
+
+    published = json.loads(SCHEMA.read_text())
+    ours = json.loads(json.dumps(MovieSpecification.model_json_schema()))
+    for key in ("properties", "$defs", "required"):
+        assert published[key] == ours[key], "python -m tests.support.schema writes it anew"
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        MovieSpecification.read(text)
+    except InvalidSetting:
+        pass
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_any_values_are_read_or_refused(value: Any) -> None:
+    for where in (
+        {"models": value, "frames": 1},
+        {"models": [{"path": "/a.obj"}], "frames": 1, "camera": value},
+        value,
+    ):
+        try:
+            MovieSpecification.check(where)
+        except InvalidSetting:
+            pass
