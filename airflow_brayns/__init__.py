@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from airflow_brayns.sensors.service import BraynsServiceSensor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AllocateNodesOperator": "operators.cluster",

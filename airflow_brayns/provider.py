@@ -53,7 +53,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-brayns",
         "name": "Brayns",
         "description": "Brayns on Slurm: allocate nodes, start braynsService, wait until it is usable, render, give back.",
-        "versions": ["0.1.0"],
+        "versions": ["0.2.0"],
         "connection-types": [
             {
                 "connection-type": "brayns_cluster",

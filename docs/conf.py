@@ -2,7 +2,7 @@
 
 project = "airflow-brayns"
 author = "The airflow-brayns authors"
-release = "0.1.0"
+release = "0.2.0"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "airflow-brayns"
