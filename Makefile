@@ -13,11 +13,11 @@ demo: $(READY)
 	sh tests/demo.sh
 
 unit: $(READY)
-	$(PY) -m pytest tests/unit -q -n 2
+	$(PY) -m pytest tests/unit -q -n 4 --dist worksteal
 
 test: $(READY)
 	tests/cluster/cluster.sh packages
-	$(PY) -m pytest tests/unit -q -n 2
+	$(PY) -m pytest tests/unit -q -n 4 --dist worksteal
 	$(PY) -m pytest tests/system -q
 
 lint: $(READY)

@@ -140,8 +140,10 @@ class Driver:
                 self._stack.push_async_callback(client.close)
                 await client.call("get-version", timeout=10)
                 await self._way.begin(client, self._production.plan)
-            except (ConnectionLost, RpcFailed):
+            except (ConnectionLost, RpcFailed) as error:
                 await client.close()
+                if isinstance(error.__cause__, ConnectionRefusedError):
+                    return False  # the machine answers, and nobody listens there any more
                 continue
             self._client = client
             return True

@@ -158,8 +158,8 @@ async def test_versions_and_ways_are_not_mixed(emulator, data: Path, tmp_path: P
 
 async def test_a_service_that_dies_hands_its_frame_on(emulator, data: Path, tmp_path: Path) -> None:
     dying, healthy = emulator(crash_at_picture=6, **QUICK), emulator(**QUICK)
-    _, told = await produce(specification(data / "cube.obj", frames=200), [dying, healthy], tmp_path)
-    check_whole(tmp_path, 200)
+    _, told = await produce(specification(data / "cube.obj", frames=60), [dying, healthy], tmp_path)
+    check_whole(tmp_path, 60)
     assert "brayns1 on node1 is set aside" in told.text
 
 
