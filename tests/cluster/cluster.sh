@@ -1,5 +1,5 @@
 #!/bin/bash
-# The test cluster, from a clone alone: cluster.sh up|down|packages. Needs root. Everything it writes goes to $CLUSTER_DIR,
+# The test cluster, from a clone alone: cluster.sh up|is-up|down|packages. Needs root. Everything it writes goes to $CLUSTER_DIR,
 # outside the clone, because the cluster's users must be able to read it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -36,6 +36,11 @@ install_service() { # braynsService for the nodes: the emulator, with its few li
   chmod -R a+rX "$CLUSTER_DIR/site" "$CLUSTER_DIR/software"; chmod 755 "$CLUSTER_DIR/software/braynsService"
 }
 
+is_up() { # the files of a cluster outlive it, where all processes were ended at once or the machine was started anew
+  [ -e "$CLUSTER_DIR/run/hub.up" ] && "$CLUSTER_DIR/bin/in" slurmctl timeout 10 scontrol ping 2>/dev/null | grep -q 'UP$' &&
+    timeout 10 "$CLUSTER_DIR/bin/s" true >/dev/null 2>&1
+}
+
 case ${1-} in
 packages) install_packages ;;
 up)
@@ -43,8 +48,10 @@ up)
   mkdir -p "$CLUSTER_DIR"; chmod 755 "$CLUSTER_DIR"
   cp -r "$here/up.sh" "$here/down.sh" "$here/bin" "$CLUSTER_DIR/"
   install_service
-  [ ! -e "$CLUSTER_DIR/run/hub.up" ] || { echo "already up in $CLUSTER_DIR"; exit 0; }
+  ! is_up || { echo "already up in $CLUSTER_DIR"; exit 0; }
+  [ ! -e "$CLUSTER_DIR/run/hub.up" ] || { echo "what is left in $CLUSTER_DIR does not run; starting anew"; "$CLUSTER_DIR/down.sh"; }
   "$CLUSTER_DIR/up.sh" ;;
+is-up) is_up ;;
 down) [ ! -e "$CLUSTER_DIR/down.sh" ] || "$CLUSTER_DIR/down.sh" "${2-}" ;;
-*) echo "usage: $0 up|down|packages" >&2; exit 2 ;;
+*) echo "usage: $0 up|is-up|down|packages" >&2; exit 2 ;;
 esac

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,12 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
+COMPONENTS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler",),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer",),
+}
 
 
 def free_port() -> int:
@@ -44,6 +51,7 @@ class Airflow:
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self.components: dict[str, subprocess.Popen[bytes]] = {}
 
     def command(self, *words: str, timeout: float = 120) -> str:
         done = subprocess.run(
@@ -70,9 +78,38 @@ class Airflow:
             )
         self.until(self._healthy, 120, "Airflow is healthy")
 
+    def start_apart(self) -> None:
+        """The same as processes of their own, each of which a test can kill and start again; until all are healthy."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        secrets = {"AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-only" * 4, "AIRFLOW__API__SECRET_KEY": "of-this-test"}
+        self.environment = {**self.environment, **secrets}
+        self.command("db", "migrate", timeout=300)
+        for name in COMPONENTS:
+            self.start_component(name)
+        self.until(self._healthy, 120, "Airflow is healthy")
+
+    def start_component(self, name: str) -> None:
+        """One of `COMPONENTS`; does not wait."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.components[name] = subprocess.Popen(
+                [BIN / "airflow", *COMPONENTS[name]],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def signal_component(self, name: str, number: signal.Signals) -> None:
+        """To the whole process group: a component's children are part of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.components[name].pid, number)
+
+    def await_healthy(self, seconds: float = 120) -> None:
+        self.until(self._healthy, seconds, "Airflow is healthy")
+
     def _healthy(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.home / "standalone.log").read_text()[-3000:]
+        if self._process is not None:
+            assert self._process.poll() is None, (self.home / "standalone.log").read_text()[-3000:]
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v2/monitor/health", timeout=2) as answer:
                 health = json.load(answer)
@@ -82,24 +119,27 @@ class Airflow:
 
     def stop(self) -> None:
         """By SIGINT, which ends its children too; then whatever is left of its session."""
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            pass
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+        for one in self.components.values():
+            one.send_signal(signal.SIGTERM)
+        end = time.monotonic() + (30 if self._process is not None else 8)
+        for process in filter(None, [self._process, *self.components.values()]):
+            try:
+                process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                pass
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 session = int((process / "stat").read_text().rpartition(") ")[2].split()[3])
                 if (
-                    session == self._process.pid
-                    or f"AIRFLOW_HOME={self.home}\0".encode() in (process / "environ").read_bytes()
-                ):
+                    self._process is not None and session == self._process.pid
+                ) or f"AIRFLOW_HOME={self.home}\0".encode() in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
             except (OSError, IndexError, ValueError):
                 continue
         self._process = None
+        self.components = {}
 
     def until(self, holds: Any, seconds: float, what: str) -> Any:
         end = time.monotonic() + seconds

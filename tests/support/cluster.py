@@ -110,7 +110,7 @@ class TestCluster:
 
 def bring_up() -> tuple[TestCluster, bool]:
     """The cluster, and whether it had to be brought up."""
-    was_up = (FOLDER / "run" / "hub.up").exists()
+    was_up = subprocess.run([SCRIPT, "is-up"], check=False, capture_output=True).returncode == 0
     done = subprocess.run([SCRIPT, "up"], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the test cluster does not come up:\n{done.stdout}\n{done.stderr}")
