@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_brayns.brayns.command import PORT_PATTERNS
 from airflow_brayns.brayns.readiness import Usable
+from airflow_brayns.brayns.tls import make_key_pair
 from airflow_brayns.cluster.allocation import Allocation
-from airflow_brayns.cluster.cluster import Cluster, ServiceCommand
+from airflow_brayns.cluster.cluster import Cluster, ServiceCommand, TlsFiles
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.settings import ClusterSettings
@@ -50,6 +53,8 @@ class Service:
     :param address: host as Airflow, or the login node on its behalf, reaches it.
     :param log: the log's path on the cluster.
     :param ends_at: when its allocation ends, ISO 8601; None where there is no limit.
+    :param certificate: PEM of its allocation's own certificate; empty without one.
+    :param ssl_context: for its clients; None where it speaks no TLS.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Service:
     usable: Usable
     log: str
     ends_at: str | None
+    certificate: str = ""
+    ssl_context: ssl.SSLContext | None = field(default=None, compare=False, repr=False)
 
     @property
     def endpoint(self) -> str:
@@ -78,6 +85,7 @@ class Service:
             "generation": self.usable.generation,
             "log": self.log,
             "ends_at": self.ends_at,
+            **({"certificate": self.certificate} if self.ssl_context is not None else {}),
         }
 
 
@@ -114,8 +122,10 @@ async def book(
     allocations = []
     for part, size in enumerate(sizes):
         services = [] if plugins is None else service_commands(settings, plugins, size)
+        part_name = f"{name}{part:03x}"
+        tls = await tls_files(settings, part_name)
         allocations.append(
-            await cluster.submit(f"{name}{part:03x}", token, settings.request(size), services, about, settings.keeper())
+            await cluster.submit(part_name, token, settings.request(size), services, about, settings.keeper(), tls=tls)
         )
     return Booking(name, tuple(allocations))
 
@@ -142,7 +152,26 @@ async def book_on(
         about,
         settings.keeper(),
         after=allocation.incarnation,
+        tls=await tls_files(settings, allocation.name),
     )
+
+
+async def tls_files(settings: ClusterSettings, name: str) -> TlsFiles | None:
+    """A certificate for an allocation of that name, where its services are to have one of their own."""
+    if settings.tls != "allocation":
+        return None
+    pair = await asyncio.to_thread(make_key_pair, name)
+    return TlsFiles(pair.key, pair.certificate)
+
+
+async def context_for(cluster: Cluster, settings: ClusterSettings, host: str, port: int) -> ssl.SSLContext | None:
+    """What a client needs that only knows where a service is.
+
+    :raises InvalidSetting: no allocation of ours has a service there.
+    """
+    found = await cluster.certificate_at(cluster.node_at(host), port) if settings.tls == "allocation" else None
+    name, certificate = found or ("", "")
+    return settings.client_context(name, host, certificate)
 
 
 @asynccontextmanager
@@ -151,7 +180,7 @@ async def way_to(cluster: Cluster, route: str, host: str, port: int) -> AsyncIte
     if route == "direct" or not isinstance(cluster.shell, SSHShell):
         yield host, port
         return
-    listener = await cluster.shell.forward(host, port)
+    listener = await (cluster.shell.forward_in(host, port) if route == "node" else cluster.shell.forward(host, port))
     try:
         yield "127.0.0.1", listener.get_port()
     finally:

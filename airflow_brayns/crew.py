@@ -295,7 +295,7 @@ class Crew:
         self._queue.put_nowait(
             Station(
                 endpoint, service.name, service.node, service.job_id, service.usable.version,
-                ends_at=lambda: part.ends_at, holds=partial(self._holds, part),
+                ends_at=lambda: part.ends_at, holds=partial(self._holds, part), ssl_context=service.ssl_context,
             )
         )  # fmt: skip
 

@@ -3,63 +3,150 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_brayns.booking import way_to
+from airflow_brayns.booking import context_for, way_to
 from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings
 
+_BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A service as it can be connected to from here.
+
+    :param ssl_context: for its clients; None where it speaks no TLS.
+    """
+
+    host: str
+    port: int
+    ssl_context: ssl.SSLContext | None = field(default=None, compare=False)
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @asynccontextmanager
 async def reachable(
-    hook: BraynsClusterHook, settings: ClusterSettings, endpoints: list[str]
-) -> AsyncIterator[list[str]]:
-    """The endpoints as they can be connected to from here, for as long as the block runs."""
+    hook: BraynsClusterHook, settings: ClusterSettings, endpoints: Sequence[str]
+) -> AsyncIterator[list[Reached]]:
+    """The endpoints as they can be connected to from here, for as long as the block runs.
+
+    :raises InvalidSetting: not an endpoint; or, with `tls: allocation`, no service of ours is there.
+    :raises ConnectionLost: the way there cannot be made.
+    """
     parsed = [parse_endpoint(endpoint) for endpoint in endpoints]
-    if settings.route == "direct":
-        yield endpoints
+    if settings.route == "direct" and settings.tls != "allocation":
+        yield [Reached(host, port, settings.client_context("", host, "")) for host, port in parsed]
         return
     async with hook.connect(settings) as poller, AsyncExitStack() as stack:
-        near = [
-            await stack.enter_async_context(way_to(poller.cluster, settings.route, host, port)) for host, port in parsed
-        ]
-        yield [f"{host}:{port}" for host, port in near]
+        near = []
+        for host, port in parsed:
+            context = await context_for(poller.cluster, settings, host, port)
+            way = await stack.enter_async_context(way_to(poller.cluster, settings.route, host, port))
+            near.append(Reached(*way, context))
+        yield near
 
 
 @contextmanager
 def open_endpoint(endpoint: str, cluster_conn_id: str = DEFAULT_CONN_ID, **overrides: Any) -> Iterator[str]:
     """A context manager that yields a local `host:port` leading to a service.
 
-    With `route: direct` that is the endpoint itself; with `route: ssh` a port of this machine, which leads through the
-    login node for as long as the block runs.
+    With `route: direct` and no TLS that is the endpoint itself; otherwise a port of this machine, which leads there for as
+    long as the block runs: through the login node (`ssh`), into the node (`node`), and through TLS, whose certificate is
+    checked here. So any client can use it as it is, without TLS of its own.
 
     :param endpoint: `host:port` as it was handed on through XCom.
     :param cluster_conn_id: connection of type `brayns_cluster`.
     :param overrides: fields of the connection with other values.
-    :raises InvalidSetting: no such connection, or not an endpoint.
-    :raises ConnectionLost: the login node cannot be reached.
+    :raises InvalidSetting: no such connection, not an endpoint, or no certificate to know the service by.
+    :raises ConnectionLost: the way there cannot be made.
     """
     hook = BraynsClusterHook(cluster_conn_id, overrides)
     settings = hook.settings
     parse_endpoint(endpoint)
-    if settings.route == "direct":
+    if settings.route == "direct" and settings.tls == "off":
         yield endpoint
         return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="brayns-endpoint", daemon=True)
     thread.start()
-    way = reachable(hook, settings, [endpoint])
+    way = _plain(hook, settings, endpoint)
     try:
         near = asyncio.run_coroutine_threadsafe(way.__aenter__(), loop).result()
         try:
-            yield near[0]
+            yield near
         finally:
             asyncio.run_coroutine_threadsafe(way.__aexit__(None, None, None), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@asynccontextmanager
+async def _plain(hook: BraynsClusterHook, settings: ClusterSettings, endpoint: str) -> AsyncIterator[str]:
+    """The way to one endpoint for clients that speak no TLS."""
+    async with reachable(hook, settings, [endpoint]) as [near]:
+        if near.ssl_context is None:
+            yield near.endpoint
+            return
+        relay = _Relay(near)
+        server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+        try:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            await relay.close()
+
+
+class _Relay:
+    """Speaks TLS for clients that cannot."""
+
+    def __init__(self, there: Reached) -> None:
+        self._there = there
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client, to its end."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(
+                self._there.host, self._there.port, ssl=self._there.ssl_context
+            )
+            try:
+                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+            finally:
+                far_writer.transport.abort()
+        except (OSError, asyncio.CancelledError):
+            pass  # the client sees its connection end; a certificate that is refused ends it too
+        finally:
+            writer.transport.abort()
+            self._open.discard(task)
+
+    async def close(self) -> None:
+        """End all connections."""
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while block := await reader.read(_BLOCK):
+        writer.write(block)
+        await writer.drain()
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

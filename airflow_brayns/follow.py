@@ -210,12 +210,15 @@ class Follower:
         host = self._cluster.address(service.node)
         give_up = asyncio.get_running_loop().time() + self._settings.start_timeout
         last = ""
+        context = self._settings.client_context(status.name, host, status.certificate)
         while True:
             try:
                 async with way_to(self._cluster, self._settings.route, host, service.port) as (near, port):
-                    usable = await probe(near, port, self._plugins)
+                    usable = await probe(near, port, self._plugins, ssl_context=context)
                 break
             except (NotYet, ConnectionLost) as reason:
+                if isinstance(reason, ConnectionLost) and not reason.retry:
+                    raise  # a host key or a login that is refused does not mend itself
                 if str(reason) != last:
                     last = str(reason)
                     self._log.info("%s on %s is not usable yet: %s", service.name, service.node, last)
@@ -233,7 +236,7 @@ class Follower:
         log = f"{folder}/services/{service.name}/log"
         return Service(
             service.name, service.node, host, service.port, status.job_id, usable, log,
-            ends.isoformat(timespec="seconds") if ends else None,
+            ends.isoformat(timespec="seconds") if ends else None, status.certificate, context,
         )  # fmt: skip
 
     # ---- what each look tells --------------------------------------------------------------------------------------
@@ -374,7 +377,7 @@ class Follower:
 
 def _may_mend(service: ServiceStatus, log: str) -> bool:
     """Whether a retry can help: not with a missing plugin, program, option or module."""
-    if service.exit_code in (96, 97, 98, 126, 127):
+    if service.exit_code in (95, 96, 97, 98, 126, 127):
         return False
     return not any(
         word in log for word in ("Error opening dynamic library", "Unrecognized option", "Unknown keyword argument")

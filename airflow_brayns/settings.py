@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+import ssl
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from airflow_brayns.brayns.command import ServiceSpec, check_port
+from airflow_brayns.brayns.tls import client_context
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.errors import InvalidSetting
@@ -59,7 +61,16 @@ class ClusterSettings(BaseModel):
     :param executable: and ``setup``, ``environment``, ``container``, ``generation``, ``log_level``, ``max_clients``, ``port``: see
         `ServiceSpec`.
     :param node_suffix: what to put behind a node's name to reach it (`.bbp.example.org`).
-    :param route: `direct` from Airflow to the node; `ssh` through the login node.
+    :param route: `direct` from Airflow to the node; `ssh` through the login node; `node` by a second SSH hop into the node
+        itself, where the service listens on loopback only.
+    :param node_known_hosts: with `route: node`: file on the Airflow side that holds the nodes' host keys; None for the one of
+        the SSH connection.
+    :param tls: `off`; `allocation` for a certificate that is made for each allocation and pinned by its clients; `given` for
+        files that are on the nodes. It hides what passes and proves the server; it keeps nobody out.
+    :param tls_certificate_file: and ``tls_private_key_file``: with `given`, PEM files as the nodes see them; the key without a
+        passphrase, which braynsService would log.
+    :param tls_ca: with `given`: who signed the certificate, a PEM file on the Airflow side or its text; None for those that the
+        system trusts. The certificate must be for the node's name with its suffix.
     :param state_dir: folder on the cluster's file system that the allocations are described in.
     :param poll_interval: seconds between two looks while something is awaited.
     :param idle_limit: seconds without use after which an allocation ends by itself.
@@ -93,7 +104,12 @@ class ClusterSettings(BaseModel):
     max_clients: int = 4
     port: Annotated[str, BeforeValidator(check_port)] = "0"
     node_suffix: str = Field(default="", pattern=r"^[A-Za-z0-9.-]*$")
-    route: Literal["direct", "ssh"] = "direct"
+    route: Literal["direct", "ssh", "node"] = "direct"
+    node_known_hosts: str | None = None
+    tls: Literal["off", "allocation", "given"] = "off"
+    tls_certificate_file: str = ""
+    tls_private_key_file: str = ""
+    tls_ca: str | None = None
     state_dir: str = "~/.airflow-brayns"
     poll_interval: Seconds = 5.0
     idle_limit: Seconds = 1800.0
@@ -136,8 +152,19 @@ class ClusterSettings(BaseModel):
         self.request(1)
         self.service()
         self.keeper()
-        if self.route == "ssh" and not self.ssh_conn_id:
-            raise InvalidSetting("route", "'ssh' needs an ssh_conn_id to go through")
+        if self.route in ("ssh", "node") and not self.ssh_conn_id:
+            raise InvalidSetting("route", f"{self.route!r} needs an ssh_conn_id to go through")
+        files = self.tls_certificate_file and self.tls_private_key_file
+        if self.tls == "given" and not files:
+            raise InvalidSetting(
+                "tls", "'given' needs tls_certificate_file and tls_private_key_file, as paths on the nodes"
+            )
+        if self.tls != "given" and (self.tls_certificate_file or self.tls_private_key_file or self.tls_ca):
+            raise InvalidSetting(
+                "tls",
+                f"is {self.tls!r}, so tls_certificate_file, tls_private_key_file and tls_ca mean nothing; leave them out, or use 'given'",
+            )
+        self.authority()
         if self.scheduler == "local" and self.ssh_conn_id:
             raise InvalidSetting("ssh_conn_id", "has no meaning with scheduler 'local'; leave one of them out")
 
@@ -161,6 +188,9 @@ class ClusterSettings(BaseModel):
     def service(self, plugins: tuple[str, ...] = ()) -> ServiceSpec:
         """How a service is started."""
         executable = self.executable
+        key, certificate = self.tls_private_key_file, self.tls_certificate_file
+        if self.tls == "allocation":
+            key, certificate = "$AB_FOLDER/tls/key.pem", "$AB_FOLDER/tls/cert.pem"
         if self.scheduler == "local" and not (self.setup or self.container):
             # The login shell on the "node" has a PATH of its own; here the worker's is what its owner means.
             executable = shutil.which(executable) or executable
@@ -168,14 +198,64 @@ class ClusterSettings(BaseModel):
             plugins=plugins,
             executable=executable,
             generation=self.generation,
-            host="127.0.0.1" if self.scheduler == "local" else "0.0.0.0",
+            host="127.0.0.1" if self.scheduler == "local" or self.route == "node" else "0.0.0.0",
             port=self.port,
             max_clients=self.max_clients,
             log_level=self.log_level,
             setup=self.setup,
             environment=self.environment,
             container=self.container,
+            certificate_file=certificate,
+            private_key_file=key,
         )
+
+    def authority(self) -> str:
+        """PEM of `tls_ca`; empty for those that the system trusts.
+
+        :raises InvalidSetting: it cannot be read.
+        """
+        if not self.tls_ca or "-----BEGIN" in self.tls_ca:
+            return self.tls_ca or ""
+        try:
+            return Path(self.tls_ca).expanduser().read_text()
+        except (OSError, ValueError) as error:
+            raise InvalidSetting("tls_ca", f"{self.tls_ca} cannot be read on the Airflow side: {error}") from None
+
+    def client_context(self, name: str, address: str, certificate: str) -> ssl.SSLContext | None:
+        """What a client of a service needs to speak TLS with it, and to know it; None where it speaks none.
+
+        :param name: of its allocation.
+        :param address: of its node.
+        :param certificate: of its allocation, PEM.
+        :raises InvalidSetting: there is no certificate to know it by.
+        """
+        if self.tls == "off":
+            return None
+        if self.tls == "allocation" and not certificate:
+            raise InvalidSetting(
+                "tls",
+                f"the allocation {name or 'at ' + address} has no certificate of its own: it was made with another setting of tls",
+            )
+        authority, server_name = (certificate, name) if self.tls == "allocation" else (self.authority(), address)
+        try:
+            return client_context(authority, server_name)
+        except ValueError as error:
+            raise InvalidSetting("tls_ca" if self.tls == "given" else "tls", str(error)) from None
+
+    def who_can_reach(self) -> str:
+        """One sentence for the log: braynsService has no login."""
+        if self.scheduler == "local":
+            who = "it listens on this machine's loopback: everybody on this machine can reach it"
+        elif self.route == "node" and self.exclusive:
+            who = "it listens on its node's loopback, and no other job runs there: nobody else on the cluster can reach it"
+        elif self.route == "node":
+            who = (
+                "it listens on its node's loopback, which everybody whose job runs on the same node can reach; "
+                "`exclusive` would keep them away"
+            )
+        else:
+            who = "it listens on its node's network: everybody on the cluster can reach it; `route: node` would keep them away"
+        return f"braynsService has no login: {who}."
 
     def keeper(self) -> KeeperSettings:
         """How long an allocation holds on by itself."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, SETUP_FAILED
+from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, NO_TLS, SETUP_FAILED
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RpcFailed, ServiceFailed
 
 RUNG_SECONDS = 10.0
@@ -63,6 +63,8 @@ def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) ->
         )
     if exit_code == GENERATION_UNKNOWN:
         return "generation: `--version` did not tell which command line the executable speaks; set generation to 1, 2 or 3."
+    if exit_code == NO_TLS:
+        return "tls: the braynsService on the node is of generation 1, which has none; set tls to 'off', or load a newer one."
     if exit_code == EXECUTABLE_MISSING:
         return (
             "executable: braynsService, or a library it needs, was not found on the node. Set executable to its path, or "
@@ -102,6 +104,11 @@ async def probe(
             version = _version((await client.call("get-version")).result)
             loaded = await _plugins(client, version, plugins)
     except ConnectionLost as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            raise ServiceFailed(
+                f"tls: whoever answers at {endpoint} is not believed ({error.__cause__.verify_message}): it has another certificate "
+                "than the one asked for. Look who listens there; with tls 'given', compare tls_ca and the certificate's names."
+            ) from None
         raise NotYet(f"WebSocket: {error}") from None
     except RpcFailed as error:
         raise NotYet(f"JSON-RPC: {error}") from None

@@ -144,6 +144,7 @@ class AllocationStatus:
     :param job: the scheduler's line, None where it does not know the job (any more).
     :param answered: whether the scheduler answered at all; if not, `job` says nothing.
     :param ended: why the keeper ended, None while it has not.
+    :param certificate: PEM that its services prove themselves with; empty without TLS of its own.
     """
 
     name: str
@@ -162,6 +163,7 @@ class AllocationStatus:
     owner: str = ""
     about: str = ""
     services: tuple[ServiceStatus, ...] = ()
+    certificate: str = ""
 
     @property
     def state(self) -> JobState:
@@ -220,8 +222,18 @@ class _Reader:
             self.trouble = decode(rest)
         elif key == "log":
             self._log(rest)
+        elif key == "certificate":
+            self._certificate(rest)
         elif self.current:
             self.found[self.current] = _with(self.found[self.current], key, rest)
+
+    def _certificate(self, rest: str) -> None:
+        parts = rest.split(" ")
+        if len(parts) != 3 or not parts[1].isdigit():
+            return
+        status = self.found.get((parts[0], int(parts[1])))
+        if status:
+            self.found[status.name, status.incarnation] = replace(status, certificate=decode(parts[2]))
 
     def _log(self, rest: str) -> None:
         parts = rest.split(" ")

@@ -7,7 +7,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,6 +65,19 @@ class ServiceCommand:
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """What an allocation's services prove themselves with. On the cluster the key is 0600 in a folder that is 0700, and goes
+    with the allocation.
+
+    :param key: PEM, without a passphrase.
+    :param certificate: PEM.
+    """
+
+    key: str = field(repr=False)
+    certificate: str
+
+
+@dataclass(frozen=True)
 class Waiter:
     """An allocation that somebody waits for.
 
@@ -111,6 +124,10 @@ class Cluster:
         """The name or address under which a node's services are reached."""
         return node
 
+    def node_at(self, address: str) -> str:
+        """The reverse of `address`."""
+        return address
+
     # ---- submitting ------------------------------------------------------------------------------------------------
     def submission(
         self,
@@ -121,6 +138,7 @@ class Cluster:
         about: str,
         keeper: KeeperSettings,
         after: int = 0,
+        tls: TlsFiles | None = None,
     ) -> str:
         """The script that searches for the allocation `name` and submits it if there is none."""
         _check(_NAME, "name", name)
@@ -133,6 +151,7 @@ class Cluster:
             f"keeper={quote(self.keeper_for(request, keeper))}\n"
             f"about={quote(about.replace(chr(10), ' '))}\n"
             f"services() {{\n{fills}:\n}}\n"
+            f"secrets() {{\n{_put_tls(tls) if tls else ''}:\n}}\n"
             f"request() {{\n{self.sbatch_line(request, comment(name, about))}\n}}\n"
             f"submit {name} {quote(token)} {int(after)}\n"
         )
@@ -155,17 +174,19 @@ class Cluster:
         about: str = "",
         keeper: KeeperSettings | None = None,
         after: int = 0,
+        tls: TlsFiles | None = None,
     ) -> Allocation:
         """Submit exactly once: a running incarnation of the same name is adopted instead.
 
         :param token: the new owner.
         :param keeper: how long the allocation holds on by itself.
         :param after: the incarnation that this one is to follow on, and which goes on until its end; 0 for none.
+        :param tls: what its services are to prove themselves with; one that is adopted keeps its own.
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
         :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
         """
         answer = await self._call(
-            self.submission(name, token, request, list(services), about, keeper or KeeperSettings(), after), 120
+            self.submission(name, token, request, list(services), about, keeper or KeeperSettings(), after, tls), 120
         )
         values = dict(line.partition(" ")[::2] for line in answer.splitlines())
         if "refused" in values:
@@ -205,12 +226,22 @@ class Cluster:
             lines.append(f"describe {waiter.name} {waiter.incarnation} 1")
             if not waiter.offsets:
                 lines.append(f"all_logs {waiter.name} {waiter.incarnation}")
+                lines.append(f"certificate {waiter.name} {waiter.incarnation}")
             for service, offset in (waiter.offsets or {}).items():
                 _check(_SERVICE, "service", service)
                 lines.append(f"log_since {waiter.name} {waiter.incarnation} {service} {int(offset)}")
         folders = " ".join(f'"$state_dir/{w.name}/{w.incarnation}"' for w in waiters)
         lines.append(f"look_at_jobs {folders}")
         return read_status(await self._call("\n".join(lines), _COMMAND_SECONDS + patience))
+
+    async def certificate_at(self, node: str, port: int) -> tuple[str, str] | None:
+        """The allocation and the certificate (PEM) of a service of ours, for those who only know where it is."""
+        answer = await self._call(f"certificate_at {quote(node)} {int(port)}", _COMMAND_SECONDS)
+        for line in answer.splitlines():
+            match line.split(" "):
+                case ["certificate", name, _, text] if _NAME.fullmatch(name) and (found := decode(text)):
+                    return name, found
+        return None
 
     async def list_all(self) -> list[AllocationStatus]:
         """Every allocation that the state folder still describes."""
@@ -392,6 +423,10 @@ class SlurmCluster(Cluster):
         """See `Cluster.address`."""
         return f"{node}{self._node_suffix}"
 
+    def node_at(self, address: str) -> str:
+        """See `Cluster.node_at`."""
+        return address.removesuffix(self._node_suffix) if self._node_suffix else address
+
 
 class LocalCluster(Cluster):
     """This machine: each "node" is a slot in which one service runs."""
@@ -406,6 +441,10 @@ class LocalCluster(Cluster):
     def address(self, node: str) -> str:
         """See `Cluster.address`."""
         return "127.0.0.1"
+
+    def node_at(self, address: str) -> str:
+        """See `Cluster.node_at`; every slot is at the same address."""
+        return ""
 
 
 def _fill(service: ServiceCommand) -> str:
@@ -422,6 +461,14 @@ def _fill(service: ServiceCommand) -> str:
             )
         )
         + 'mv "$service_dir/command.new" "$service_dir/command"\n'
+    )
+
+
+def _put_tls(tls: TlsFiles) -> str:
+    """The umask is 077. `printf` is the shell's own: nothing of this is ever in an argument list."""
+    return (
+        'mkdir -p "$dir/tls"\n'
+        f'printf "%s" {quote(tls.key)} >"$dir/tls/key.pem"\nprintf "%s" {quote(tls.certificate)} >"$dir/tls/cert.pem"\n'
     )
 
 

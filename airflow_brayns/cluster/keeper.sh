@@ -83,7 +83,8 @@ choose_port() { # sets AB_PORT from "0", "5000" or "5000-5009"
             fail_service 98 "port $asked on $node is already in use by $(who_listens "$asked")choose another, or port 0"
         ;;
     esac
-    export AB_PORT
+    AB_FOLDER=$dir # where the allocation's certificate is
+    export AB_PORT AB_FOLDER
 }
 
 stop_service() {
@@ -266,6 +267,7 @@ end() { # end TEXT: stop the services, say why, end the job
         look_after_children
         tries=$((tries + 1))
     done
+    rm -f "$dir/tls/key.pem" # it is of no use any more
     put "$dir/ended" "$1"
     exit 0
 }

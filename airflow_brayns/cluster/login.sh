@@ -141,7 +141,7 @@ end_earlier() { # end_earlier NAME N: the incarnations before N are of no use an
     done
 }
 
-submit() { # submit NAME TOKEN AFTER; set: keeper about services (a function that fills DIR/services) request (a function: sbatch…)
+submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functions that fill DIR) request (a function: sbatch…)
     # AFTER: the incarnation that a follow-up is for, which goes on; 0 for none.
     mkdir -p "$state_dir" && [ -w "$state_dir" ] || {
         printf 'unwritable %s\n' "$state_dir"
@@ -188,6 +188,7 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services (a function tha
     put "$dir/asked" "$asked"
     : >"$dir/owner.$2"
     services
+    secrets
     now >"$dir/lease"
     put "$dir/attempt" "$(now)"
     if [ "$scheduler" = local ]; then
@@ -245,6 +246,23 @@ describe() { # describe NAME N LEASE: everything the folder of an allocation tel
         printf 'service %s\n' "${one##*/}"
         for key in node listening pid; do [ -e "$one/$key" ] && printf '%s %s\n' "$key" "$(first "$one/$key")"; done
         [ -e "$one/exit" ] && printf 'exit %s\n' "$(coded <"$one/exit")"
+    done
+}
+
+certificate() { # certificate NAME N: what the allocation's services prove themselves with
+    file=$state_dir/$1/$2/tls/cert.pem
+    [ ! -e "$file" ] || printf 'certificate %s %s %s\n' "$1" "$2" "$(coded <"$file")"
+}
+
+certificate_at() { # certificate_at NODE PORT: of whatever service of ours listens there; NODE may be nothing, for any
+    for one in "$state_dir"/ab-*/[0-9]*/services/*/listening; do
+        [ -e "$one" ] && [ "$(first "$one")" = "$2" ] || continue
+        one=${one%/listening}
+        [ ! -e "$one/exit" ] && { [ -z "$1" ] || [ "$(first "$one/node")" = "$1" ]; } || continue
+        one=${one%/services/*}
+        [ ! -e "$one/ended" ] || continue
+        owner_name=${one%/*}
+        certificate "${owner_name##*/}" "${one##*/}"
     done
 }
 
@@ -370,6 +388,7 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
         state=$(printf '%s' "$job" | cut -d'|' -f2)
         if [ -z "$job" ] || is_over "$state"; then
             if [ -e "$dir/job" ] || [ -e "$dir/claim" ] || [ -e "$dir/ended" ] || [ $(($(now) - $(first "$dir/attempt"))) -gt 60 ]; then
+                rm -f "$dir/tls/key.pem"
                 [ -e "$dir/ended" ] || put "$dir/ended" "released"
                 printf 'released %s %s done\n' "$1" "$2"
             else # its submission may still arrive; the keeper will find `release` and exit at once
@@ -397,6 +416,7 @@ cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task
     if [ -d "$dir" ] && mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null; then
         put "$dir/release" "$(now)"
         end_job "$dir" hard
+        rm -f "$dir/tls/key.pem"
         printf 'cancelled %s %s\n' "$1" "$2"
     else
         printf 'foreign %s %s\n' "$1" "$2"

@@ -26,6 +26,7 @@ class _Watch:
     offsets: dict[str, int]
     queue: asyncio.Queue[Seen] = field(default_factory=asyncio.Queue)
     quick: bool = True
+    certificate: str = ""  # told with the first look only
 
     def request(self) -> Waiter:
         return replace(self.waiter, offsets=self.offsets)
@@ -43,7 +44,8 @@ class _Watch:
                 logs[service.name] = data.decode("utf-8", "replace")
         self.waiter = replace(self.waiter, known=news(status, self.waiter.want))
         self.quick = status.state is not JobState.PENDING
-        return status, logs
+        self.certificate = status.certificate or self.certificate
+        return replace(status, certificate=self.certificate), logs
 
 
 class Poller:

@@ -18,29 +18,29 @@ KEEPER_OPTIONS = {
     "--quiet": "-Q", "--verbose": "-v", "--help": "-h", "--version": "-V", "--usage": "", "--get-user-env": "",
     "--comment": "",
 }  # fmt: skip
-# Options that take no word behind them; what follows one would be taken for the script.
-_FLAGS = (
-    "--exclusive",
-    "--hold",
-    "-H",
-    "--contiguous",
-    "--overcommit",
-    "-O",
-    "--oversubscribe",
-    "-s",
-    "--spread-job",
-    "--use-min-nodes",
-    "--reboot",
+# Options that take the word behind them. What follows any other one would be taken for the script.
+_TAKE_A_WORD = frozenset(
+    f"--{name}"
+    for name in (
+        "account begin bb bbf cluster-constraint constraint container core-spec cores-per-socket cpu-freq cpus-per-gpu "
+        "cpus-per-task deadline delay-boot dependency distribution exclude extra-node-info gpu-bind gpu-freq gpus gpus-per-node "
+        "gpus-per-socket gpus-per-task gres gres-flags hint licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu "
+        "mem-per-gpu mincpus network nodelist ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket partition "
+        "power prefer priority profile qos reservation sockets-per-node switches thread-spec threads-per-core time time-min tmp "
+        "tres-bind tres-per-task wait-all-nodes wckey"
+    ).split()
 )
-_NAME = re.compile(r"[^\s\x00-\x1f]+")
-_MEMORY = re.compile(r"\d+[KMGTkmgt]?[Bb]?")
+_SHORT_FLAGS = "HOs"  # take nothing: in `-sH` the next letter is another option
+_LONGEST_NAME, _LONGEST_WORD, _MOST_WORDS = 1024, 8192, 1000  # the kernel takes no argument of more than 128 KiB
+_MOST_NODES, _MOST_CPUS, _MOST_SECONDS = 65_533, 1_000_000, 10 * 365 * 86_400
+_MEMORY = re.compile(r"[0-9]{1,15}[KMGTkmgt]?[Bb]?")
 _TIMES = (
-    (re.compile(r"(\d+)-(\d+):(\d+):(\d+)"), (86400, 3600, 60, 1)),
-    (re.compile(r"(\d+)-(\d+):(\d+)"), (86400, 3600, 60)),
-    (re.compile(r"(\d+)-(\d+)"), (86400, 3600)),
-    (re.compile(r"(\d+):(\d+):(\d+)"), (3600, 60, 1)),
-    (re.compile(r"(\d+):(\d+)"), (60, 1)),
-    (re.compile(r"(\d+)"), (60,)),
+    (re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,9}):(\d{1,9})"), (86400, 3600, 60, 1)),
+    (re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,9})"), (86400, 3600, 60)),
+    (re.compile(r"(\d{1,9})-(\d{1,9})"), (86400, 3600)),
+    (re.compile(r"(\d{1,9}):(\d{1,9}):(\d{1,9})"), (3600, 60, 1)),
+    (re.compile(r"(\d{1,9}):(\d{1,9})"), (60, 1)),
+    (re.compile(r"(\d{1,9})"), (60,)),
 )
 
 
@@ -54,7 +54,7 @@ def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> 
     if isinstance(value, timedelta):
         seconds = int(value.total_seconds())
     else:
-        text = str(value).strip()
+        text = _text(value, field_name).strip()
         for pattern, factors in _TIMES:
             if match := pattern.fullmatch(text):
                 seconds = sum(int(part) * factor for part, factor in zip(match.groups(), factors, strict=True))
@@ -62,17 +62,44 @@ def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> 
         else:
             raise InvalidSetting(
                 field_name,
-                f"'{text}' is not a time. Write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration.",
+                f"{text[:80]!r} is not a time. Write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration.",
             )
-    if seconds <= 0:
-        raise InvalidSetting(field_name, f"must be more than nothing, not {value}")
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise InvalidSetting(field_name, f"must be more than nothing and at most ten years, not {value}")
     return seconds
+
+
+def _text(value: object, field_name: str) -> str:
+    try:
+        return str(value)
+    except ValueError:  # a number of more than 4300 digits
+        raise InvalidSetting(field_name, "is too large a number") from None
 
 
 def slurm_time(seconds: int) -> str:
     """Seconds in Slurm's spelling `D-HH:MM:SS`."""
     days, rest = divmod(seconds, 86400)
     return f"{days}-{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+
+
+def _is_sayable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return not {"\0", "\n"} & set(text)
+
+
+def _is_name(value: object) -> bool:
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME:
+        return False
+    return value.isprintable() and " " not in value and not value.startswith("-")
+
+
+def _keepers(word: str, option: str) -> InvalidSetting:
+    return InvalidSetting(
+        "sbatch_options", f"{word[:80]!r} is not yours to set: the keeper owns {option}. Leave it out."
+    )
 
 
 @dataclass(frozen=True)
@@ -109,17 +136,23 @@ class AllocationRequest:
     sbatch_options: Sequence[str] | str = field(default=())
 
     def __post_init__(self) -> None:
-        if isinstance(self.nodes, bool) or not isinstance(self.nodes, int) or self.nodes < 1:
-            raise InvalidSetting("nodes", f"must be a whole number from 1, not {self.nodes!r}")
-        if self.cpus_per_task is not None and self.cpus_per_task < 1:
-            raise InvalidSetting("cpus_per_task", f"must be at least 1, not {self.cpus_per_task}")
+        for name, most in (("nodes", _MOST_NODES), ("cpus_per_task", _MOST_CPUS)):
+            number = getattr(self, name)
+            if name == "cpus_per_task" and number is None:
+                continue
+            if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
+                raise InvalidSetting(
+                    name, f"must be a whole number from 1 to {most}, not {_text(number, name)[:80]}"
+                )
         for name in ("account", "partition", "constraint", "qos", "reservation", "gres"):
             value = getattr(self, name)
-            if value is not None and (not _NAME.fullmatch(value) or value.startswith("-")):
-                raise InvalidSetting(name, f"{value!r} is not a name: no blanks, no line breaks, no leading dash")
-        if self.memory is not None and not _MEMORY.fullmatch(str(self.memory)):
+            if value is not None and not _is_name(value):
+                raise InvalidSetting(
+                    name, f"{value[:80]!r} is not a name: no blanks, no line breaks, no leading dash, nothing invisible"
+                )
+        if self.memory is not None and not _MEMORY.fullmatch(_text(self.memory, "memory")):
             raise InvalidSetting(
-                "memory", f"{self.memory!r} is not an amount: write 0 (all), or a number with K, M, G or T"
+                "memory", f"{str(self.memory)[:80]!r} is not an amount: write 0 (all), or a number with K, M, G or T"
             )
         if self.time_limit is not None:
             seconds_of(self.time_limit)
@@ -135,28 +168,51 @@ class AllocationRequest:
             raise InvalidSetting("sbatch_options", f"cannot be split into words: {error}") from error
 
     def _check_options(self) -> None:
-        takes_value = False
-        for word in self.words():
-            if "\0" in word or "\n" in word:
-                raise InvalidSetting("sbatch_options", f"{word!r} holds a NUL or a line break")
-            if not word.startswith("-"):
-                if not takes_value:
-                    raise InvalidSetting(
-                        "sbatch_options", f"{word!r} is not an option; sbatch would take it for a script"
-                    )
-                takes_value = False
+        words = self.words()
+        if len(words) > _MOST_WORDS:
+            raise InvalidSetting("sbatch_options", f"are {len(words)} words; at most {_MOST_WORDS}")
+        waiting = ""  # the option whose value the next word is
+        for word in words:
+            shown = repr(word)[:80]
+            if not isinstance(word, str) or len(word) > _LONGEST_WORD or not _is_sayable(word):
+                raise InvalidSetting(
+                    "sbatch_options", f"{shown} is too long, or holds a NUL, a line break or half a character"
+                )
+            if word == ":":
+                raise InvalidSetting("sbatch_options", "':' would begin another job's options")
+            if waiting:
+                waiting = ""
                 continue
-            takes_value = "=" not in word and word not in _FLAGS
+            if not word.startswith("-"):
+                raise InvalidSetting(
+                    "sbatch_options",
+                    f"{shown} is not an option; sbatch would take it for a script. Write values as --option=value.",
+                )
             if word in ("-", "--"):
-                raise InvalidSetting("sbatch_options", f"{word!r} is not an option")
-            name = word.split("=", 1)[0]
+                raise InvalidSetting("sbatch_options", f"{shown} is not an option")
+            waiting = self._check_long(word) if word.startswith("--") else self._check_short(word)
+        if waiting:
+            raise InvalidSetting("sbatch_options", f"{waiting!r} needs a value behind it")
+
+    @staticmethod
+    def _check_long(word: str) -> str:
+        """The option, if the next word is its value."""
+        name = word.split("=", 1)[0]
+        for option in KEEPER_OPTIONS:
+            if option.startswith(name):  # sbatch takes any unambiguous beginning
+                raise _keepers(word, option)
+        return name if name == word and name in _TAKE_A_WORD else ""
+
+    @staticmethod
+    def _check_short(word: str) -> str:
+        """The same for `-c`, `-c72`, and for several in one word."""
+        for at, letter in enumerate(word[1:], 1):
             for option, short in KEEPER_OPTIONS.items():
-                # sbatch takes any unambiguous beginning of a long option, and a value glued to a short one
-                begins = name.startswith("--") and len(name) > 3 and option.startswith(name)
-                if begins or name == option or (short and word.startswith(short) and not word.startswith("--")):
-                    raise InvalidSetting(
-                        "sbatch_options", f"{word!r} is not yours to set: the keeper owns {option}. Leave it out."
-                    )
+                if short == f"-{letter}":
+                    raise _keepers(word, option)
+            if letter not in _SHORT_FLAGS:
+                return word if at == len(word) - 1 else ""
+        return ""
 
     @property
     def seconds(self) -> int | None:

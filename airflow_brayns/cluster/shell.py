@@ -52,13 +52,18 @@ class Shell(Protocol):
         ...
 
 
-def quote(value: str) -> str:
+def quote(value: str, field: str = "value") -> str:
     """A value as one word of POSIX sh.
 
-    :raises InvalidSetting: for a NUL, which no shell can carry.
+    :param field: what the value is called in errors.
+    :raises InvalidSetting: for a NUL, which no shell can carry, and for half a character, which no encoding can.
     """
     if "\0" in value:
-        raise InvalidSetting("value", "contains a NUL character, which cannot be passed to a cluster")
+        raise InvalidSetting(field, "contains a NUL character, which cannot be passed to a cluster")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidSetting(field, f"cannot be written in UTF-8: {error.reason}") from None
     return shlex.quote(value)
 
 

@@ -24,17 +24,24 @@ if TYPE_CHECKING:
 logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it logs every channel at INFO
 
 Connect = Callable[[], Awaitable["asyncssh.SSHClientConnection"]]
+# Through an open connection on to a node.
+ConnectNode = Callable[["asyncssh.SSHClientConnection", str], Awaitable["asyncssh.SSHClientConnection"]]
 
 
 class SSHShell:
     """Runs scripts on the login machine.
 
     :param connect: opens a connection; host keys and logins are its business.
+    :param connect_node: opens a second one through it, to a node (`route: node`).
     :param connect_timeout: seconds for one attempt to connect.
     """
 
-    def __init__(self, connect: Connect, *, connect_timeout: float = 20) -> None:
-        self._connect = connect
+    def __init__(
+        self, connect: Connect, connect_node: ConnectNode | None = None, *, connect_timeout: float = 20
+    ) -> None:
+        self._connect, self._connect_node = connect, connect_node
+        self._nodes: dict[str, asyncssh.SSHClientConnection] = {}
+        self._hopping: dict[str, asyncio.Lock] = {}
         self._connect_timeout = connect_timeout
         self._connection: asyncssh.SSHClientConnection | None = None
         self._opening = asyncio.Lock()
@@ -112,6 +119,51 @@ class SSHShell:
         except (OSError, asyncssh.Error) as error:
             raise ConnectionLost(f"No way through the login node to {host}:{port}: {error}") from error
 
+    async def forward_in(self, node: str, port: int) -> asyncssh.SSHListener:
+        """A local port that leads to a port of a node's own loopback, by a second SSH hop into the node.
+
+        :raises ConnectionLost: the node cannot be entered.
+        """
+        connection = await self._inside(node)
+        import asyncssh
+
+        try:
+            return await connection.forward_local_port("127.0.0.1", 0, "127.0.0.1", port)
+        except (OSError, asyncssh.Error) as error:
+            raise ConnectionLost(f"No way into {node}, port {port}: {error}") from error
+
+    async def _inside(self, node: str) -> asyncssh.SSHClientConnection:
+        """The open connection to a node, opened if need be; all services of a node share one."""
+        async with self._hopping.setdefault(node, asyncio.Lock()):
+            kept = self._nodes.get(node)
+            if kept is not None and not kept.is_closed():
+                return kept
+            if self._connect_node is None:
+                raise ConnectionLost("route: 'node' needs an SSH connection to the login node.", retry=False)
+            login = await self.connection()
+            import asyncssh
+
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    found = await self._connect_node(login, node)
+            except asyncssh.HostKeyNotVerifiable as error:
+                raise ConnectionLost(
+                    f"node_known_hosts: the host key of node {node} is not trusted ({error}). Add the site's published keys of "
+                    "its nodes to that file, or to the SSH connection's known_hosts; it was not accepted.",
+                    retry=False,
+                ) from error
+            except asyncssh.PermissionDenied as error:
+                raise ConnectionLost(
+                    f"route: node {node} refused the login ({error}). The site must let you log in to a node on which your job "
+                    "runs (pam_slurm_adopt), with the key of the SSH connection; otherwise use route 'ssh'."
+                ) from error
+            except (OSError, asyncssh.Error, TimeoutError) as error:
+                reason = str(error) or f"no answer within {self._connect_timeout:.0f} s"
+                raise ConnectionLost(f"route: node {node} cannot be reached by SSH: {reason}.") from error
+            found.set_keepalive(_KEEP_ALIVE_SECONDS, 3)
+            self._nodes[node] = found
+            return found
+
     async def put(self, local: Path, remote: str) -> None:
         """See `Shell.put`; by SFTP."""
         connection = await self.connection()
@@ -138,6 +190,9 @@ class SSHShell:
 
     async def close(self) -> None:
         """See `Shell.close`."""
+        for one in self._nodes.values():
+            one.abort()
+        self._nodes.clear()
         if self._connection is not None:
             self._drop(self._connection)
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -30,11 +31,11 @@ _INSTALLATION_VARIABLE = "brayns_installation_id"
 # Which cluster it is: must not change between asking for nodes and giving them back.
 IDENTITY = ("scheduler", "ssh_conn_id", "state_dir")
 # Those for whom these are the same share one connection and one question.
-_SHARING = ("scheduler", "ssh_conn_id", "node_suffix", "state_dir", "poll_interval")
+_SHARING = ("scheduler", "ssh_conn_id", "node_suffix", "state_dir", "poll_interval", "node_known_hosts")
 # What a wait needs of the settings: all of it plain, none of it secret.
 WAITING_FIELDS = (
     "scheduler", "ssh_conn_id", "node_suffix", "route", "state_dir", "poll_interval", "start_timeout", "queue_timeout",
-    "min_ready", "idle_limit",
+    "min_ready", "idle_limit", "node_known_hosts", "tls", "tls_ca", "tls_certificate_file", "tls_private_key_file",
 )  # fmt: skip
 
 
@@ -155,21 +156,67 @@ class BraynsClusterHook(BaseHook):
 
 def make_cluster(settings: ClusterSettings) -> Cluster:
     """The cluster that settings describe."""
-    shell: Shell = SSHShell(lambda: _ssh(settings.ssh_conn_id or "")) if settings.ssh_conn_id else LocalShell()
+    shell: Shell = LocalShell()
+    if settings.ssh_conn_id:
+        login = _Login(settings.ssh_conn_id, settings.node_known_hosts)
+        shell = SSHShell(login.connect, login.connect_node)
     if settings.scheduler == "local":
         return LocalCluster(shell, state_dir=settings.state_dir)
     return SlurmCluster(shell, state_dir=settings.state_dir, node_suffix=settings.node_suffix)
 
 
-async def _ssh(ssh_conn_id: str) -> asyncssh.SSHClientConnection:
-    # Half a second to import: not in the triggerer's loop, and not for those who need no SSH.
-    provider = await asyncio.to_thread(import_module, "airflow.providers.ssh.hooks.ssh")
-    try:
-        connection: asyncssh.SSHClientConnection = await provider.SSHHookAsync(ssh_conn_id=ssh_conn_id).get_conn()
-    except AirflowNotFoundException:
-        raise InvalidSetting(
-            "ssh_conn_id", f"no connection {ssh_conn_id!r} is defined. Make one of type 'ssh' to the login node."
-        ) from None
-    except ValueError as error:  # asyncssh.KeyImportError is one
-        raise InvalidSetting("ssh_conn_id", f"the connection {ssh_conn_id!r} cannot be used: {error}") from error
-    return connection
+class _Login:
+    """Opens SSH connections as an Airflow connection of type `ssh` says.
+
+    :param node_known_hosts: file with the nodes' host keys; None for the connection's own.
+    """
+
+    def __init__(self, ssh_conn_id: str, node_known_hosts: str | None) -> None:
+        self._id, self._node_known_hosts = ssh_conn_id, node_known_hosts
+        self._hook: Any = None
+
+    async def connect(self) -> asyncssh.SSHClientConnection:
+        """To the login node.
+
+        :raises InvalidSetting: no such connection, or one that cannot be used.
+        """
+        # Half a second to import: not in the triggerer's loop, and not for those who need no SSH.
+        provider = await asyncio.to_thread(import_module, "airflow.providers.ssh.hooks.ssh")
+        hook = provider.SSHHookAsync(ssh_conn_id=self._id)
+        try:
+            connection: asyncssh.SSHClientConnection = await hook.get_conn()
+        except AirflowNotFoundException:
+            raise InvalidSetting(
+                "ssh_conn_id", f"no connection {self._id!r} is defined. Make one of type 'ssh' to the login node."
+            ) from None
+        except ValueError as error:  # asyncssh.KeyImportError is one
+            raise InvalidSetting("ssh_conn_id", f"the connection {self._id!r} cannot be used: {error}") from error
+        self._hook = hook
+        return connection
+
+    async def connect_node(self, login: asyncssh.SSHClientConnection, node: str) -> asyncssh.SSHClientConnection:
+        """On to a node through `login`: the same user and key; its host key is checked too."""
+        import asyncssh
+
+        password = (await BaseHook.aget_connection(self._id)).password
+        options = self._node_options(password)
+        return await asyncssh.connect(node, tunnel=login, username=login.get_extra_info("username"), **options)
+
+    def _node_options(self, password: str | None) -> dict[str, Any]:
+        import asyncssh
+
+        hook = self._hook  # it has read the connection's extras
+        options: dict[str, Any] = {"password": password} if password else {}
+        if hook.private_key:
+            options["client_keys"] = [asyncssh.import_private_key(hook.private_key, hook.passphrase or None)]
+        elif hook.key_file:
+            options["client_keys"] = hook.key_file
+        if hook.passphrase:
+            options["passphrase"] = hook.passphrase
+        if self._node_known_hosts:
+            options["known_hosts"] = str(Path(self._node_known_hosts).expanduser())
+        elif str(hook.known_hosts).lower() == "none":  # the connection says no_host_key_check
+            options["known_hosts"] = None
+        elif hook.known_hosts != str(Path(hook.default_known_hosts).expanduser()):
+            options["known_hosts"] = hook.known_hosts
+        return options

@@ -43,7 +43,8 @@ class EndpointLink(_XComLink):
     def link(self, value: Any, ti_key: Any) -> str:
         """See `_XComLink.link`."""
         first = value[0]
-        return f"http://{first['endpoint']}/{'version' if first['generation'] == 1 else 'healthz'}"
+        scheme = "https" if "certificate" in first else "http"
+        return f"{scheme}://{first['endpoint']}/{'version' if first['generation'] == 1 else 'healthz'}"
 
 
 class SlurmJobLink(_XComLink):

@@ -124,6 +124,11 @@ class BraynsOperator(BaseOperator):
         port: int | str | None = None,
         node_suffix: str | None = None,
         route: str | None = None,
+        node_known_hosts: str | None = None,
+        tls: str | None = None,
+        tls_certificate_file: str | None = None,
+        tls_private_key_file: str | None = None,
+        tls_ca: str | None = None,
         state_dir: str | None = None,
         poll_interval: float | str | None = None,
         idle_limit: timedelta | float | str | None = None,
@@ -158,6 +163,11 @@ class BraynsOperator(BaseOperator):
         self.port = port
         self.node_suffix = node_suffix
         self.route = route
+        self.node_known_hosts = node_known_hosts
+        self.tls = tls
+        self.tls_certificate_file = tls_certificate_file
+        self.tls_private_key_file = tls_private_key_file
+        self.tls_ca = tls_ca
         self.state_dir = state_dir
         self.poll_interval = poll_interval
         self.idle_limit = idle_limit

@@ -133,6 +133,8 @@ def announce(operator: BraynsOperator, context: Context, booking: Booking, setti
     for allocation in booking.allocations:
         word = "Found the running" if allocation.adopted else "Submitted"
         operator.log.info("%s job %s (%s/%d)", word, allocation.job_id, *allocation.key)
+    if hasattr(operator, "plugins"):  # it starts services
+        operator.log.info("%s", settings.who_can_reach())
     ti = context["ti"]
     cluster = {name: getattr(settings, name) for name in IDENTITY}
     plugins = list(getattr(operator, "_plugins", None) or [])

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns import __version__
 from airflow_brayns.booking import Booking, book
-from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
+from airflow_brayns.brayns.readiness import NotYet, probe
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch
 from airflow_brayns.cluster_store import ClusterStore, check_folder
@@ -342,13 +342,18 @@ class RenderFramesOperator(_MovieOperator):
         """With services that somebody else looks after."""
         async with reachable(self.hook, settings, endpoints) as near:
             stations = []
-            for told, endpoint in zip(endpoints, near, strict=True):
+            for told, one in zip(endpoints, near, strict=True):
                 try:
-                    usable = await probe(*parse_endpoint(endpoint))
+                    usable = await probe(one.host, one.port, ssl_context=one.ssl_context)
                 except (NotYet, ServiceFailed) as error:
                     self.log.warning("%s will not render: %s", told, error)
                     continue
-                stations.append(Station(endpoint, told, told.rpartition(":")[0], version=usable.version, owned=False))
+                stations.append(
+                    Station(
+                        one.endpoint, told, told.rpartition(":")[0], version=usable.version, owned=False,
+                        ssl_context=one.ssl_context,
+                    )
+                )  # fmt: skip
             if not stations:
                 raise ServiceFailed(f"endpoints: none of {', '.join(endpoints)} is a usable braynsService.")
             store = FolderStore(folder, self.movie_of(context), self.driver(context))

@@ -175,10 +175,10 @@ async def wait_for_endpoint(
     host, _ = parse_endpoint(endpoint)
     last = ""
     give_up = asyncio.get_running_loop().time() + settings.start_timeout
-    async with reachable(hook, settings, [endpoint]) as near:
+    async with reachable(hook, settings, [endpoint]) as [near]:
         while True:
             try:
-                usable = await probe(*parse_endpoint(near[0]), plugins)
+                usable = await probe(near.host, near.port, plugins, ssl_context=near.ssl_context)
                 break
             except NotYet as reason:
                 if str(reason) != last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -52,7 +53,8 @@ class TestCluster:
         return [line for line in self.run("slurmctl", "squeue", "-h", "-o", "%i %T %j").splitlines() if line]
 
     def jobs_ever(self) -> int:
-        """How many jobs were submitted so far, from the accounting."""
+        """How many jobs were submitted so far, from the accounting, once the controller has told it all it knows."""
+        self.until(lambda: re.search(r"DBD Agent queue size: +0\b", self.run("slurmctl", "sdiag")))
         return len(
             self.run("slurmctl", "sacct", "-a", "-X", "-n", "-P", "-S", "2020-01-01", "-o", "JobID").splitlines()
         )

@@ -58,11 +58,28 @@ def test_a_task_overrides_the_connection() -> None:
         ({"log_level": "error"}, "log_level"), ({"sbatch_options": ["--array=1-9"]}, "sbatch_options"),
         ({"sbatch_options": ["-J", "x"]}, "sbatch_options"), ({"idle_limit": -5}, "idle_limit"), ({"generation": "7"}, "generation"),
         ({"environment": "x"}, "environment"), ({"min_ready": 0}, "min_ready"), ({"node_suffix": "$(id)"}, "node_suffix"),
+        ({"route": "node"}, "route"), ({"tls": "on"}, "tls"), ({"tls": "given"}, "tls"), ({"tls_ca": "/x"}, "tls"),
+        ({"tls": "allocation", "generation": 1}, "tls"), ({"tls": "allocation", "tls_certificate_file": "/c"}, "tls"),
+        ({"tls": "given", "tls_certificate_file": "/c", "tls_private_key_file": "/k", "tls_ca": "/nowhere"}, "tls_ca"),
     ],
 )  # fmt: skip
 def test_bad_values_name_their_field(extras: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidSetting, match=f"^{field}"):
         ClusterSettings.read(extras)
+
+
+@pytest.mark.parametrize(
+    ("extras", "who"),
+    [
+        ({}, "everybody on the cluster"), ({"scheduler": "local"}, "everybody on this machine"),
+        ({"route": "node", "ssh_conn_id": "x"}, "everybody whose job runs on the same node"),
+        ({"route": "node", "ssh_conn_id": "x", "exclusive": True}, "nobody else on the cluster"),
+    ],
+)  # fmt: skip
+def test_the_log_says_who_can_reach_a_service_and_where_it_listens(extras: dict[str, object], who: str) -> None:
+    settings = ClusterSettings.read(extras)
+    assert who in settings.who_can_reach()
+    assert settings.service().host == ("127.0.0.1" if extras else "0.0.0.0")
 
 
 def test_durations_are_seconds() -> None:

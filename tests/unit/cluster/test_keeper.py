@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus
-from airflow_brayns.cluster.cluster import LocalCluster, ServiceCommand, Waiter
+from airflow_brayns.cluster.cluster import LocalCluster, ServiceCommand, TlsFiles, Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed, LocalShell
@@ -284,6 +284,29 @@ async def test_the_folder_is_private(make: Callable[..., LocalCluster]) -> None:
     cluster = make()
     await cluster.submit(NAME, "a", AllocationRequest(), [])
     assert (Path(cluster.state_dir) / NAME).stat().st_mode & 0o077 == 0
+
+
+async def test_a_tls_key_is_private_is_found_by_its_port_and_goes_with_the_allocation(
+    make: Callable[..., LocalCluster],
+) -> None:
+    cluster = make()
+    files = TlsFiles("the key", "the certificate")
+    allocation = await cluster.submit(NAME, "me", AllocationRequest(), [service()], tls=files)
+    status = await until(cluster, lambda s: all(one.port for one in s.services))
+    assert status.certificate == "the certificate"
+    key = Path(allocation.folder) / "tls" / "key.pem"
+    assert (key.read_text(), oct(key.stat().st_mode & 0o777), oct(key.parent.stat().st_mode & 0o777)) == (
+        "the key",
+        "0o600",
+        "0o700",
+    )
+    assert await cluster.certificate_at("", status.services[0].port or 0) == (NAME, "the certificate")
+    assert await cluster.certificate_at("elsewhere", status.services[0].port or 0) is None
+    again = await cluster.submit(NAME, "try-2", AllocationRequest(), [service()], tls=TlsFiles("another", "another"))
+    assert again.adopted
+    assert key.read_text() == "the key", "who adopts must take what the running service has"
+    await cluster.release(NAME)
+    assert not key.exists()
 
 
 async def test_only_our_own_old_folders_are_cleared_away(make: Callable[..., LocalCluster], tmp_path: Path) -> None:
