@@ -1,0 +1,95 @@
+"""`make faults`: every fault at every stage; prints the table and keeps `build/faults.json`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+
+from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, services
+from tests.system.faults.bench import Bench, bench
+from tests.system.faults.report import HEAD, keep, last_line, line
+from tests.system.faults.table import Fault, Outcome, Row, play
+
+FAULTS: list[Fault] = [
+    *services.FAULTS,
+    *nodes.FAULTS,
+    *folder.FAULTS,
+    *late.FAULTS,
+    *people.FAULTS,
+    *airflow_parts.FAULTS,
+    *machines.FAULTS,
+]
+# Quick and telling: what CI runs.
+DOZEN = (
+    "worker_killed/submitting",
+    "worker_killed/waiting",
+    "service_killed/starting",
+    "exits_0/starting",
+    "port_stolen/starting",
+    "port_0_beside/waiting",
+    "cancelled_by_an_admin/pending",
+    "cancelled_by_an_admin/waiting",
+    "state_folder_deleted/starting",
+    "marked_failed/pending",
+    "cleared/waiting",
+    "run_deleted/waiting",
+)
+
+
+def chosen(patterns: Sequence[str]) -> list[tuple[Fault, list[Row]]]:
+    """Faults with those of their rows that are asked for, by `fault`, `fault/stage` or patterns of these; nothing: all."""
+
+    def wanted(fault: Fault, row: Row) -> bool:
+        name = f"{fault.name}/{row.stage}"
+        return not patterns or any(fnmatchcase(name, one) or fnmatchcase(fault.name, one) for one in patterns)
+
+    picked = [(fault, [row for row in fault.rows if wanted(fault, row)]) for fault in FAULTS]
+    return [(fault, rows) for fault, rows in picked if rows]
+
+
+def run(one: Bench, picked: list[tuple[Fault, list[Row]]], jobs: int) -> list[Outcome]:
+    """Side by side what can be, then one by one what hits everything."""
+    outcomes: list[Outcome] = []
+
+    def do(fault: Fault, rows: list[Row]) -> None:
+        for outcome in play(one, fault, rows):
+            outcomes.append(outcome)
+            print(line(outcome), flush=True)
+
+    print(HEAD, flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(do, fault, rows) for fault, rows in picked if not fault.alone]:
+            done.add_done_callback(lambda future: future.result())
+    for fault, rows in picked:
+        if fault.alone:
+            do(fault, rows)
+    return outcomes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.system.faults", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="ROW", default=[], help="faults, or rows `fault/stage`; patterns")
+    parser.add_argument("--dozen", action="store_true", help="the rows that CI runs")
+    parser.add_argument("--jobs", type=int, default=6, metavar="N", help="how many faults side by side (%(default)s)")
+    parser.add_argument("--list", action="store_true", help="only name the rows")
+    options = parser.parse_args()
+    picked = chosen(DOZEN if options.dozen else options.only)
+    if options.list:
+        print("\n".join(f"{fault.name}/{row.stage}" for fault, rows in picked for row in rows))
+        return 0
+    began = time.monotonic()
+    with bench() as one:
+        print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
+        outcomes = run(one, picked, options.jobs)
+    keep(outcomes)
+    print(f"in {(time.monotonic() - began) / 60:.1f} minutes")
+    print(last_line(outcomes))
+    return int(any(one.left or one.doubled or one.wrong for one in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

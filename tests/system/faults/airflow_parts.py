@@ -1,0 +1,85 @@
+"""Faults of Airflow's own processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.system.faults.bench import Bench, Run
+from tests.system.faults.stages import SIX
+from tests.system.faults.table import Fault, Row, Scene
+
+LONG = {"idle_limit": 150}
+BLOCKING = "faults_blocking"
+TASKS = {"rendering": "render", "movie": "movie", "releasing": "brayns_release", "using": "use"}
+
+
+def worker_killed(scene: Scene) -> None:
+    """The task's process and the worker that looks after it, at once: as if their machine had died."""
+    for run in scene:
+        pid = run.bench.until(lambda run=run: run.pid(TASKS.get(run.stage, "brayns")), 20, "the task runs")
+        _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    for one in (parent, pid):
+        os.kill(one, signal.SIGKILL)
+
+
+def restart(bench: Bench, *names: str, number: signal.Signals, away: float) -> None:
+    """End parts of Airflow, and start them again after a while."""
+    for name in names:
+        bench.airflow.signal_component(name, number)
+    for name in names:
+        with contextlib.suppress(Exception):
+            bench.airflow.components[name].wait(20)
+        bench.airflow.signal_component(name, signal.SIGKILL)
+    time.sleep(away)
+    for name in names:
+        bench.airflow.start_component(name)
+    bench.airflow.await_healthy()
+
+
+def restarted(*names: str, number: signal.Signals = signal.SIGTERM, away: float = 3) -> Callable[[Scene], None]:
+    def act(scene: Scene) -> None:
+        restart(scene.bench, *names, number=number, away=away)
+
+    return act
+
+
+def everywhere(reads: dict[str, str], jobs: tuple[int, int] = (1, 1), deadline: float = 120) -> tuple[Row, ...]:
+    """All six stages; each run comes to its good end."""
+    return tuple(
+        Row(stage, "success/success", reads.get(stage, reads.get("", ".")), jobs, deadline, conf=LONG) for stage in SIX
+    )
+
+
+FAULTS = [
+    Fault(
+        "worker_killed",
+        worker_killed,
+        (
+            Row("asking", "success/success", "Found the running|Submitted", dag_id=BLOCKING, conf=LONG),
+            Row("submitting", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
+            Row("pending", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
+            Row("starting", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
+            Row("waiting", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
+            Row("rendering", "success/success", r"Another driver|\d+ were there", conf=LONG),
+            Row("movie", "success/success", "Found the running", conf=LONG),
+            Row("releasing", "success/success", "has been given back", conf=LONG),
+        ),
+    ),
+    Fault("triggerer_killed", restarted("triggerer", number=signal.SIGKILL), everywhere({}), alone=True),
+    Fault("triggerer_terminated", restarted("triggerer"), everywhere({}), alone=True),
+    Fault("scheduler_restarted", restarted("scheduler"), everywhere({}, jobs=(1, 2)), alone=True),
+    Fault("api_server_away", restarted("api-server", away=60), everywhere({}, jobs=(1, 2), deadline=150), alone=True),
+    Fault("upgraded", restarted("triggerer", "scheduler"), everywhere({}, jobs=(1, 2)), alone=True),
+]
+
+
+__all__ = ["FAULTS", "Run"]

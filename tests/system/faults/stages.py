@@ -1,0 +1,145 @@
+"""At which point of its way a run is when a fault comes, how it is held there, and how to tell that it is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.cluster import USER
+from tests.system.faults.bench import GATES, HOME, PLUGIN, STUBBORN, Bench, Run
+
+ORDINARY = ["--exclude=r1i1n2,r1i1n3"]  # these two are for faults of nodes
+LATER = "--begin=now+1hour"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A point on the way.
+
+    :param name: `asking`: sbatch has not run yet; `submitting`: it has taken the job, its answer is still on its way;
+        `pending`; `starting`: the job runs, its service is being set up; `waiting`: its port is open, its plugins are not
+        loaded; `rendering`; `movie`: the same, in a task that allocates for itself; `using`: somebody else works with it; `releasing`: told to end, its service takes its time.
+    :param there: whether a run is there.
+    :param task: whose state tells the end.
+    :param gate: what holds it there; see `Run.go_on`.
+    :param wave: which come later are started later, since they cannot be held for long.
+    """
+
+    name: str
+    there: Callable[[Run], Any]
+    task: str = "brayns"
+    gate: str = ""
+    conf: dict[str, Any] = field(default_factory=dict)
+    dag_id: str = "faults_service"
+    wave: int = 1
+
+
+def _asking(run: Run) -> bool:
+    return any(f"job-name={name}".encode() in _commands() for name in run.names)
+
+
+def _commands() -> bytes:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes())
+        except OSError:
+            continue
+    return b"\n".join(found)
+
+
+def _pending(run: Run) -> bool:
+    return bool(run.queued("PENDING")) and "pending (" in run.log()
+
+
+def _starting(run: Run) -> bool:
+    return bool(run.bench.watch.running(run.names)) and "running on" in run.log()
+
+
+def _waiting(run: Run) -> bool:
+    return bool(run.services()) and "listens on port" in run.log()
+
+
+def _using(run: Run) -> bool:
+    tasks = run.bench.states(run.dag_id, run.run_id)
+    return all(tasks.get(f"{name}") == "running" for name in tasks if "use" in name) and any("use" in n for n in tasks)
+
+
+def _releasing(run: Run) -> bool:
+    folder = Path(f"/home/{USER}/.airflow-brayns")
+    return any((folder / f"{name}000" / "1" / "release").exists() for name in run.names)
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("asking", _asking, gate="before.{name}"),
+        Stage("submitting", lambda run: run.queued(), gate="after.{name}", wave=2),
+        Stage("pending", _pending, conf={"sbatch_options": [*ORDINARY, LATER]}),
+        Stage("starting", _starting, gate="start.{run}"),
+        Stage(
+            "waiting",
+            _waiting,
+            conf={"plugins": [PLUGIN], "emulator": "snapshot_seconds=0,plugin_seconds=40"},
+            wave=2,
+        ),
+        Stage(
+            "rendering",
+            lambda run: run.frames() >= 5,
+            task="render",
+            conf={"emulator": "snapshot_seconds=0,frame_seconds=0.3"},
+            dag_id="faults_render",
+        ),
+        Stage(
+            "movie",
+            lambda run: run.frames() >= 5,
+            task="movie",
+            conf={"emulator": "snapshot_seconds=0,frame_seconds=0.3"},
+            dag_id="faults_movie",
+        ),
+        Stage("using", _using, task="use", conf={"idle_limit": 120}),
+        Stage("releasing", _using, task="brayns_release", conf={"executable": str(STUBBORN), "idle_limit": 120}),
+    )
+}
+SIX = ("submitting", "pending", "starting", "waiting", "rendering", "releasing")
+
+
+def make_run(bench: Bench, fault: str, stage: Stage, dag_id: str, changes: dict[str, Any]) -> Run:
+    """A run that will be held at a stage; not started yet."""
+    run = Run(bench, stage.name, dag_id or stage.dag_id, f"{fault}.{stage.name}.{time.time_ns() // 1_000_000}", {})
+    frames = changes.pop("frames", 80)
+    specification = {
+        "models": [{"path": str(HOME.parent / "cube.obj")}],
+        "frames": frames,
+        "resolution": [96, 64],
+        "renderer": {"name": "interactive"},
+    }
+    basics = {"folder": str(run.folder), "gate": str(run.gate), "sbatch_options": ORDINARY}
+    run.conf = {**basics, "specification": specification, **stage.conf, **changes}
+    return run
+
+
+def hold(run: Run) -> None:
+    """Make what holds it at its stage."""
+    for name in run.names:
+        if gate := STAGES[run.stage].gate.format(name=name, run=run.run_id):
+            (GATES / gate).touch()
+
+
+def park(bench: Bench, runs: list[Run]) -> None:
+    """Bring all to their stages, so that all are there at once."""
+    for wave in (1, 2):
+        those = [run for run in runs if STAGES[run.stage].wave == wave]
+        for run in those:
+            hold(run)
+            bench.start(run)
+        for run in those:
+            bench.until(lambda run=run: STAGES[run.stage].there(run), 120, f"{run.run_id} is {run.stage}")
+    releasing = [run for run in runs if run.stage == "releasing"]
+    for run in releasing:
+        run.gate.touch()
+    for run in releasing:
+        bench.until(lambda run=run: _releasing(run), 60, f"{run.run_id} is being released", 0.1)
