@@ -16,7 +16,7 @@ from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RenderingFailed
 from airflow_brayns.follow import Follower
-from airflow_brayns.movie.encode import Encoded, Encoding, described
+from airflow_brayns.movie.encode import Encoded, Encoding, described, duration_in, stream_in
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.settings import ClusterSettings
 
@@ -114,13 +114,11 @@ async def encode_there(
 
 
 def _read(text: str, output: str, expected: Sources, fps: float) -> tuple[Encoded, str]:
-    frames = re.findall(r"^frame=(\d+)$", text, re.MULTILINE)
-    stream = re.search(r"Stream #0:\d+.*?: Video: (\w+).*?, (\d{2,5})x(\d{2,5})", text)
-    duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", text)
-    sha = re.search(r"^sha256 ([0-9a-f]{64}) (\d+)$", text, re.MULTILINE)
-    if not (frames and stream and duration and sha):
+    frames = re.findall(r"^frame=([0-9]{1,9})$", text, re.MULTILINE)
+    stream, seconds = stream_in(text), duration_in(text)
+    sha = re.search(r"^sha256 ([0-9a-f]{64}) ([0-9]{1,15})$", text, re.MULTILINE)
+    if not (frames and stream and seconds is not None and sha):
         raise RenderingFailed(f"The step that encodes did not tell what it made: {text[-500:]}")
-    seconds = sum(float(part) * unit for part, unit in zip(duration.groups(), (3600, 60, 1), strict=True))
     made = Encoded(Path(output), int(frames[-1]), seconds, int(stream[2]), int(stream[3]), stream[1], int(sha[2]))
     number = len(expected.plan.frames)
     if made.frames != number or (made.width, made.height) != expected.plan.specification.resolution:

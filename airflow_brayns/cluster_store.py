@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from airflow_brayns.cluster.allocation import Allocation, decode
+from airflow_brayns.cluster.allocation import Allocation, decode, whole
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.keeper import shell_text
 from airflow_brayns.cluster.shell import quote
@@ -27,6 +27,7 @@ _BATCH_SECONDS = 1.0
 _LARGEST_BATCH = 64
 _CHECK_SECONDS = 600.0
 _FOLDER = re.compile(r"/[^\0\n]*")
+_LONGEST_PATH = 4095
 _SEVERAL = 500  # files that are hashed anew at once
 
 
@@ -35,8 +36,9 @@ def check_folder(path: str, field: str = "frames_dir") -> str:
 
     :raises InvalidSetting: naming the field.
     """
-    if not _FOLDER.fullmatch(path) or "/../" in f"{path}/":
-        raise InvalidSetting(field, f"{path!r} is not an absolute path on the cluster's file system")
+    if len(path) > _LONGEST_PATH or not _FOLDER.fullmatch(path) or "/../" in f"{path}/":
+        raise InvalidSetting(field, f"{path[:200]!r} is not an absolute path on the cluster's file system")
+    quote(path, field)  # half a character is no path
     return path.rstrip("/") or "/"
 
 
@@ -80,7 +82,7 @@ class ClusterStore:
         """See `Store.open`."""
         movie = base64.b64encode(self._movie.encode()).decode()
         answer = await self._run(f"open_frames {movie} {_SILENT_SECONDS}", 300)
-        lines = answer.splitlines()
+        lines = answer.split("\n")
         for line in lines:
             if line.startswith("unwritable "):
                 raise InvalidSetting(
@@ -97,10 +99,10 @@ class ClusterStore:
     async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
         """See `Store.survey`. A file of the size and time that were written down is not read again."""
         there: dict[str, tuple[int, int]] = {}
-        for line in (await self._run("list_frames", 300)).splitlines():
+        for line in (await self._run("list_frames", 300)).split("\n"):
             match line.split(" "):
-                case ["file", name, size, time] if size.isdigit():
-                    there[name] = (int(size), int(float(time)))
+                case ["file", name, size, time] if (bytes_ := whole(size)) is not None:
+                    there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
         found = Survey()
         unsure: dict[str, int] = {}
         for frame, key in plan.keyed_frames():
@@ -190,10 +192,10 @@ class ClusterStore:
         mark = "END_OF_FRAMES"
         answer = await self._on_a_node(f"check_frames {width} {height} <<'{mark}'\n{text}\n{mark}")
         by_frame = {one.frame: one.result for one in batch}
-        for line in answer.splitlines():
+        for line in answer.split("\n"):
             verb, _, rest = line.partition(" ")
             number, _, told = rest.partition(" ")
-            future = by_frame.get(int(number)) if number.isdigit() else None
+            future = None if (frame := whole(number)) is None else by_frame.get(frame)
             if verb == "kept" and future is not None and not future.done():
                 future.set_result(None)
             elif verb == "refused" and future is not None and not future.done():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -288,8 +287,11 @@ class Follower:
             key = (*allocation.key, service)
             whole = self._logs.get(key, "") + text
             self._logs[key] = whole[-8192:]
-            if missing := re.search(r".*Error opening dynamic library.*", whole):
-                self._missing[key] = missing[0]
+            # No `.*` at a pattern's beginning: on a long line each of its characters would be a new beginning.
+            for line in whole.splitlines():
+                if "Error opening dynamic library" in line:
+                    self._missing[key] = line[:1000]
+                    break
             found = status.service(service)
             for line in text.splitlines():
                 self._log.info("[%s %s] %s", found.node if found else "", service, line)

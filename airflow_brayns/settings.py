@@ -30,7 +30,7 @@ def literal(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the latter two: nested too deep
             continue
     return text
 
@@ -41,14 +41,15 @@ def _from_json(value: Any) -> Any:
 
 
 def _lines(value: Any) -> Any:
-    return "\n".join(value) if isinstance(value, list | tuple) else value
+    is_lines = isinstance(value, list | tuple) and all(isinstance(line, str) for line in value)
+    return "\n".join(value) if is_lines else value
 
 
 def _seconds(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class ClusterSettings(BaseModel):
@@ -127,7 +128,7 @@ class ClusterSettings(BaseModel):
         values = {key: value for key, value in extras.items() if value not in (None, "")}
         values |= {key: value for key, value in (overrides or {}).items() if value not in (None, "")}
         if isinstance(values.get("generation"), str):
-            values["generation"] = int(values["generation"]) if values["generation"].isdigit() else values["generation"]
+            values["generation"] = int(values["generation"]) if values["generation"] in ("1", "2", "3") else values["generation"]
         unknown = sorted(set(values) - set(cls.model_fields))
         if unknown:
             raise InvalidSetting(

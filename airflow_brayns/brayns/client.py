@@ -17,7 +17,9 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 
 from airflow_brayns.errors import ConnectionLost, RpcFailed
 
-LARGEST_MESSAGE = 512 * 1024 * 1024
+LARGEST_MESSAGE = 512 * 1024 * 1024  # with a picture behind it
+LARGEST_TEXT = 16 * 1024 * 1024  # of JSON, which takes tens of times as much memory once it is read
+_LARGEST_ERROR = 2000  # characters of an error that are told
 Progress = Callable[[str, float], None]
 
 
@@ -36,6 +38,14 @@ class _Pending:
     progress: Progress | None
 
 
+class _Connect(connect):
+    """Follows nobody elsewhere: the service that was proved is the one that is meant."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """The exception, for a redirection too."""
+        return exc
+
+
 class BraynsClient:
     """One WebSocket to one braynsService; an asynchronous context manager.
 
@@ -44,10 +54,19 @@ class BraynsClient:
     :param endpoint: `host:port`.
     :param ssl_context: for a service that was started with `--secure true`.
     :param timeout: seconds for connecting, and for each request that is not given its own.
+    :param largest: bytes that a message may have.
     """
 
-    def __init__(self, endpoint: str, *, ssl_context: ssl.SSLContext | None = None, timeout: float = 60) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        timeout: float = 60,
+        largest: int = LARGEST_MESSAGE,
+    ) -> None:
         self.endpoint = endpoint
+        self._largest = largest
         self._ssl = ssl_context
         self._timeout = timeout
         self._socket: ClientConnection | None = None
@@ -73,17 +92,23 @@ class BraynsClient:
         scheme = "wss" if self._ssl else "ws"
         try:
             async with asyncio.timeout(self._timeout):
-                self._socket = await connect(
+                self._socket = await _Connect(
                     f"{scheme}://{self.endpoint}",
                     ssl=self._ssl,
                     ping_interval=None,
                     close_timeout=1,
-                    max_size=LARGEST_MESSAGE,
+                    max_size=self._largest,
                     proxy=None,
                     open_timeout=None,
                 )
-        except (OSError, InvalidHandshake, WebSocketException, TimeoutError) as error:
-            told = str(error) or f"no answer within {self._timeout:g} s"
+        except (
+            OSError,
+            InvalidHandshake,
+            WebSocketException,
+            TimeoutError,
+            ValueError,
+        ) as error:  # UnicodeError: no name
+            told = str(error)[:_LARGEST_ERROR] or f"no answer within {self._timeout:g} s"
             raise ConnectionLost(f"braynsService at {self.endpoint} cannot be reached: {told}") from error
         self._reader = asyncio.create_task(self._read())
 
@@ -191,9 +216,9 @@ class BraynsClient:
             async for message in self._socket:
                 self._receive(message)
         except (OSError, WebSocketException) as error:
-            reason = str(error)
-        except ValueError as error:
-            reason = f"it sent something that is no JSON-RPC: {error}"
+            reason = str(error)[:_LARGEST_ERROR]
+        except (ValueError, RecursionError) as error:
+            reason = f"it sent something that is no JSON-RPC: {str(error)[:_LARGEST_ERROR]}"
         finally:
             self._fail_all(reason)
 
@@ -204,29 +229,37 @@ class BraynsClient:
             if len(message) < 4 + size:
                 raise ValueError("a binary frame shorter than it says")
             binary = message[4 + size :]
-            message = message[4 : 4 + size].decode("utf-8")
-        content = json.loads(message)
+            message = message[4 : 4 + size]
+        if len(message) > LARGEST_TEXT:
+            raise ValueError(f"{len(message)} bytes of JSON")
+        content = json.loads(message if isinstance(message, str) else message.decode("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("a message that is not an object")
         if "error" not in content and "result" not in content:
             self._progress(content.get("params"))
             return
-        pending = self._pending.get(content.get("id", -1))
+        pending = self._asked(content.get("id"))
         if pending is None or pending.future.done():
             return
         if "error" in content:
-            error = content["error"] if isinstance(content["error"], dict) else {}
-            pending.future.set_exception(
-                RpcFailed(pending.method, int(error.get("code", 0)), str(error.get("message", "")), error.get("data"))
-            )
+            pending.future.set_exception(_refusal(pending.method, content["error"]))
         else:
             pending.future.set_result(Reply(content["result"], binary))
 
     def _progress(self, params: Any) -> None:
-        if isinstance(params, dict) and isinstance(params.get("id"), int):
-            pending = self._pending.get(params["id"])
-            if pending is not None and pending.progress is not None:
-                pending.progress(str(params.get("operation", "")), float(params.get("amount", 0)))
+        if isinstance(params, dict):
+            pending, amount = self._asked(params.get("id")), params.get("amount", 0)
+            if (
+                pending is not None
+                and pending.progress is not None
+                and type(amount) in (int, float)
+                and 0 <= amount <= 1
+            ):
+                pending.progress(str(params.get("operation", ""))[:200], float(amount))
+
+    def _asked(self, request_id: Any) -> _Pending | None:
+        """The request of that id. `True` and `0.0` would be found under 1 and 0 too."""
+        return self._pending.get(request_id) if type(request_id) is int else None
 
     def _fail_all(self, reason: str) -> None:
         for pending in self._pending.values():
@@ -234,3 +267,12 @@ class BraynsClient:
                 pending.future.set_exception(
                     ConnectionLost(f"The connection to {self.endpoint} ended during {pending.method}: {reason}")
                 )
+
+
+def _refusal(method: str, error: Any) -> RpcFailed:
+    """What the service says of a request, told at a bearable length."""
+    error = error if isinstance(error, dict) else {}
+    code, data = error.get("code"), error.get("data")
+    details = [str(one)[:_LARGEST_ERROR] for one in data[:10]] if isinstance(data, list) else None
+    number = code if type(code) is int and abs(code) < 1 << 31 else 0
+    return RpcFailed(method, number, str(error.get("message", ""))[:_LARGEST_ERROR], details)

@@ -25,7 +25,8 @@ _NOT_YOURS = re.compile(
     r"AB_PORT|AB_FOLDER|_|BASH|BASHOPTS|BASHPID|BASH_(?!ENV).*|COMP_WORDBREAKS|DIRSTACK|EPOCHREALTIME|EPOCHSECONDS|EUID|FUNCNAME|GROUPS|"
     r"HISTCMD|LINENO|OLDPWD|OPTIND|PIPESTATUS|PPID|PWD|RANDOM|SECONDS|SHELLOPTS|SHLVL|SRANDOM|UID"
 )
-_LONGEST_PATH, _LONGEST_VALUE, _LONGEST_CODE = 4095, 100_000, 1_000_000  # the kernel takes no variable of more than 128 KiB
+# Bytes. The kernel takes no variable of more than 128 KiB.
+_LONGEST_PATH, _LONGEST_VALUE, _LONGEST_CODE = 4095, 100_000, 1_000_000
 
 
 def _is_utf8(text: str) -> bool:
@@ -100,7 +101,7 @@ class ServiceSpec:
             raise InvalidSetting("generation", f"must be 1, 2 or 3, not {self.generation!r}")
         check_port(self.port)
         if not 1 <= self.max_clients <= 10_000:
-            raise InvalidSetting("max_clients", f"must be from 1 to 10,000, not {self.max_clients:.6g}")
+            raise InvalidSetting("max_clients", "must be a whole number from 1 to 10,000")
         if self.log_level not in LOG_LEVELS:
             raise InvalidSetting("log_level", f"must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")
         if LOG_LEVELS.index(self.log_level) > LOG_LEVELS.index("info"):
@@ -113,7 +114,8 @@ class ServiceSpec:
                 raise InvalidSetting("environment", f"{name[:80]!r} is not the name of a variable that can be set")
             if "\0" in str(value) or not _is_utf8(str(value)) or len(str(value).encode()) > _LONGEST_VALUE:
                 raise InvalidSetting(
-                    "environment", f"the value of {name} is longer than 100,000 bytes, or holds a NUL or half a character"
+                    "environment",
+                    f"the value of {name} is longer than 100,000 bytes, or holds a NUL or half a character",
                 )
         if bool(self.certificate_file) != bool(self.private_key_file):
             raise InvalidSetting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import reprlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RpcFailed, ServiceFailed
 
 RUNG_SECONDS = 10.0
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_LARGEST = 1 << 20  # bytes that a stranger may answer
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class NotYet(Exception):  # noqa: N818
@@ -44,8 +47,8 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     :raises InvalidSetting: for anything else.
     """
     match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not match or not 0 < int(match[2]) < 65536:
-        raise InvalidSetting("endpoint", f"{text!r} is not host:port, such as r1i1n0:5000")
+    if not match or not 0 < int(match[2]) < 65536 or (match[1][0] != "[" and not _HOST.fullmatch(match[1])):
+        raise InvalidSetting("endpoint", f"{str(text)[:200]!r} is not host:port, such as r1i1n0:5000")
     return match[1].strip("[]"), int(match[2])
 
 
@@ -95,12 +98,12 @@ async def probe(
     try:
         async with asyncio.timeout(RUNG_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         raise NotYet(f"TCP: {host}:{port} does not answer ({str(error) or 'no reply in time'})") from None
     writer.close()
     endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        async with BraynsClient(endpoint, ssl_context=ssl_context, timeout=RUNG_SECONDS) as client:
+        async with BraynsClient(endpoint, ssl_context=ssl_context, timeout=RUNG_SECONDS, largest=_LARGEST) as client:
             version = _version((await client.call("get-version")).result)
             loaded = await _plugins(client, version, plugins)
     except ConnectionLost as error:
@@ -126,9 +129,12 @@ async def probe(
 
 def _version(result: Any) -> tuple[int, int, int]:
     try:
-        return int(result["major"]), int(result["minor"]), int(result["patch"])
-    except (KeyError, TypeError, ValueError):
-        raise NotYet(f"get-version: the answer {str(result)[:80]!r} is not braynsService's") from None
+        major, minor, patch = int(result["major"]), int(result["minor"]), int(result["patch"])
+        if not all(0 <= part < 10_000 for part in (major, minor, patch)):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise NotYet(f"get-version: the answer {reprlib.repr(result)} is not braynsService's") from None
+    return major, minor, patch
 
 
 async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: Sequence[str]) -> list[str]:
@@ -137,8 +143,8 @@ async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: S
         return list(asked)
     parameters = (await client.call("get-application-parameters")).result
     if not isinstance(parameters, dict) or not isinstance(parameters.get("plugins"), list):
-        raise NotYet(f"get-application-parameters: the answer {str(parameters)[:80]!r} names no plugins")
-    return [str(name) for name in parameters["plugins"]]
+        raise NotYet(f"get-application-parameters: the answer {reprlib.repr(parameters)} names no plugins")
+    return [str(name)[:255] for name in parameters["plugins"][:1000]]
 
 
 async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | None) -> None:
@@ -151,7 +157,7 @@ async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | N
                 status = (await reader.readline()).split()
             finally:
                 writer.close()
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # ValueError: a line without an end
         raise NotYet(
             f"HTTP: {path} of {host}:{port} does not answer ({str(error) or 'all client slots may be taken'})"
         ) from None

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-_TIME_LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
+from airflow_brayns.errors import ConnectionLost
+
+_TIME_LEFT = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
+_NUMBER, _STATE = re.compile(r"[0-9]{1,15}"), re.compile(r"[A-Z_]{1,40}")
+_NAME, _SERVICE = re.compile(r"ab-[0-9a-f]{1,40}"), re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_NODE = re.compile(r"[A-Za-z0-9._-]{1,253}")
 # Reasons that no waiting mends. Some impossible requests are not refused but pend for ever (Slurm 22.05 and 24.11, run).
 HOPELESS_REASONS = frozenset(
     {
@@ -18,6 +23,11 @@ HOPELESS_REASONS = frozenset(
         "QOSMaxWallDurationPerJobLimit", "launch failed requeued held", "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "PartitionConfig",
     }
 )  # fmt: skip
+
+
+def whole(text: str) -> int | None:
+    """A number as the scripts write it. `isdigit` and `int` take digits of all the world's scripts, and `int` fails on long ones."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 class JobState(Enum):
@@ -53,6 +63,7 @@ class Job:
     submitted: str
     start: str
     seconds_left: int | None
+    comment: str = ""
 
     @property
     def state(self) -> JobState:
@@ -67,9 +78,10 @@ class Job:
         # The comment may hold a bar: count the fields behind it from the end.
         job_id, word, reason, nodes = parts[:4]
         name, submitted, start, left = parts[-4:]
-        if not job_id or not word.isupper():
+        if not job_id or not _STATE.fullmatch(word):
             return None
-        return cls(job_id, word, reason, nodes, name, submitted, start, _seconds_left(left))
+        comment = "|".join(parts[4:-4])
+        return cls(job_id, word, reason, nodes, name, submitted, start, _seconds_left(left), comment)
 
 
 def _seconds_left(text: str) -> int | None:
@@ -144,6 +156,7 @@ class AllocationStatus:
     :param job: the scheduler's line, None where it does not know the job (any more).
     :param answered: whether the scheduler answered at all; if not, `job` says nothing.
     :param ended: why the keeper ended, None while it has not.
+    :param silent: seconds since the keeper last showed itself, by the cluster's clock; None before it first did.
     :param certificate: PEM that its services prove themselves with; empty without TLS of its own.
     """
 
@@ -160,6 +173,7 @@ class AllocationStatus:
     ending: str = ""
     ended: str | None = None
     heartbeat: str = ""
+    silent: float | None = None
     owner: str = ""
     about: str = ""
     services: tuple[ServiceStatus, ...] = ()
@@ -209,8 +223,9 @@ class _Reader:
     def line(self, line: str) -> None:
         key, _, rest = line.partition(" ")
         if key == "allocation":
-            name, _, number = rest.rpartition(" ")
-            self.current = (name, int(number)) if number.isdigit() else None
+            name, _, text = rest.rpartition(" ")
+            number = whole(text)
+            self.current = (name, number) if number is not None and _NAME.fullmatch(name) else None
             if self.current:
                 self.found[self.current] = AllocationStatus(*self.current)
         elif key == "queue":
@@ -229,17 +244,13 @@ class _Reader:
 
     def _certificate(self, rest: str) -> None:
         parts = rest.split(" ")
-        if len(parts) != 3 or not parts[1].isdigit():
-            return
-        status = self.found.get((parts[0], int(parts[1])))
+        status = self.found.get((parts[0], whole(parts[1]) or 0)) if len(parts) == 3 else None
         if status:
             self.found[status.name, status.incarnation] = replace(status, certificate=decode(parts[2]))
 
     def _log(self, rest: str) -> None:
         parts = rest.split(" ")
-        if len(parts) != 5 or not parts[1].isdigit():
-            return
-        status = self.found.get((parts[0], int(parts[1])))
+        status = self.found.get((parts[0], whole(parts[1]) or 0)) if len(parts) == 5 else None
         if status:
             services = tuple(
                 replace(service, log=parts[4]) if service.name == parts[2] else service for service in status.services
@@ -251,9 +262,9 @@ def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
     match key:
         case "job":
             job_id, _, submitted = rest.partition(" ")
-            return replace(status, job_id=job_id, submitted=submitted)
+            return replace(status, job_id=job_id if whole(job_id) is not None else "", submitted=submitted)
         case "nodes":
-            return replace(status, nodes=tuple(rest.split()))
+            return replace(status, nodes=tuple(node for node in rest.split(" ") if _NODE.fullmatch(node)))
         case "gone":
             return replace(status, gone=True)
         case "released":
@@ -264,12 +275,17 @@ def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
             return replace(status, ended=decode(rest).strip())
         case "heartbeat":
             return replace(status, heartbeat=rest)
+        case "silent":
+            seconds = whole(rest)
+            return replace(status, silent=None if seconds is None else float(seconds))
         case "owner":
             return replace(status, owner=rest)
         case "about":
             return replace(status, about=decode(rest).strip())
         case "service":
-            return replace(status, services=(*status.services, ServiceStatus(rest)))
+            # One whose name is none of ours is left out at the end: the lines behind it must not become its neighbour's.
+            name = rest if _SERVICE.fullmatch(rest) else ""
+            return replace(status, services=(*status.services, ServiceStatus(name)))
         case "node" | "listening" | "exit" if status.services:
             return replace(status, services=(*status.services[:-1], _service_with(status.services[-1], key, rest)))
     return status
@@ -277,20 +293,36 @@ def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
 
 def _service_with(service: ServiceStatus, key: str, rest: str) -> ServiceStatus:
     if key == "node":
-        return replace(service, node=rest)
+        return replace(service, node=rest) if _NODE.fullmatch(rest) else service
     if key == "listening":
-        return replace(service, port=int(rest)) if rest.isdigit() and 0 < int(rest) < 65536 else service
+        port = whole(rest) or 0
+        return replace(service, port=port) if 0 < port < 65536 else service
     code, _, text = decode(rest).partition(" ")
-    return replace(service, exit_code=int(code) if code.isdigit() else 1, exit_text=text.strip())
+    number = whole(code)
+    return replace(service, exit_code=number if number is not None and number < 256 else 1, exit_text=text.strip())
+
+
+def read_jobs(answer: str) -> list[Job]:
+    """Every job that a status command's answer tells of.
+
+    :raises ConnectionLost: the scheduler did not answer.
+    """
+    reader = _Reader()
+    for line in answer.split("\n"):
+        reader.line(line)
+    if not reader.answered:
+        raise ConnectionLost(f"The scheduler does not answer: {reader.trouble.strip() or 'the command was cut off'}")
+    return reader.jobs
 
 
 def read_status(answer: str) -> dict[tuple[str, int], AllocationStatus]:
     """Read a status command's answer; lines it does not know are passed over, never believed."""
     reader = _Reader()
-    for line in answer.splitlines():
+    for line in answer.split("\n"):  # not `splitlines`, which also ends a line within a comment that has a form feed in it
         reader.line(line)
     result = {}
     for key, status in reader.found.items():
+        status = replace(status, services=tuple(service for service in status.services if service.name))
         job = next((job for job in reader.jobs if is_job_line(job, status)), None)
         result[key] = replace(status, job=job, answered=reader.answered, trouble=reader.trouble)
     return result

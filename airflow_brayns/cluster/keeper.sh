@@ -98,7 +98,8 @@ stop_service() {
 }
 
 check_listening() { # once the log names the port: is it ours alone?
-    port=$(sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null | head -n 1)
+    # In the C locale any byte is a character; elsewhere a line with another encoding's would be matched only in part.
+    port=$(LC_ALL=C sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null | head -n 1)
     [ -n "$port" ] || return 0
     sockets=$(listening_sockets "$port")
     # shellcheck disable=SC2046 # one word a process id

@@ -95,7 +95,10 @@ class Poller:
             if not error.retry:
                 raise
             return error, {}
-        return watch.take(found[watch.waiter.name, watch.waiter.incarnation])
+        status = found.get((watch.waiter.name, watch.waiter.incarnation))
+        if status is None:
+            return ConnectionLost(f"The cluster's answer does not tell of {watch.waiter.name}."), {}
+        return watch.take(status)
 
     async def _poll(self) -> None:
         while self._watches:

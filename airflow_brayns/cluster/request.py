@@ -15,22 +15,29 @@ KEEPER_OPTIONS = {
     "--array": "-a", "--job-name": "-J", "--requeue": "", "--no-requeue": "", "--wait": "-W", "--output": "-o",
     "--error": "-e", "--input": "-i", "--signal": "", "--no-kill": "-k", "--parsable": "", "--wrap": "",
     "--nodes": "-N", "--open-mode": "", "--chdir": "-D", "--test-only": "", "--clusters": "-M", "--export": "",
-    "--quiet": "-Q", "--verbose": "-v", "--help": "-h", "--version": "-V", "--usage": "", "--get-user-env": "",
+    "--quiet": "-Q", "--verbose": "-v", "--help": "-h", "--version": "-V", "--usage": "-u", "--get-user-env": "",
     "--comment": "",
 }  # fmt: skip
-# Options that take the word behind them. What follows any other one would be taken for the script.
-_TAKE_A_WORD = frozenset(
-    f"--{name}"
-    for name in (
-        "account begin bb bbf cluster-constraint constraint container core-spec cores-per-socket cpu-freq cpus-per-gpu "
-        "cpus-per-task deadline delay-boot dependency distribution exclude extra-node-info gpu-bind gpu-freq gpus gpus-per-node "
-        "gpus-per-socket gpus-per-task gres gres-flags hint licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu "
-        "mem-per-gpu mincpus network nodelist ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket partition "
-        "power prefer priority profile qos reservation sockets-per-node switches thread-spec threads-per-core time time-min tmp "
-        "tres-bind tres-per-task wait-all-nodes wckey"
-    ).split()
+
+
+def _long(names: str) -> frozenset[str]:
+    return frozenset(f"--{name}" for name in names.split())
+
+
+# Options that take the word behind them, and those that take none. What follows one of these would be taken for the script.
+_TAKE_A_WORD = _long(
+    "account begin bb bbf cluster-constraint constraint container core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task "
+    "deadline delay-boot dependency distribution exclude extra-node-info gid gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket "
+    "gpus-per-task gres gres-flags hint licenses mail-type mail-user mcs-label mem mem-bind mem-per-cpu mem-per-gpu mincpus "
+    "network nodelist ntasks ntasks-per-core ntasks-per-gpu ntasks-per-node ntasks-per-socket partition power prefer priority "
+    "profile qos reservation sockets-per-node switches thread-spec threads-per-core time time-min tmp tres-bind tres-per-task uid "
+    "wait-all-nodes wckey"
 )
-_SHORT_FLAGS = "HOs"  # take nothing: in `-sH` the next letter is another option
+_FLAGS = _long(
+    "contiguous exclusive hold ignore-pbs nice overcommit oversubscribe propagate reboot reset-env resv-ports spread-job stepmgr "
+    "use-min-nodes"
+)
+_SHORT_FLAGS, _SHORT_TAKE_A_WORD = "HOs", "ABCFGLSbcdmnpqtwx"  # in `-sH` the next letter is another option
 _LONGEST_NAME, _LONGEST_WORD, _MOST_WORDS = 1024, 8192, 1000  # the kernel takes no argument of more than 128 KiB
 _MOST_NODES, _MOST_CPUS, _MOST_SECONDS = 65_533, 1_000_000, 10 * 365 * 86_400
 _MEMORY = re.compile(r"[0-9]{1,15}[KMGTkmgt]?[Bb]?")
@@ -141,9 +148,7 @@ class AllocationRequest:
             if name == "cpus_per_task" and number is None:
                 continue
             if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= most:
-                raise InvalidSetting(
-                    name, f"must be a whole number from 1 to {most}, not {_text(number, name)[:80]}"
-                )
+                raise InvalidSetting(name, f"must be a whole number from 1 to {most}, not {_text(number, name)[:80]}")
         for name in ("account", "partition", "constraint", "qos", "reservation", "gres"):
             value = getattr(self, name)
             if value is not None and not _is_name(value):
@@ -201,6 +206,10 @@ class AllocationRequest:
         for option in KEEPER_OPTIONS:
             if option.startswith(name):  # sbatch takes any unambiguous beginning
                 raise _keepers(word, option)
+        if name == word and name not in _TAKE_A_WORD | _FLAGS:  # what follows could be its value, or the script
+            raise InvalidSetting(
+                "sbatch_options", f"{word[:80]!r} is not known here without its value: write {name[:80]}=value"
+            )
         return name if name == word and name in _TAKE_A_WORD else ""
 
     @staticmethod
@@ -210,8 +219,10 @@ class AllocationRequest:
             for option, short in KEEPER_OPTIONS.items():
                 if short == f"-{letter}":
                     raise _keepers(word, option)
-            if letter not in _SHORT_FLAGS:
+            if letter in _SHORT_TAKE_A_WORD:
                 return word if at == len(word) - 1 else ""
+            if letter not in _SHORT_FLAGS:
+                raise InvalidSetting("sbatch_options", f"{word[:80]!r} is not an option that is known here")
         return ""
 
     @property

@@ -22,6 +22,8 @@ from airflow_brayns.movie.specification import CODECS
 from airflow_brayns.movie.store import listed
 
 _NUMBERED = re.compile(r"(\d{5,})\.(png|jpg)")
+_STREAM = re.compile(r"Stream #0:[0-9]{1,4}[^\n]{0,200}?: Video: (\w{1,40})[^\n]{0,500}?, ([0-9]{2,5})x([0-9]{2,5})")
+_DURATION = re.compile(r"Duration: ([0-9]{1,6}):([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)")
 _COLOR = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 _SCALE = "scale=out_color_matrix=bt709:out_range=tv"
 _BEST = {"h264": 18, "h265": 22, "vp9": 28}
@@ -281,6 +283,17 @@ async def _run(arguments: Sequence[str], progress: Callable[[int], None]) -> tup
     return said, last
 
 
+def duration_in(said: str) -> float | None:
+    """Seconds of ffmpeg's `Duration:`."""
+    found = _DURATION.search(said)
+    return sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True)) if found else None
+
+
+def stream_in(said: str) -> re.Match[str] | None:
+    """Codec, width and height of ffmpeg's line about the first video."""
+    return _STREAM.search(said)
+
+
 def _bytes_of(path: Path) -> int:
     return path.stat().st_size
 
@@ -295,19 +308,15 @@ async def look_into(movie: Path) -> Encoded:
     said, last = await _run(
         ["-i", str(movie), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "null", "-"], lambda done: None
     )
-    stream = re.search(r"Stream #0:\d+.*?: Video: (\w+).*?, (\d{2,5})x(\d{2,5})", said)
+    stream = stream_in(said)
     if stream is None:
         raise RenderingFailed(f"{movie} has no video stream: {said[-300:]}")
-    duration = re.search(r"Duration: (\d+):(\d+):([\d.]+)", said)
-    seconds = (
-        sum(float(part) * unit for part, unit in zip(duration.groups(), (3600, 60, 1), strict=True))
-        if duration
-        else 0.0
-    )
+    frames = last.get("frame", "0")
+    seconds = duration_in(said)
     return Encoded(
         movie,
-        int(last.get("frame", 0)),
-        seconds,
+        int(frames) if frames.isdecimal() else 0,
+        seconds or 0.0,
         int(stream[2]),
         int(stream[3]),
         stream[1],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from airflow_brayns.movie.plan import SceneFacts
 
 NAME = "manifest.jsonl"
 FORMAT = 1
@@ -33,7 +35,12 @@ class Header:
 
     def line(self) -> str:
         """As it is written."""
-        return json.dumps({"manifest": FORMAT, **asdict(self)}, separators=(",", ":")) + "\n"
+        return (
+            json.dumps(
+                {"manifest": FORMAT, **{name: getattr(self, name) for name in self.__slots__}}, separators=(",", ":")
+            )
+            + "\n"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +115,31 @@ class Manifest:
                         str(value["key"]),
                         str(value["file"]),
                         str(value["sha256"]),
-                        int(value["size"]),
-                        int(value["mtime"]),
+                        _whole(value["size"]),
+                        _whole(value["mtime"]),
                     )
-                    found.frames[int(value["frame"])] = known
-            except (ValueError, KeyError, TypeError, AttributeError):
+                    found.frames[_whole(value["frame"])] = known
+            except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
                 found.damaged += bool(line.strip())
         return found
 
 
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError("not a count")
+    return value
+
+
 def _header(value: Mapping[str, Any]) -> Header:
+    SceneFacts.from_plain(value["facts"])
+    json.dumps(value, allow_nan=False)
     return Header(
         str(value["scene"]),
         dict(value["facts"]),
         str(value["way"]),
         str(value["version"]),
         dict(value["specification"]),
-        dict(value["measured"]),
+        {str(way): float(seconds) for way, seconds in value["measured"].items()},
     )
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.camera import Bounds, Pose, camera_path
 from airflow_brayns.movie.picture import spread
 from airflow_brayns.movie.specification import MovieSpecification, Simulation
 
+_LARGEST = 1e15  # beyond it a float has no room for a camera's way
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -36,13 +39,21 @@ class SceneFacts:
         """From the results of `get-scene` and `get-simulation-parameters`.
 
         :raises InvalidSetting: the scene is empty.
+        :raises RenderingFailed: that is no scene.
         """
-        low, high = (tuple(float(part) for part in bounds[key]) for key in ("min", "max"))
-        if len(low) != 3 or len(high) != 3 or any(a > b for a, b in zip(low, high, strict=True)):
-            raise InvalidSetting("models", "the scene is empty: the models that were loaded fill no room")
-        dt = float(simulation.get("dt") or 0) * _SECONDS.get(str(simulation.get("unit") or "ms"), 1e-3)
-        first, last = int(simulation.get("start_frame") or 0), int(simulation.get("end_frame") or 0)
-        return cls(Bounds((low[0], low[1], low[2]), (high[0], high[1], high[2])), first, last, dt)
+        try:
+            low, high = _vector(bounds["min"]), _vector(bounds["max"])
+            if any(a > b for a, b in zip(low, high, strict=True)):
+                raise InvalidSetting("models", "the scene is empty: the models that were loaded fill no room")
+            dt = _number(simulation.get("dt") or 0) * _SECONDS.get(str(simulation.get("unit") or "ms"), 1e-3)
+            first, last = (int(_number(simulation.get(key) or 0)) for key in ("start_frame", "end_frame"))
+            return cls(_bounds(low, high), first, last, dt)
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            raise _no_scene(bounds, simulation) from error
+        except ValueError as error:
+            if isinstance(error, InvalidSetting):
+                raise
+            raise _no_scene(bounds, simulation) from error
 
     def plain(self) -> dict[str, Any]:
         """For the manifest."""
@@ -56,14 +67,44 @@ class SceneFacts:
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> SceneFacts:
-        """The reverse of `plain`."""
-        low, high = (tuple(float(part) for part in value[key]) for key in ("low", "high"))
-        bounds = Bounds((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        return cls(bounds, int(value["first"]), int(value["last"]), float(value["dt"]))
+        """The reverse of `plain`.
+
+        :raises ValueError: for anything else.
+        """
+        try:
+            low, high = _vector(value["low"]), _vector(value["high"])
+            first, last = int(_number(value["first"])), int(_number(value["last"]))
+            return cls(_bounds(low, high), first, last, _number(value["dt"]))
+        except (KeyError, TypeError, ArithmeticError) as error:
+            raise ValueError("these are no facts of a scene") from error
 
     def agrees_with(self, other: SceneFacts) -> bool:
         """Whether two services have loaded the same."""
         return self.bounds.agrees_with(other.bounds) and (self.first, self.last) == (other.first, other.last)
+
+
+def _number(value: Any) -> float:
+    """A number that can be reckoned with. An empty scene's bounds are the largest there are (3.10.1, read)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return float(value)
+
+
+def _vector(value: Any) -> tuple[float, float, float]:
+    x, y, z = value if isinstance(value, list | tuple) else ()
+    return _number(x), _number(y), _number(z)
+
+
+def _bounds(low: tuple[float, float, float], high: tuple[float, float, float]) -> Bounds:
+    if any(abs(part) > _LARGEST for part in (*low, *high)):
+        raise ValueError("a scene of that size cannot be looked at")
+    return Bounds(low, high)
+
+
+def _no_scene(bounds: Any, simulation: Any) -> RenderingFailed:
+    return RenderingFailed(
+        f"get-scene and get-simulation-parameters answered {reprlib.repr(bounds)} and {reprlib.repr(simulation)}, which is no scene"
+    )
 
 
 def simulation_frames(simulation: Simulation, fps: float, facts: SceneFacts) -> list[int]:
@@ -81,9 +122,9 @@ def simulation_frames(simulation: Simulation, fps: float, facts: SceneFacts) -> 
 
     start, end = clamped(simulation.start), clamped(simulation.end)
     step = 1 / facts.dt / fps / simulation.slowing_factor
-    count = int((end - start) / step) + 2
+    count = (end - start) / step + 2 if step else math.inf
     if count > 10_000_000:
-        raise InvalidSetting("simulation.slowing_factor", f"makes {count} frames of it; at most 10,000,000")
+        raise InvalidSetting("simulation.slowing_factor", f"makes {count:.0f} frames of it; at most 10,000,000")
     found, current = [], float(start)
     while current <= end:
         found.append(round(current))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import reprlib
+from typing import Any, TypeVar
 
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.errors import InvalidSetting, RpcFailed
+from airflow_brayns.errors import InvalidSetting, RenderingFailed, RpcFailed
 from airflow_brayns.movie.plan import SceneFacts
 from airflow_brayns.movie.specification import Model, MovieSpecification
 
+Kind = TypeVar("Kind")
 _SECTION_COLORS = {
     "soma": (1.0, 0.82, 0.35),
     "dendrite": (0.95, 0.42, 0.16),
@@ -39,9 +41,19 @@ async def prepare(client: BraynsClient, specification: MovieSpecification, *, ti
             await client.call(f"add-light-{light.kind}", values)
         except RpcFailed as error:
             raise InvalidSetting(f"lights.{index}", str(error)) from error
-    bounds = (await client.call("get-scene")).result["bounds"]
-    simulation = (await client.call("get-simulation-parameters")).result
-    return SceneFacts.read(bounds, simulation)
+    scene = _as(dict, "get-scene", (await client.call("get-scene")).result)
+    method = "get-simulation-parameters"
+    return SceneFacts.read(scene.get("bounds", {}), _as(dict, method, (await client.call(method)).result))
+
+
+def _as(kind: type[Kind], method: str, result: Any) -> Kind:
+    """A reply of the kind that it must be.
+
+    :raises RenderingFailed: it is of another one.
+    """
+    if not isinstance(result, kind):
+        raise RenderingFailed(f"{method} answered {reprlib.repr(result)}, which is not braynsService's answer")
+    return result
 
 
 async def _load(client: BraynsClient, model: Model, where: str, timeout: float) -> None:
@@ -55,13 +67,15 @@ async def _load(client: BraynsClient, model: Model, where: str, timeout: float) 
             else " The path must exist on the nodes that render."
         )
         raise InvalidSetting(f"{where}.path", f"{model.path} cannot be loaded: {error}.{hint}") from error
-    for one in loaded:
-        await _color(client, model, one["model_id"], where)
+    for one in _as(list, "add-model", loaded):
+        model_id = _as(dict, "add-model", one).get("model_id")
+        await _color(client, model, _as(int, "add-model", model_id), where)
 
 
 async def _color(client: BraynsClient, model: Model, model_id: int, where: str) -> None:
     try:
-        methods = (await client.call("get-color-methods", {"id": model_id})).result
+        result = (await client.call("get-color-methods", {"id": model_id})).result
+        methods = [str(method)[:80] for method in _as(list, "get-color-methods", result)[:100]]
     except RpcFailed:
         methods = []
     if model.colors is not None:
@@ -75,7 +89,9 @@ async def _color(client: BraynsClient, model: Model, model_id: int, where: str) 
     elif "morphology section" in methods:
         method = "morphology section"
         known = (await client.call("get-color-values", {"id": model_id, "method": method})).result
-        values = {name: color for name, color in _SECTION_COLORS.items() if name in known}
+        values = {
+            name: color for name, color in _SECTION_COLORS.items() if name in _as(list, "get-color-values", known)
+        }
     else:
         return
     request: dict[str, Any] = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -42,7 +43,10 @@ def _from_hex(value: Any) -> Any:
     return [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
 
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+# A camera's way is reckoned in floats: beyond these there is nothing but infinities.
+_LARGEST, _MOST_FRAMES, _DEEPEST = 1e12, 10_000_000, 50
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
+Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Vector = tuple[Number, Number, Number]
 Share = Annotated[float, Field(ge=0, le=1)]
 Color = Annotated[tuple[Share, Share, Share] | tuple[Share, Share, Share, Share], BeforeValidator(_from_hex)]
@@ -96,8 +100,14 @@ class Model(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if "\0" in self.path:
-            raise ValueError("path holds a NUL character")
+        if not _is_path(self.path):
+            raise ValueError("path holds a NUL character or half a character, or is longer than 4095 bytes")
+        try:
+            json.dumps(self.properties, allow_nan=False, sort_keys=True)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError(
+                "properties hold something that JSON does not have: a date, NaN, keys that are no words"
+            ) from None
         if self.loader is None and self.extension not in LOADERS:
             raise ValueError(
                 f"no loader is known for '.{self.extension}' files; give `loader`, or one of {', '.join(sorted(LOADERS))}"
@@ -115,7 +125,7 @@ class Light(_Part):
     """
 
     kind: Literal["directional", "ambient"] = "directional"
-    intensity: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    intensity: float = Field(default=1.0, ge=0, le=_LARGEST, allow_inf_nan=False)
     color: Color = (1.0, 1.0, 1.0)
     direction: Vector | None = None
 
@@ -138,9 +148,9 @@ class Renderer(_Part):
     """
 
     name: Literal["interactive", "production"] = "production"
-    samples_per_pixel: int | None = Field(default=None, ge=1)
-    max_ray_bounces: int = Field(default=3, ge=1)
-    ao_samples: int = Field(default=1, ge=0)
+    samples_per_pixel: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_ray_bounces: int = Field(default=3, ge=1, le=1_000_000)
+    ao_samples: int = Field(default=1, ge=0, le=1_000_000)
     enable_shadows: bool = True
     background_color: Color = (0.006, 0.01, 0.03)
 
@@ -165,7 +175,7 @@ class Keyframe(_Part):
     :param fovy: vertical field of view in degrees; None for the camera's.
     """
 
-    frame: int = Field(ge=0)
+    frame: int = Field(ge=0, le=_MOST_FRAMES)
     position: Vector
     target: Vector
     up: Vector = (0.0, 1.0, 0.0)
@@ -196,13 +206,13 @@ class Camera(_Part):
     """
 
     path: Literal["turntable", "swing", "still", "keyframes"] = "turntable"
-    turns: float = Field(default=1.0, allow_inf_nan=False)
-    swing: float = Field(default=40.0, allow_inf_nan=False)
-    start_angle: float = Field(default=0.0, allow_inf_nan=False)
+    turns: Angle = 1.0
+    swing: Angle = 40.0
+    start_angle: Angle = 0.0
     elevation: float = Field(default=0.0, ge=-89, le=89)
     fovy: float = Field(default=45.0, gt=0, lt=180)
-    distance: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    margin: float = Field(default=1.08, gt=0, allow_inf_nan=False)
+    distance: float | None = Field(default=None, gt=0, le=_LARGEST, allow_inf_nan=False)
+    margin: float = Field(default=1.08, gt=0, le=1e6, allow_inf_nan=False)
     target: Vector | None = None
     keyframes: tuple[Keyframe, ...] = ()
 
@@ -223,8 +233,8 @@ class Simulation(_Part):
     :param slowing_factor: against real time; 2 is twice slower.
     """
 
-    start: int = 0
-    end: int = -1
+    start: int = Field(default=0, ge=-(10**12), le=10**12)
+    end: int = Field(default=-1, ge=-(10**12), le=10**12)
     slowing_factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
@@ -253,7 +263,7 @@ class MovieSpecification(_Part):
     resolution: tuple[Annotated[int, Field(ge=64, le=16384)], Annotated[int, Field(ge=64, le=16384)]] = (1920, 1080)
     fps: float = Field(default=25.0, gt=0, le=1000)
     camera: Camera = Camera()
-    frames: int | None = Field(default=None, ge=1, le=10_000_000)
+    frames: int | None = Field(default=None, ge=1, le=_MOST_FRAMES)
     simulation: Simulation | None = None
     frame_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
     format: Literal["png", "jpg"] = "png"
@@ -276,7 +286,7 @@ class MovieSpecification(_Part):
             raise _at(("frame_range",), f"the movie's last frame is {self.frames - 1}")
         if self.lights is not None and not any(light.intensity > 0 for light in self.lights):
             raise _at(("lights",), "without a light the production renderer kills braynsService 3.10.1; give one, or leave `lights` out")  # fmt: skip
-        if "\0" in self.output or Path(self.output).suffix.lower() not in CODECS[self.codec]:
+        if not _is_path(self.output) or Path(self.output).suffix.lower() not in CODECS[self.codec]:
             raise _at(("output",), f"{self.output!r} must end in {' or '.join(CODECS[self.codec])} for {self.codec}")
         return self
 
@@ -290,8 +300,7 @@ class MovieSpecification(_Part):
         :raises InvalidSetting: naming the line and the key.
         """
         try:
-            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER)):
-                raise InvalidSetting(source, "YAML's aliases (*name) are not taken here; write it out")
+            _refuse_odd(yaml.parse(text, Loader=_LOADER), source)
             node = yaml.compose(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -304,7 +313,7 @@ class MovieSpecification(_Part):
         _refuse_doubles(node, source)
         try:
             value = yaml.load(text, Loader=_LOADER)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise InvalidSetting(source, f"not YAML or JSON: {error}") from None
         return cls.check(value, source, folder, node)
 
@@ -344,6 +353,10 @@ class MovieSpecification(_Part):
             line = _line(node, location) if node else None
             where = f"{source} line {line}, " if line else f"{source}: " if node else ""
             raise InvalidSetting(where + (_dotted(location) or "specification"), message) from None
+        try:
+            json.dumps(found.plain(), allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InvalidSetting(source, f"holds something that cannot be written as JSON: {error}") from None
         return found.resolved(folder)
 
     def resolved(self, folder: Path | None) -> MovieSpecification:
@@ -417,6 +430,25 @@ def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
         else:
             break
     return line
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return "\0" not in text and len(text.encode()) <= 4095
+    except UnicodeEncodeError:
+        return False
+
+
+def _refuse_odd(events: Iterable[yaml.Event], source: str) -> None:
+    """Aliases, and what is nested so deep that PyYAML, which reads it by recursion in C, would take the process down."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise InvalidSetting(source, "YAML's aliases (*name) are not taken here; write it out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            where = f"{source} line {event.start_mark.line + 1}" if event.start_mark else source
+            raise InvalidSetting(where, f"is nested deeper than {_DEEPEST}")
 
 
 def _refuse_doubles(node: yaml.Node, source: str) -> None:

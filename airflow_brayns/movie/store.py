@@ -252,7 +252,7 @@ def _claim_of(claim: Path) -> tuple[str, float]:
     """Whose claim it is, and how long nothing was heard of it."""
     try:
         return str(json.loads(claim.read_text())["movie"]), time.time() - claim.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", _SILENT_SECONDS
 
 

@@ -7,6 +7,7 @@ the other (3.10.1, run), so it is tried.
 
 from __future__ import annotations
 
+import reprlib
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -80,8 +81,11 @@ def _color_buffer(reply: Reply) -> bytes:
     try:
         buffer = reply.result["color_buffer"]
         offset, size = int(buffer["offset"]), int(buffer["size"])
-    except (KeyError, TypeError, ValueError):
-        raise RenderingFailed(f"snapshot answered {str(reply.result)[:80]!r}, which holds no image") from None
+        if not 0 <= offset <= offset + size <= len(reply.binary):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, OverflowError):
+        told = reprlib.repr(reply.result)
+        raise RenderingFailed(f"snapshot answered {told} and {len(reply.binary)} bytes, which is no image") from None
     return reply.binary[offset : offset + size]
 
 
@@ -137,7 +141,10 @@ class RenderImage:
 
 def _accumulation(reply: Reply) -> tuple[int, int]:
     result = reply.result if isinstance(reply.result, dict) else {}
-    return int(result.get("accumulation", 1)), int(result.get("max_accumulation", 1))
+    try:
+        return int(result.get("accumulation", 1)), int(result.get("max_accumulation", 1))
+    except (TypeError, ValueError, OverflowError):
+        raise RenderingFailed(f"render-image answered {reprlib.repr(result)}, which is no image") from None
 
 
 @dataclass(frozen=True)

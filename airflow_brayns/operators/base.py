@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import reprlib
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -32,8 +33,8 @@ def whole_number(field: str, value: Any) -> int:
     """
     try:
         return int(value)
-    except (TypeError, ValueError):
-        raise InvalidSetting(field, f"must be a whole number, not {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidSetting(field, f"must be a whole number, not {reprlib.repr(value)}") from None
 
 
 def is_set(value: Any) -> bool:
@@ -52,7 +53,7 @@ def word_list(field: str, value: Any) -> list[str]:
         text = value.strip()
         value = literal(text) if text.startswith(("[", "(")) else [word.strip() for word in text.split(",")]
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
-        raise InvalidSetting(field, f"must be a list of texts, not {value!r}")
+        raise InvalidSetting(field, f"must be a list of texts, not {reprlib.repr(value)}")
     return list(value)
 
 
@@ -64,7 +65,7 @@ def booking_of(value: Any) -> Booking:
     found = literal(value) if isinstance(value, str) else value
     try:
         return Booking.from_json(found)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise AirflowFailException(
             f"allocation: {str(value)[:80]!r} is not what AllocateNodesOperator or StartBraynsServiceOperator returned."
         ) from None

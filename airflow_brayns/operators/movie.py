@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -69,7 +70,7 @@ def read_specification(operator: BraynsOperator, value: Any, context: Context | 
     elif isinstance(value, Mapping):
         found = MovieSpecification.check(dict(value))
     else:
-        raise InvalidSetting("specification", f"must be a file's path, YAML, JSON or a dict, not {value!r}")
+        raise InvalidSetting("specification", f"must be a file's path, YAML, JSON or a dict, not {reprlib.repr(value)}")
     if operator.read_settings().scheduler == "local":
         for index, model in enumerate(found.models):
             if not Path(model.path).exists():
@@ -83,10 +84,12 @@ def check_output(path: str, field: str = "output_file") -> Path:
     :raises InvalidSetting: naming the field.
     """
     if not path or "\0" in path:
-        raise InvalidSetting(field, f"{path!r} is not a path")
-    target = Path(path).expanduser().absolute()
+        raise InvalidSetting(field, f"{path[:200]!r} is not a path")
     try:
+        target = Path(path).expanduser().absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
+    except (UnicodeEncodeError, RuntimeError):  # half a character; no such user's home
+        raise InvalidSetting(field, f"{path[:200]!r} is not a path") from None
     except OSError as error:
         raise InvalidSetting(
             field, f"{target.parent} cannot be made: {error.strerror}. Choose a folder that the worker may write."
@@ -105,10 +108,10 @@ def seconds_of(field: str, value: Any) -> float | None:
         return None
     try:
         seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    except (TypeError, ValueError):
-        raise InvalidSetting(field, f"must be a number of seconds, not {value!r}") from None
-    if seconds <= 0:
-        raise InvalidSetting(field, f"must be more than 0 seconds, not {value!r}")
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidSetting(field, f"must be a number of seconds, not {reprlib.repr(value)}") from None
+    if not 0 < seconds <= 1e9:  # NaN is neither
+        raise InvalidSetting(field, f"must be more than 0 seconds and at most 1e9, not {reprlib.repr(value)}")
     return seconds
 
 
