@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test unit fuzz lint docs bench cluster cluster-down test-versions clean
+.PHONY: demo test unit fuzz lint docs pictures bench cluster cluster-down test-versions clean
 
 $(READY): pyproject.toml requirements.txt tests/setup.sh
 	sh tests/setup.sh $(VENV)
@@ -32,6 +32,10 @@ lint: $(READY)
 docs: $(READY)
 	AIRFLOW_HOME=$(CURDIR)/build/airflow $(PY) -m sphinx -q -W -b html docs build/docs
 	@echo build/docs/index.html
+
+# The pictures in README.md and docs/
+pictures: demo
+	sh docs/images/make.sh
 
 bench: $(READY)
 	tests/cluster/cluster.sh packages

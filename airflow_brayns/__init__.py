@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from airflow_brayns.endpoint import open_endpoint
     from airflow_brayns.operators.cluster import AllocateNodesOperator, ReleaseNodesOperator
     from airflow_brayns.operators.movie import BraynsMovieOperator, EncodeMovieOperator, RenderFramesOperator
+    from airflow_brayns.operators.reaper import ReapNodesOperator
     from airflow_brayns.operators.service import (
         BraynsServiceOperator,
         StartBraynsServiceOperator,
@@ -24,6 +25,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "AllocateNodesOperator": "operators.cluster",
+    "ReapNodesOperator": "operators.reaper",
     "ReleaseNodesOperator": "operators.cluster",
     "BraynsServiceOperator": "operators.service",
     "StartBraynsServiceOperator": "operators.service",
@@ -42,6 +44,7 @@ __all__ = [
     "BraynsServiceOperator",
     "BraynsServiceSensor",
     "EncodeMovieOperator",
+    "ReapNodesOperator",
     "ReleaseNodesOperator",
     "RenderFramesOperator",
     "StartBraynsServiceOperator",

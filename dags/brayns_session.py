@@ -66,13 +66,14 @@ with DAG(
         @task
         def how_to_connect(ti: Any = None, params: dict[str, int] | None = None) -> str:
             """What the WebBrayns page gave. Returns when the session ends."""
-            endpoint, tunnel = (ti.xcom_pull(task_ids="brayns", key=key) for key in ("endpoint", "brayns_tunnel"))
+            keys = ("endpoint", "brayns_tunnel", "services")
+            endpoint, tunnel, services = (ti.xcom_pull(task_ids="brayns", key=key) for key in keys)
             ends = datetime.now(UTC) + timedelta(minutes=(params or {})["minutes"])
             near = "localhost:5000" if tunnel.startswith("ssh") else endpoint
             log.info("The session ends at %s", ends.isoformat(timespec="seconds"))
             log.info("Endpoint: %s", endpoint)
             log.info("Tunnel: %s", tunnel)
-            for line in connect_lines(near).splitlines():
+            for line in connect_lines(near, bool(services[0].get("certificate"))).splitlines():
                 log.info("%s", line)
             return ends.isoformat()
 

@@ -15,10 +15,11 @@ from airflow_brayns.booking import service_commands
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
 from airflow_brayns.cluster.cluster import comment
 from airflow_brayns.errors import BraynsError
-from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
+from airflow_brayns.hooks.cluster import BraynsClusterHook, installation_id, make_cluster
 from airflow_brayns.operators.base import whole_number, word_list
 from airflow_brayns.operators.cluster import AllocateNodesOperator
 from airflow_brayns.operators.movie import BraynsMovieOperator
+from airflow_brayns.reaper import RunOf, find_leftovers, give_back
 from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, is_name
 
 
@@ -99,6 +100,55 @@ async def _release(cluster_conn_id: str, name: str) -> int:
     hook = BraynsClusterHook(cluster_conn_id)
     async with hook.connect(hook.settings) as poller:
         return await poller.cluster.release(name)
+
+
+def reap(args: argparse.Namespace) -> None:
+    """Say which allocations of this Airflow nobody will give back any more; with `--yes`, give them back."""
+    _see_connections()
+    failures = found = 0
+    for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
+        try:
+            number, failed = asyncio.run(_reap(cluster, args.yes))
+            found, failures = found + number, failures + failed
+        except BraynsError as error:
+            print(f"{cluster}: {error}")
+            failures += 1
+    if not found and not failures:
+        print("Nothing is left behind.")
+    elif found and not args.yes:
+        print(f"{found} would be given back; do it with --yes.")
+    if failures:
+        raise SystemExit(1)
+
+
+async def _reap(cluster_conn_id: str, really: bool) -> tuple[int, int]:
+    """How many there are, and how many could not be given back."""
+    hook = BraynsClusterHook(cluster_conn_id)
+    failed = 0
+    async with hook.connect(hook.settings) as poller:
+        found = await find_leftovers(poller.cluster, installation_id(), _state_of)
+        for one in found:
+            print(f"{cluster_conn_id}  {one.name}  job {one.job_id}  {one.run or 'unknown'}: {one.why}")
+            if really:
+                try:
+                    done = await give_back(poller.cluster, one)
+                    print("  given back" if done else "  somebody has taken it over meanwhile; left alone")
+                except BraynsError as error:
+                    failed += 1
+                    print(f"  {error}")
+    return len(found), failed
+
+
+def _state_of(run: RunOf) -> str | None:
+    """From Airflow's database."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        wanted = select(DagRun.state).where(DagRun.dag_id == run.dag_id, DagRun.run_id == run.run_id)
+        found = session.scalars(wanted).one_or_none()
+    return None if found is None else str(getattr(found, "value", found))
 
 
 def script(args: argparse.Namespace) -> None:

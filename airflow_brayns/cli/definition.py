@@ -47,6 +47,12 @@ def get_commands() -> list[GroupCommand]:
                     args=(Arg(("name",), help="as `airflow brayns services` shows it"), _CLUSTER),
                 ),
                 ActionCommand(
+                    name="reap",
+                    help="give back what no DAG run uses any more; only says what it would do, unless --yes",
+                    func=lazy_load_command(f"{home}.reap"),
+                    args=(_CLUSTER, Arg(("-y", "--yes"), help="do it", action="store_true")),
+                ),
+                ActionCommand(
                     name="script",
                     help="print the keeper and the sbatch line that a task would submit; submits nothing",
                     func=lazy_load_command(f"{home}.script"),

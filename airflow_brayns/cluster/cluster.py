@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, decode, read_status
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, decode, read_jobs, read_status, whole
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Shell, quote
@@ -110,8 +111,8 @@ class Cluster:
     scheduler: ClassVar[str]
 
     def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns") -> None:
-        if not state_dir or "\n" in state_dir or "\0" in state_dir:
-            raise InvalidSetting("state_dir", f"{state_dir!r} is not a folder")
+        if not state_dir or not state_dir.isprintable() or len(state_dir) > 1000:
+            raise InvalidSetting("state_dir", f"{state_dir[:200]!r} is not a folder")
         self.shell = shell
         self.state_dir = state_dir
 
@@ -188,7 +189,7 @@ class Cluster:
         answer = await self._call(
             self.submission(name, token, request, list(services), about, keeper or KeeperSettings(), after, tls), 120
         )
-        values = dict(line.partition(" ")[::2] for line in answer.splitlines())
+        values = dict(line.partition(" ")[::2] for line in answer.split("\n"))
         if "refused" in values:
             code, _, text = values["refused"].partition(" ")
             limit = re.search(r"accounting/QOS policy|submit limit", decode(text), re.IGNORECASE)
@@ -197,16 +198,15 @@ class Cluster:
             raise InvalidSetting(
                 "state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder"
             )
-        if "incarnation" not in values:
+        number = whole(values.get("incarnation", ""))
+        job_id, _, submitted = values.get("job", "").partition(" ")
+        if not number or whole(job_id) is None:
             told = decode(values.get("unsure", "")) or values.get("busy", "")
             raise ConnectionLost(
                 f"The scheduler did not say whether the job was taken{': ' + told.strip() if told else ''}. "
                 "Nothing is submitted twice: the next try looks for the job first."
             )
-        job_id, _, submitted = values["job"].partition(" ")
-        return Allocation(
-            name, int(values["incarnation"]), job_id, submitted, values.get("folder", ""), values.get("adopted") == "1"
-        )
+        return Allocation(name, number, job_id, submitted, values.get("folder", ""), values.get("adopted") == "1")
 
     # ---- looking ---------------------------------------------------------------------------------------------------
     async def look(
@@ -244,8 +244,16 @@ class Cluster:
         return None
 
     async def list_all(self) -> list[AllocationStatus]:
-        """Every allocation that the state folder still describes."""
+        """Every allocation in the state folder that has not ended by its keeper's word."""
         return list(read_status(await self._call(_LIST, _COMMAND_SECONDS)).values())
+
+    async def survey(self) -> tuple[list[AllocationStatus], list[Job]]:
+        """The same, and every job of this user that bears a name of ours.
+
+        :raises ConnectionLost: the scheduler does not answer.
+        """
+        answer = await self._call(_LIST, _COMMAND_SECONDS)
+        return list(read_status(answer).values()), read_jobs(answer)
 
     async def post_mortem(self, name: str, incarnation: int) -> str:
         """The keeper's last lines and, where there is accounting, Slurm's verdict."""
@@ -269,19 +277,30 @@ class Cluster:
         """
         _check(_NAME, "name", name)
         answer = await self._call(f"release_all {name} {grace}\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
-        for line in answer.splitlines():
-            if line.startswith("silent "):
-                raise ConnectionLost(
-                    f"Slurm did not answer while {name} was given back ({decode(line[7:]).strip()}). The keeper was told "
-                    "and ends by itself; the next try looks again."
-                )
-            if " still " in line:
-                raise AllocationLost(
-                    f"{name} was told to end, but Slurm says it is {line.rpartition(' ')[2]}. `scancel` it by hand."
-                )
-        if "asked" not in answer:
+        self._check_released(name, answer)
+        if "asked" not in answer.split("\n"):
             raise ConnectionLost(f"The command that gives {name} back was cut off.")
         return sum(line.startswith("found ") for line in answer.splitlines())
+
+    async def reap(self, status: AllocationStatus, *, grace: int = 8) -> bool:
+        """Give one incarnation back, unless somebody has taken it over since `status` was seen. Whether it was.
+
+        :raises ConnectionLost: the cluster could not be asked.
+        :raises AllocationLost: its job still runs although it was ended.
+        """
+        _check(_NAME, "name", status.name)
+        body = f"reap {status.name} {int(status.incarnation)} {quote(status.owner)} {grace}"
+        answer = await self._call(body, _COMMAND_SECONDS + 40)
+        if answer.startswith("taken "):
+            return False
+        self._check_released(status.name, answer)
+        if not answer.startswith("released "):
+            raise ConnectionLost(f"The command that gives {status.name} back was cut off.")
+        return True
+
+    async def end_job(self, job: Job) -> None:
+        """End a job by its id and its name: ids are given out again."""
+        await self._call(f"end_named {quote(job.job_id)} {quote(job.name)}", _COMMAND_SECONDS)
 
     async def cancel(self, name: str, token: str) -> int:
         """End what `token` still owns under `name`; what somebody else has taken over stays.
@@ -303,7 +322,11 @@ class Cluster:
             ended are missing.
         """
         words = await self._drive("drive", allocations, token, "")
-        return {(line[1], int(line[2])): int(line[3]) for line in words if line[0] == "driving"}
+        return {
+            (line[1], int(line[2])): int(line[3])
+            for line in words
+            if line[0] == "driving" and len(line) == 4 and re.fullmatch(r"-?[0-9]{1,12}", line[3])
+        }
 
     async def confirm(self, allocations: Sequence[Allocation], token: str) -> dict[tuple[str, int], bool]:
         """Say that they are in use; whether each is still this driver's. Those that are gone are missing."""
@@ -320,7 +343,9 @@ class Cluster:
             _check(_NAME, "name", allocation.name)
         script = "\n".join(f"{verb} {one.name} {int(one.incarnation)} {token}{more}" for one in allocations)
         answer = await self._call(script or ":", _COMMAND_SECONDS)
-        return [line.split(" ") for line in answer.splitlines() if line.startswith(("driving ", "undriven "))]
+        keys = {one.key for one in allocations}
+        words = [line.split(" ") for line in answer.split("\n") if line.startswith(("driving ", "undriven "))]
+        return [one for one in words if len(one) > 2 and (one[1], whole(one[2])) in keys]
 
     async def identity(self, paths: Sequence[str]) -> str:
         """Size and time of files as the cluster sees them, so that a changed one is noticed; nothing where it cannot tell."""
@@ -386,6 +411,19 @@ class Cluster:
         if "stopped" not in answer:
             raise BraynsError(f"The service {service} of {allocation.name} did not end within 20 s; release the nodes.")
 
+    @staticmethod
+    def _check_released(name: str, answer: str) -> None:
+        for line in answer.splitlines():
+            if line.startswith("silent "):
+                raise ConnectionLost(
+                    f"Slurm did not answer while {name} was given back ({decode(line[7:]).strip()}). The keeper was told "
+                    "and ends by itself; the next try looks again."
+                )
+            if line.startswith("released ") and " still " in line:
+                raise AllocationLost(
+                    f"{name} was told to end, but Slurm says it is {line.rpartition(' ')[2]}. `scancel` it by hand."
+                )
+
     async def _call(self, body: str, timeout: float) -> str:
         head = f"scheduler={self.scheduler}\nstate_dir={quote(self.state_dir)}\n"
         return await self.shell.run(f"{head}{shell_text('login')}\n{body}", timeout)
@@ -393,7 +431,7 @@ class Cluster:
 
 _LIST = """list_all
 set --
-for one in "$state_dir"/ab-*/[0-9]*/; do [ -d "$one" ] && set -- "$@" "${one%/}"; done
+for one in "$state_dir"/ab-*/[0-9]*/; do [ -d "$one" ] && [ ! -e "$one/ended" ] && set -- "$@" "${one%/}"; done
 look_at_jobs "$@\""""
 
 
@@ -464,6 +502,11 @@ def _fill(service: ServiceCommand) -> str:
     )
 
 
+def mark(installation: str) -> str:
+    """An Airflow's mark, as a job's comment holds it."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", installation)[:64]
+
+
 def _put_tls(tls: TlsFiles) -> str:
     """The umask is 077. `printf` is the shell's own: nothing of this is ever in an argument list."""
     return (
@@ -478,9 +521,14 @@ def _digest(path: Path) -> str:
 
 
 def comment(name: str, about: str) -> str:
-    """The job's comment: what an admin reads in squeue."""
-    readable = re.sub(r"[^A-Za-z0-9_.:/+@=-]+", "_", about)[:200]
-    return f"airflow-brayns:{readable or name}"
+    """The job's comment: whose it is, and what an admin wants to read in squeue."""
+    try:
+        told = json.loads(about)
+        whose, what = str(told["installation"]), f"{told['dag_id']}/{told['run_id']}/{told['task_id']}"
+    except (ValueError, KeyError, TypeError):
+        whose, what = "", about or name
+    readable = re.sub(r"[^A-Za-z0-9_.:/+@=-]+", "_", what)[:200]
+    return f"airflow-brayns:{mark(whose)}:{readable}"
 
 
 def _check(pattern: re.Pattern[str], field_name: str, value: str) -> None:

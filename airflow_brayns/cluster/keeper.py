@@ -9,6 +9,8 @@ from pathlib import Path
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import InvalidSetting
 
+IDLE_END = "(idle_limit)"  # in the text of an end that came since nobody used the allocation; keeper.sh writes it
+
 
 @dataclass(frozen=True)
 class KeeperSettings:

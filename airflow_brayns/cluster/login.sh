@@ -239,6 +239,7 @@ describe() { # describe NAME N LEASE: everything the folder of an allocation tel
     [ -e "$dir/ending" ] && printf 'ending %s\n' "$(coded <"$dir/ending")"
     [ -e "$dir/ended" ] && printf 'ended %s\n' "$(coded <"$dir/ended")"
     printf 'heartbeat %s\n' "$(first "$dir/heartbeat")"
+    [ "$3" = 1 ] || [ ! -e "$dir/heartbeat" ] || printf 'silent %s\n' "$(age_of "$dir/heartbeat")"
     for one in "$dir"/owner.*; do [ -e "$one" ] && printf 'owner %s\n' "${one##*/owner.}"; done
     for one in "$dir"/services/*/; do
         one=${one%/}
@@ -247,6 +248,11 @@ describe() { # describe NAME N LEASE: everything the folder of an allocation tel
         for key in node listening pid; do [ -e "$one/$key" ] && printf '%s %s\n' "$key" "$(first "$one/$key")"; done
         [ -e "$one/exit" ] && printf 'exit %s\n' "$(coded <"$one/exit")"
     done
+}
+
+age_of() { # age_of FILE: seconds since it was written
+    written=$(stat -c %Y "$1" 2>/dev/null)
+    printf '%s' $(($(now) - ${written:-0}))
 }
 
 certificate() { # certificate NAME N: what the allocation's services prove themselves with
@@ -411,6 +417,18 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
     done
 }
 
+reap() { # reap NAME N OWNER SECONDS: give one incarnation back, unless somebody has taken it over since it was looked at
+    if [ -n "$3" ] && [ ! -e "$state_dir/$1/$2/owner.$3" ]; then
+        printf 'taken %s %s\n' "$1" "$2"
+    else
+        release "$1" "$2" "$4"
+    fi
+}
+
+end_named() { # end_named ID NAME: a job of ours that has no folder
+    [ "$scheduler" != slurm ] || at_most 20 scancel --name="$2" "$1"
+}
+
 cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task has four seconds
     dir=$state_dir/$1/$2
     if [ -d "$dir" ] && mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null; then
@@ -493,7 +511,7 @@ stop_service() { # stop_service NAME N SERVICE
 list_all() { # every allocation in the state folder that has not ended
     for folder in "$state_dir"/ab-*/[0-9]*/; do
         folder=${folder%/}
-        [ -d "$folder" ] || continue
+        [ -d "$folder" ] && [ ! -e "$folder/ended" ] || continue
         name=${folder%/*}
         describe "${name##*/}" "${folder##*/}" 0
         printf 'about %s\n' "$(coded <"$folder/about" 2>/dev/null)"

@@ -15,8 +15,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_brayns.booking import Booking, booking_name
 from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.keeper import IDLE_END
 from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import WAITING_FIELDS, BraynsClusterHook, installation_id
+from airflow_brayns.observe import count
 from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings, literal
 
 Result = TypeVar("Result")
@@ -79,6 +81,8 @@ def started_of(value: Any) -> dict[str, Any]:
 
 def failed(message: str, *, retry: bool) -> NoReturn:
     """End the task with a message; without retries where a retry cannot help."""
+    if IDLE_END in message:
+        count("brayns.released_idle")
     raise (AirflowException if retry else AirflowFailException)(message)
 
 

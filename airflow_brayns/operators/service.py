@@ -14,7 +14,7 @@ from airflow_brayns.booking import Booking, service_commands
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.follow import Follower
 from airflow_brayns.links.cluster import EndpointLink, ServiceLogLink, SlurmJobLink, TunnelLink
-from airflow_brayns.links.texts import tunnel
+from airflow_brayns.links.texts import Login, tunnel
 from airflow_brayns.observe import took
 from airflow_brayns.operators.base import BraynsOperator, booking_of, started_of, whole_number, word_list
 from airflow_brayns.operators.cluster import AllocateNodesOperator, ReleaseNodesOperator
@@ -28,20 +28,19 @@ def hand_on(operator: BraynsOperator, context: Context, services: Sequence[dict[
     ti = context["ti"]
     ti.xcom_push(key="services", value=list(services))
     ti.xcom_push(key="endpoint", value=endpoints[0])
-    ti.xcom_push(key="brayns_tunnel", value=tunnel(endpoints[0], login_of(operator)))
+    ti.xcom_push(key="brayns_tunnel", value=tunnel(endpoints[0], login_of(operator), operator.read_settings().route))
     for service in services:
         operator.log.info("braynsService %s is usable at %s", service["version"], service["endpoint"])
     return endpoints
 
 
-def login_of(operator: BraynsOperator) -> str | None:
-    """`user@host` of the login node, for the tunnel command."""
+def login_of(operator: BraynsOperator) -> Login | None:
+    """The login node, for the tunnel command."""
     ssh_conn_id = operator.read_settings().ssh_conn_id
     if not ssh_conn_id:
         return None
     connection = BaseHook.get_connection(ssh_conn_id)
-    port = f" -p {connection.port}" if connection.port not in (None, 22) else ""
-    return f"{f'{connection.login}@' if connection.login else ''}{connection.host}{port}"
+    return Login(connection.login, str(connection.host), connection.port)
 
 
 class BraynsServiceOperator(AllocateNodesOperator):

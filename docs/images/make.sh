@@ -1,7 +1,12 @@
 #!/bin/sh
-# The README's picture, from the movie of `make demo`: four frames of the turn; and the preview of the how-to page.
+# `make pictures`: the README's, four frames of the movie of `make demo`; the preview of the how-to page; the sheet of a movie that
+# the batch made of dags/movies/.
 set -eu
 cd "$(dirname "$0")/../.."
-ffmpeg=$(.venv/bin/python -c 'from airflow_brayns.movie.encode import ffmpeg; print(ffmpeg())')
+PATH=$PWD/.venv/bin:$PATH
+export AIRFLOW_HOME="$PWD/build/airflow" AIRFLOW__CORE__DAGS_FOLDER="$PWD/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
+ffmpeg=$(python -c 'from airflow_brayns.movie.encode import ffmpeg; print(ffmpeg())')
 "$ffmpeg" -v error -y -i out/movie.mp4 -vf "select='not(mod(n,15))',crop=300:340:170:10,tile=4x1" -frames:v 1 docs/images/movie.png
-.venv/bin/airflow brayns movie preview dags/movies/neuron.yaml -w 320 -o docs/images/preview.jpg
+airflow brayns movie preview dags/movies/neuron.yaml -w 320 -o docs/images/preview.jpg
+airflow dags test brayns_movie_batch -c "{\"folder\": \"$PWD/dags/movies\"}"
+"$ffmpeg" -v error -y -i out/batch/flight.sheet.jpg -vf scale=1000:-2 -q:v 4 docs/images/batch.jpg

@@ -63,7 +63,7 @@ class TestCluster:
         """Keepers and services on every machine, from the process tables."""
         found = []
         for machine in ("login", *NODES):
-            for line in self.run(machine, "ps", "-eo", "pid,args").splitlines():
+            for line in self.run(machine, "ps", "-wweo", "pid,args").splitlines():
                 if "airflow_brayns.emulator" in line or "keeper.sh" in line or "slurm_script" in line:
                     found.append(f"{machine}: {line.strip()}")
         return found

@@ -195,7 +195,7 @@ def test_tls_with_a_certificate_of_the_allocation(
     key = folder / "tls" / "key.pem"
     assert slurm.run("login", "stat", "-c", "%a %U", str(key), str(key.parent)).split() == ["600", USER, "700", USER]
     for machine in ("login", entry["node"]):
-        assert "PRIVATE KEY" not in slurm.run(machine, "ps", "-eo", "args")
+        assert "PRIVATE KEY" not in slurm.run(machine, "ps", "-wweo", "args")
     # The very same without TLS is turned away, and so is one that trusts another certificate.
     host, port = address(endpoint)
     assert "200" not in reach(slurm, host, USER, "127.0.0.1", port)

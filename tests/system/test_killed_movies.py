@@ -74,7 +74,7 @@ class Movie:
         """Machine and pid of its braynsServices."""
         found = []
         for machine in NODES:
-            for line in self.slurm.run(machine, "ps", "-eo", "pid,args").splitlines():
+            for line in self.slurm.run(machine, "ps", "-wweo", "pid,args").splitlines():
                 pid, _, command = line.strip().partition(" ")
                 if "airflow_brayns.emulator" not in command:
                     continue

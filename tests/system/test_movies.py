@@ -89,7 +89,7 @@ def test_frames_that_stay_on_the_cluster_are_checked_encoded_and_fetched(
     assert (theirs / "movie.mp4").read_bytes() == (tmp_path / "near.mp4").read_bytes()
     assert (theirs / "movie.poster.jpg").exists()
     assert (theirs / "movie.sheet.jpg").exists()
-    assert not [line for line in slurm.run("login", "ps", "-eo", "args").splitlines() if "ffmpeg-linux" in line]
+    assert not [line for line in slurm.run("login", "ps", "-wweo", "args").splitlines() if "ffmpeg-linux" in line]
 
     # Damaged there, found there; encoding refuses it until it is rendered again.
     frames = theirs / "frames"

@@ -8,8 +8,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 DAGS = Path(__file__).parents[2] / "dags"
-NAMES = ["brayns_movie", "brayns_movie_batch", "brayns_nightly_snapshot", "brayns_session"]
-WITH_SERVICE = [name for name in NAMES if name != "brayns_movie_batch"]
+NAMES = ["brayns_movie", "brayns_movie_batch", "brayns_nightly_snapshot", "brayns_reaper", "brayns_session"]
+WITH_SERVICE = [name for name in NAMES if name not in ("brayns_movie_batch", "brayns_reaper")]
 
 
 @pytest.fixture(scope="module")

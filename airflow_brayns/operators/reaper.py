@@ -1,0 +1,65 @@
+"""Giving back what nobody will give back any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from airflow_brayns.errors import BraynsError
+from airflow_brayns.hooks.cluster import installation_id
+from airflow_brayns.observe import count
+from airflow_brayns.operators.base import BraynsOperator
+from airflow_brayns.reaper import RunOf, find_leftovers, give_back
+
+
+def state_of(run: RunOf) -> str | None:
+    """The state of a DAG run, as a task can ask for it; None where there is no such run any more."""
+    if RuntimeTaskInstance.get_dr_count(dag_id=run.dag_id, run_ids=[run.run_id]) == 0:
+        return None
+    return str(RuntimeTaskInstance.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id))
+
+
+class ReapNodesOperator(BraynsOperator):
+    """Finds allocations of this Airflow whose DAG run has ended or was deleted, whose keeper is lost, or whose folder has gone,
+    and gives them back. Returns the names of what it found.
+
+    Only what bears this Airflow's mark: nothing of another user, of another Airflow, or submitted by hand.
+
+    :param only_say: only say in the log what would be done (templated)
+    """
+
+    template_fields: Sequence[str] = (*BraynsOperator.template_fields, "only_say")
+
+    def __init__(self, *, only_say: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.only_say = only_say
+
+    def execute(self, context: Context) -> list[str]:
+        """Look, and give back."""
+        settings = self.read_settings()
+        mark, troubles = installation_id(), list[str]()
+
+        async def main() -> list[str]:
+            async with self.hook.connect(settings) as poller:
+                found = await find_leftovers(poller.cluster, mark, state_of)
+                for one in found:
+                    self.log.info("%s, job %s, of %s: %s", one.name, one.job_id, one.run or "an unknown run", one.why)
+                    if str(self.only_say) == "True":
+                        continue
+                    try:
+                        if await give_back(poller.cluster, one):
+                            count("brayns.reaped")
+                        else:
+                            self.log.info("%s was taken over meanwhile; left alone", one.name)
+                    except BraynsError as error:
+                        troubles.append(str(error))
+                return [one.name for one in found]
+
+        names = self.block(main())
+        if troubles:
+            raise AirflowException("\n".join(troubles))
+        return names

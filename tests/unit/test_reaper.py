@@ -1,0 +1,92 @@
+"""What the reaper takes for left behind: pure decisions, and the same on a real local cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_brayns.cluster.allocation import AllocationStatus, Job
+from airflow_brayns.cluster.cluster import LocalCluster, comment
+from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.reaper import RunOf, find_leftovers, give_back, leftovers
+
+NAME = "ab-0123456789ab000"
+ABOUT = json.dumps({"installation": "ours", "dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1})
+JOB = Job("7", "RUNNING", "None", "n1", f"{NAME}-1", "2026-01-01", "", 100, comment(NAME, ABOUT))
+STATUS = AllocationStatus(NAME, 1, JOB, "7", "2026-01-01", nodes=("n1",), about=ABOUT, silent=1.0, owner="me")
+
+
+def found(status: AllocationStatus = STATUS, state: str | None = "running", jobs: Any = (JOB,)) -> list[str]:
+    return [one.why for one in leftovers([status], list(jobs), "ours", lambda run: state)]
+
+
+def test_what_a_running_dag_run_uses_stays() -> None:
+    assert found() == found(state="queued") == []
+
+
+@pytest.mark.parametrize(("state", "why"), [("success", "has ended"), ("failed", "has ended"), (None, "was deleted")])
+def test_a_run_that_ended_or_was_deleted(state: str | None, why: str) -> None:
+    assert why in found(state=state)[0]
+
+
+def test_a_keeper_that_is_lost_while_its_job_runs() -> None:
+    assert "orphaned" in found(replace(STATUS, silent=700.0))[0]
+    suspended = replace(JOB, word="SUSPENDED")
+    assert found(replace(STATUS, silent=700.0, job=suspended)) == [], "a suspended job's keeper is suspended too"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        ABOUT.replace("ours", "theirs"), "", "nonsense", "[]", '{"installation": "ours"}',
+        json.dumps({"dag_id": "d", "run_id": "r", "task_id": "t"}),
+    ],
+)  # fmt: skip
+def test_what_does_not_bear_our_mark_is_left_alone(about: str) -> None:
+    job = replace(JOB, comment=comment(NAME, about))
+    assert found(replace(STATUS, about=about, job=job), state=None, jobs=[job]) == []
+
+
+def test_a_job_whose_folder_has_gone() -> None:
+    ours = [one.why for one in leftovers([], [JOB], "ours", lambda run: "running")]
+    assert ours == ["its folder has gone from the state folder"]
+    for text in ("airflow-brayns:ours2:d/r/t", "airflow-brayns::d/r/t", "", "mine"):
+        assert leftovers([], [replace(JOB, comment=text)], "ours", lambda run: None) == [], text
+
+
+def test_an_error_of_the_scheduler_is_no_answer() -> None:
+    silent = replace(STATUS, answered=False, job=None)
+    assert found(silent, state=None, jobs=[]) == []
+
+
+def test_each_run_is_asked_for_once() -> None:
+    asked: list[RunOf] = []
+    statuses = [replace(STATUS, name=f"ab-0123456789ab{part:03x}") for part in range(5)]
+    leftovers(statuses, [], "ours", lambda run: asked.append(run) or "running")  # type: ignore[func-returns-value]
+    assert asked == [RunOf("d", "r", "t")]
+
+
+async def test_it_is_given_back_unless_somebody_took_it_over(tmp_path: Path) -> None:
+    """Between looking and giving back, a cleared task's new try may have adopted it."""
+    cluster = LocalCluster(LocalShell(), state_dir=str(tmp_path))
+    await cluster.submit(NAME, "try-1", AllocationRequest(), [], ABOUT)
+    await asyncio.wait_for(_running(cluster), 10)
+    [left] = await find_leftovers(cluster, "ours", lambda run: "failed")
+    await cluster.submit(NAME, "try-2", AllocationRequest(), [], ABOUT)
+    assert not await give_back(cluster, left)
+    assert (await cluster.list_all())[0].state.value == "running"
+    [again] = await find_leftovers(cluster, "ours", lambda run: None)
+    assert await give_back(cluster, again)
+    assert await find_leftovers(cluster, "ours", lambda run: None) == []
+    assert await find_leftovers(cluster, "theirs", lambda run: None) == []
+
+
+async def _running(cluster: LocalCluster) -> None:
+    while not any(status.nodes for status in await cluster.list_all()):
+        await asyncio.sleep(0.1)
