@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test unit fuzz lint docs pictures bench cluster cluster-down test-versions clean
+.PHONY: demo test unit fuzz lint docs pictures bench faults cluster cluster-down test-versions clean
 
 $(READY): pyproject.toml requirements.txt tests/setup.sh
 	sh tests/setup.sh $(VENV)
@@ -40,6 +40,10 @@ pictures: demo
 bench: $(READY)
 	tests/cluster/cluster.sh packages
 	$(PY) -m tests.benchmarks
+
+faults: $(READY)
+	tests/cluster/cluster.sh packages
+	$(PY) -m tests.system.faults
 
 cluster: $(READY)
 	tests/cluster/cluster.sh up

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
+from threading import Condition
 
 from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, services
 from tests.system.faults.bench import Bench, bench
@@ -51,19 +53,42 @@ def chosen(patterns: Sequence[str]) -> list[tuple[Fault, list[Row]]]:
     return [(fault, rows) for fault, rows in picked if rows]
 
 
+class Room:
+    """For so many runs side by side; those of a fault come together."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs, self._used, self._change = runs, 0, Condition()
+
+    @contextmanager
+    def for_runs(self, number: int) -> Iterator[None]:
+        with self._change:
+            self._change.wait_for(lambda: self._used == 0 or self._used + number <= self._runs)
+            self._used += number
+        try:
+            yield
+        finally:
+            with self._change:
+                self._used -= number
+                self._change.notify_all()
+
+
 def run(one: Bench, picked: list[tuple[Fault, list[Row]]], jobs: int) -> list[Outcome]:
     """Side by side what can be, then one by one what hits everything."""
     outcomes: list[Outcome] = []
+    room = Room(jobs)
 
     def do(fault: Fault, rows: list[Row]) -> None:
-        for outcome in play(one, fault, rows):
-            outcomes.append(outcome)
-            print(line(outcome), flush=True)
+        lock = one.nodes[fault.node] if fault.node else nullcontext()
+        with lock, room.for_runs(len(rows)):
+            found = play(one, fault, rows)
+        outcomes.extend(found)
+        print("\n".join(line(outcome) for outcome in found), flush=True)
 
     print(HEAD, flush=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(do, fault, rows) for fault, rows in picked if not fault.alone]:
-            done.add_done_callback(lambda future: future.result())
+    beside = [(fault, rows) for fault, rows in picked if not fault.alone]
+    with ThreadPoolExecutor(max(1, len(beside))) as pool:
+        for done in [pool.submit(do, fault, rows) for fault, rows in beside]:
+            done.result()
     for fault, rows in picked:
         if fault.alone:
             do(fault, rows)
@@ -74,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.faults", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="ROW", default=[], help="faults, or rows `fault/stage`; patterns")
     parser.add_argument("--dozen", action="store_true", help="the rows that CI runs")
-    parser.add_argument("--jobs", type=int, default=6, metavar="N", help="how many faults side by side (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=10, metavar="N", help="how many runs side by side (%(default)s)")
     parser.add_argument("--list", action="store_true", help="only name the rows")
     options = parser.parse_args()
     picked = chosen(DOZEN if options.dozen else options.only)

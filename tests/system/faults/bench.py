@@ -28,6 +28,7 @@ FOLDER = REPO / "build" / "faults"
 HOME = Path(f"/home/{USER}/faults")  # the same on every machine
 GATES = HOME / "gates"
 STUBBORN = HOME / "stubborn"  # a braynsService that does not heed SIGTERM: its release takes seconds
+EXITS_0 = HOME / "exits-0"  # one that ends at once, without a word
 PLUGIN = "braynsCircuitExplorer"
 # Short, so that a minute shows what an hour would; their proportions are Airflow's own.
 QUICK = {
@@ -142,6 +143,8 @@ class Run:
         (GATES / f"start.{self.run_id}").unlink(missing_ok=True)
         if self.folder.exists():
             self.gate.touch()
+        for _, pid in self.services():
+            self.bench.signal(pid, signal.SIGCONT)
         for job in self.bench.watch.queued(self.names):
             if job.state == "PENDING" and job.reason == "BeginTime":
                 self.bench.on("slurmctl", "scontrol", "update", f"JobId={job.job_id}", "StartTime=now")
@@ -269,7 +272,8 @@ def prepare_home() -> None:
     GATES.mkdir(parents=True)
     (HOME / "slow-sbatch").write_text(_SLOW_SBATCH)
     STUBBORN.write_text(f"#!/bin/sh\ntrap '' TERM\nexec {TestCluster().executable} \"$@\"\n")
-    for one in (HOME, GATES, HOME / "slow-sbatch", STUBBORN):
+    EXITS_0.write_text(f'#!/bin/sh\n[ "$1" != --version ] || exec {TestCluster().executable} "$@"\nexit 0\n')
+    for one in (HOME, GATES, HOME / "slow-sbatch", STUBBORN, EXITS_0):
         one.chmod(0o755)
         shutil.chown(one, USER)
     cube = Path(TestCluster().scene).with_name("cube.obj")

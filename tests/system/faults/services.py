@@ -6,7 +6,7 @@ import signal
 import time
 
 from tests.support.cluster import USER
-from tests.system.faults.bench import HOME, PLUGIN, Run
+from tests.system.faults.bench import EXITS_0, HOME, PLUGIN, Run
 from tests.system.faults.table import Fault, Row, Scene
 
 QUIET = "snapshot_seconds=0"
@@ -68,8 +68,8 @@ FAULTS = [
         "service_killed",
         killed,
         (
-            Row("starting", "success/success", r"exit code 137|killed", jobs=(2, 2)),
-            Row("waiting", "success/success", r"exit code 137|killed", jobs=(2, 2)),
+            Row("starting", "success/success", r"exit(ed with| code) 137", jobs=(2, 2)),
+            Row("waiting", "success/success", r"exit(ed with| code) 137", jobs=(2, 2)),
             Row("rendering", "success/success", r"started anew|will not render|set aside"),
         ),
     ),
@@ -80,22 +80,23 @@ FAULTS = [
             Row("waiting", "success/success", r"start_timeout: brayns1", jobs=(2, 2), conf={"start_timeout": 25}),
             Row("rendering", "success/success", r"did not answer|no answer|within", deadline=150),
         ),
+        stays=True,
     ),
     Fault(
         "exits_0",
         nothing,
-        (Row("asking", "failed/failed", r"exited with 0", dag_id="faults_once", conf={"executable": "/bin/true"}),),
+        (Row("asking", "failed/failed", r"exited with 0", dag_id="faults_once", conf={"executable": str(EXITS_0)}),),
     ),
     Fault(
         "exits_late",
         nothing,
         (
             Row(
-                "waiting",
+                "starting",
                 "failed/failed",
                 r"exit(ed with| code) 3",
                 dag_id="faults_once",
-                conf={"emulator": f"{QUIET},plugin_seconds=40,exit_after_seconds=10,exit_code=3", "plugins": [PLUGIN]},
+                conf={"emulator": f"{QUIET},plugin_seconds=40,exit_after_seconds=5,exit_code=3", "plugins": [PLUGIN]},
             ),
         ),
     ),
@@ -116,13 +117,13 @@ FAULTS = [
         "port_stolen",
         5101,
         "5101",
-        Row("asking", "failed/failed", rf"port 5101 on r1i1n1 is already in use by a process of user {USER} \(pid \d+: .*--uri 0.0.0.0:5101"),
+        Row("asking", "failed/failed", dag_id="faults_once", reads=rf"port 5101 on r1i1n1 is already in use by a process of user {USER} \(pid \d+: .*--uri 0.0.0.0:5101"),
     ),
     port_fault(
         "port_shared",
         5102,
         "5102",
-        Row("starting", "failed/failed", rf"port 5102 on r1i1n1 is shared with a process of user {USER} \(pid \d+"),
+        Row("starting", "failed/failed", dag_id="faults_once", reads=rf"port 5102 on r1i1n1 is shared with a process of user {USER} \(pid \d+"),
     ),
     port_fault("port_0_beside", 5103, "0", Row("asking", "success/success", r"is usable at r1i1n1:(?!5103)\d+")),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ class Stage:
 
     :param name: `asking`: sbatch has not run yet; `submitting`: it has taken the job, its answer is still on its way;
         `pending`; `starting`: the job runs, its service is being set up; `waiting`: its port is open, its plugins are not
-        loaded; `rendering`; `movie`: the same, in a task that allocates for itself; `using`: somebody else works with it; `releasing`: told to end, its service takes its time.
+        loaded
+        (it is stopped, which looks the same); `rendering`; `movie`: the same, in a task that allocates for itself; `using`: somebody else works with it; `releasing`: told to end, its service takes its time.
     :param there: whether a run is there.
     :param task: whose state tells the end.
     :param gate: what holds it there; see `Run.go_on`.
@@ -60,7 +62,12 @@ def _starting(run: Run) -> bool:
 
 
 def _waiting(run: Run) -> bool:
-    return bool(run.services()) and "listens on port" in run.log()
+    """Its port is open; from then on it is stopped, which is what a slow plugin looks like from outside, for as long as need be."""
+    if not run.services() or "listens on port" not in run.log():
+        return False
+    for _, pid in run.services():
+        run.bench.signal(pid, signal.SIGSTOP)
+    return True
 
 
 def _using(run: Run) -> bool:
@@ -77,31 +84,33 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("asking", _asking, gate="before.{name}"),
-        Stage("submitting", lambda run: run.queued(), gate="after.{name}", wave=2),
+        Stage("submitting", lambda run: run.queued(), gate="after.{name}", wave=3),
         Stage("pending", _pending, conf={"sbatch_options": [*ORDINARY, LATER]}),
-        Stage("starting", _starting, gate="start.{run}"),
+        Stage("starting", _starting, gate="start.{run}", conf={"start_timeout": 240}),
         Stage(
             "waiting",
             _waiting,
-            conf={"plugins": [PLUGIN], "emulator": "snapshot_seconds=0,plugin_seconds=40"},
+            conf={"plugins": [PLUGIN], "emulator": "snapshot_seconds=0,plugin_seconds=15", "start_timeout": 240},
             wave=2,
         ),
         Stage(
             "rendering",
             lambda run: run.frames() >= 5,
             task="render",
-            conf={"emulator": "snapshot_seconds=0,frame_seconds=0.3"},
+            conf={"emulator": "snapshot_seconds=0,frame_seconds=0.4"},
             dag_id="faults_render",
+            wave=2,
         ),
         Stage(
             "movie",
             lambda run: run.frames() >= 5,
             task="movie",
-            conf={"emulator": "snapshot_seconds=0,frame_seconds=0.3"},
+            conf={"emulator": "snapshot_seconds=0,frame_seconds=0.4"},
             dag_id="faults_movie",
+            wave=2,
         ),
-        Stage("using", _using, task="use", conf={"idle_limit": 120}),
-        Stage("releasing", _using, task="brayns_release", conf={"executable": str(STUBBORN), "idle_limit": 120}),
+        Stage("using", _using, task="use", conf={"idle_limit": 200}),
+        Stage("releasing", _using, task="brayns_release", conf={"executable": str(STUBBORN), "idle_limit": 200}),
     )
 }
 SIX = ("submitting", "pending", "starting", "waiting", "rendering", "releasing")
@@ -131,13 +140,16 @@ def hold(run: Run) -> None:
 
 def park(bench: Bench, runs: list[Run]) -> None:
     """Bring all to their stages, so that all are there at once."""
-    for wave in (1, 2):
-        those = [run for run in runs if STAGES[run.stage].wave == wave]
-        for run in those:
+    for wave in (1, 2, 3):
+        away = [run for run in runs if STAGES[run.stage].wave == wave]
+        for run in away:
             hold(run)
             bench.start(run)
-        for run in those:
-            bench.until(lambda run=run: STAGES[run.stage].there(run), 120, f"{run.run_id} is {run.stage}")
+        end = time.time() + 150
+        while away := [run for run in away if not STAGES[run.stage].there(run)]:
+            if time.time() > end:
+                raise TimeoutError(f"not at their stages within 150 s: {', '.join(run.run_id for run in away)}")
+            time.sleep(0.2)
     releasing = [run for run in runs if run.stage == "releasing"]
     for run in releasing:
         run.gate.touch()

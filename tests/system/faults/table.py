@@ -122,31 +122,27 @@ class Outcome:
 
 def play(bench: Bench, fault: Fault, rows: list[Row]) -> list[Outcome]:
     """All rows of a fault: its runs stand at their stages when it comes."""
-    lock = bench.nodes[fault.node] if fault.node else contextlib.nullcontext()
-    with lock:
-        runs = [make_run(bench, fault.name, STAGES[row.stage], row.dag_id, dict(row.conf)) for row in rows]
-        scene = Scene(bench, {run.stage: run for run in runs})
-        outcomes = [_blank(fault, row) for row in rows]
-        try:
-            if fault.before:
-                fault.before(bench)
-            park(bench, runs)
-            fault.act(scene)
-            began = time.time()
-            _await(bench, fault, rows, runs, began)
-            for row, run, outcome in zip(rows, runs, outcomes, strict=True):
-                judge(bench, row, run, outcome, began)
-        except Exception as error:
-            traceback.print_exc()
-            for row, run, outcome in zip(rows, runs, outcomes, strict=True):
-                judge(bench, row, run, outcome, time.time())
-                outcome.trouble = f"{type(error).__name__}: {error}"
-        finally:
-            if fault.after:
-                with contextlib.suppress(Exception):
-                    fault.after(scene)
-            for run in runs:
-                sweep(bench, run)
+    runs = [make_run(bench, fault.name, STAGES[row.stage], row.dag_id, dict(row.conf)) for row in rows]
+    scene = Scene(bench, {run.stage: run for run in runs})
+    outcomes = [_blank(fault, row) for row in rows]
+    try:
+        if fault.before:
+            fault.before(bench)
+        park(bench, runs)
+        fault.act(scene)
+        began = time.time()
+        _await(bench, fault, list(zip(rows, runs, outcomes, strict=True)), began)
+    except Exception as error:
+        traceback.print_exc()
+        for row, run, outcome in zip(rows, runs, outcomes, strict=True):
+            judge(bench, row, run, outcome, time.time())
+            outcome.trouble = f"{type(error).__name__}: {error}"
+    finally:
+        if fault.after:
+            with contextlib.suppress(Exception):
+                fault.after(scene)
+        for run in runs:
+            sweep(bench, run)
     return outcomes
 
 
@@ -160,20 +156,23 @@ def ended(row: Row, run: Run) -> bool:
     return re.fullmatch(row.ends, got) is not None and not run.bench.watch.left(run.names)
 
 
-def _await(bench: Bench, fault: Fault, rows: list[Row], runs: list[Run], began: float) -> None:
-    """Until each row has come to its end, or its deadline has passed."""
-    open_rows = list(zip(rows, runs, strict=True))
-    quiet: dict[str, float] = {}
+def _await(bench: Bench, fault: Fault, open_rows: list[tuple[Row, Run, Outcome]], began: float) -> None:
+    """Judge each row when it has come to its end, or its deadline has passed."""
+    ended_at: dict[str, float] = {}
     while open_rows:
         time.sleep(0.5)
         now = time.time()
-        for row, run in list(open_rows):
+        for row, run, outcome in list(open_rows):
             if not fault.stays:
                 run.go_on()
-            # Two looks in a row: a retry must not begin in between.
-            since = quiet.setdefault(run.run_id, now) if ended(row, run) else quiet.pop(run.run_id, None) and None
-            if (since is not None and now - since > 2.5) or now - began > row.deadline:
-                open_rows.remove((row, run))
+            if ended(row, run):
+                ended_at.setdefault(run.run_id, now)
+            else:
+                ended_at.pop(run.run_id, None)
+            # Not at once: a retry might still begin.
+            if now - ended_at.get(run.run_id, now) > 2.5 or now - began > row.deadline:
+                judge(bench, row, run, outcome, began)
+                open_rows.remove((row, run, outcome))
 
 
 def judge(bench: Bench, row: Row, run: Run, outcome: Outcome, began: float) -> None:

@@ -109,7 +109,7 @@ def mapped_dag(dag_id: str) -> DAG:
     return made
 
 
-LIMIT = timedelta(seconds=20)
+LIMIT = timedelta(seconds=45)
 MADE = [
     service_dag("faults_service", retries=2),
     service_dag("faults_once"),
@@ -117,7 +117,7 @@ MADE = [
     service_dag("faults_render", rendering=True, retries=2),
     service_dag("faults_render_once", rendering=True),
     service_dag("faults_paused", retries=2),
-    service_dag("faults_run_timeout", run_timeout=25),
+    service_dag("faults_run_timeout", run_timeout=50),
     service_dag("faults_deferred_timeout", execution_timeout=LIMIT),
     service_dag("faults_blocking_timeout", deferrable=False, execution_timeout=LIMIT),
     movie_dag("faults_movie", retries=3),
