@@ -14,6 +14,7 @@ from airflow_brayns.booking import Booking
 from airflow_brayns.cluster.cluster import Cluster, ServiceCommand
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import quote
+from airflow_brayns.cluster_store import check_folder
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RenderingFailed
 from airflow_brayns.follow import Follower
 from airflow_brayns.movie.encode import Encoded, Encoding, described, duration_in, stream_in
@@ -40,11 +41,16 @@ class Sources:
 def encode_script(
     sources: Sources, output: str, encoding: Encoding, metadata: Mapping[str, Any], *, poster: bool, sheet: bool
 ) -> str:
-    """Bash for a node: encode, look into the movie, hash it, give it its name."""
+    """Bash for a node: encode, look into the movie, hash it, give it its name.
+
+    :raises InvalidSetting: `output` is not an absolute path in one line.
+    """
+    output = check_folder(output, "output_file")
     plan, frames = sources.plan, sources.plan.frames
     suffix = Path(output).suffix
     partial = str(Path(output).with_name(f".{Path(output).stem}.part{suffix}"))
-    pattern = f"{sources.folder}/%0{plan.digits}d.{plan.specification.format}"
+    folder = sources.folder.replace("%", "%%")  # to ffmpeg the whole path is a pattern, the folder's name too
+    pattern = f"{folder}/%0{plan.digits}d.{plan.specification.format}"
     base = str(Path(output).with_suffix(""))
     words = [
         *("-framerate", f"{encoding.fps:g}", "-start_number", str(frames[0]), "-i", pattern),
@@ -55,11 +61,13 @@ def encode_script(
     pictures = []
     if poster:
         middle = f"{sources.folder}/{plan.file(frames[len(frames) // 2])}"
-        pictures.append(f"encoder -v error -y -i {quote(middle)} -q:v 2 {quote(base + '.poster.jpg')} </dev/null")
+        pictures.append(
+            f"encoder -v error -y -i {quote(middle)} -update 1 -q:v 2 {quote(base + '.poster.jpg')} </dev/null"
+        )
     if sheet:
         tiles = f"select='not(mod(n,{step}))',scale=400:-2,tile=4x4"
         pictures.append(
-            f"encoder -v error -y -i {quote(partial)} -vf {quote(tiles)} -frames:v 1 -q:v 3 {quote(base + '.sheet.jpg')} </dev/null"
+            f"encoder -v error -y -i {quote(partial)} -vf {quote(tiles)} -frames:v 1 -update 1 -q:v 3 {quote(base + '.sheet.jpg')} </dev/null"
         )
     lines = [
         "set -euo pipefail",

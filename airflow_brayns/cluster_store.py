@@ -80,7 +80,7 @@ class ClusterStore:
     # ---- the store ---------------------------------------------------------------------------------------------
     async def open(self) -> Manifest:
         """See `Store.open`."""
-        movie = base64.b64encode(self._movie.encode()).decode()
+        movie = base64.b64encode(self._movie.encode("utf-8", "replace")).decode()
         answer = await self._run(f"open_frames {movie} {_SILENT_SECONDS}", 300)
         lines = answer.split("\n")
         for line in lines:

@@ -287,11 +287,9 @@ class Follower:
             key = (*allocation.key, service)
             whole = self._logs.get(key, "") + text
             self._logs[key] = whole[-8192:]
-            # No `.*` at a pattern's beginning: on a long line each of its characters would be a new beginning.
-            for line in whole.splitlines():
-                if "Error opening dynamic library" in line:
-                    self._missing[key] = line[:1000]
-                    break
+            # No pattern that begins with `.*`: on a long line each of its characters would be a new beginning.
+            if (at := whole.find("Error opening dynamic library")) >= 0:
+                self._missing[key] = whole[at : at + 1000].splitlines()[0]
             found = status.service(service)
             for line in text.splitlines():
                 self._log.info("[%s %s] %s", found.node if found else "", service, line)

@@ -175,9 +175,7 @@ class BraynsClient:
             raise
         finally:
             for one in sent:
-                future = self._pending.pop(one).future
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # one that failed after another is told of by the other
+                _let_go(self._pending.pop(one).future)  # one that failed after another is told of by the other
 
     async def _send(self, method: str, params: Any, binary: bytes, progress: Progress | None) -> int:
         assert self._socket is not None
@@ -191,7 +189,7 @@ class BraynsClient:
         try:
             await self._socket.send(struct.pack("<I", len(body)) + body + binary if binary else text)
         except BaseException:
-            self._pending.pop(request_id)
+            _let_go(self._pending.pop(request_id).future)
             raise
         return request_id
 
@@ -267,6 +265,12 @@ class BraynsClient:
                 pending.future.set_exception(
                     ConnectionLost(f"The connection to {self.endpoint} ended during {pending.method}: {reason}")
                 )
+
+
+def _let_go(future: asyncio.Future[Reply]) -> None:
+    """Nobody waits for it any more, nor for its error."""
+    if not future.cancel() and not future.cancelled():
+        future.exception()
 
 
 def _refusal(method: str, error: Any) -> RpcFailed:

@@ -205,14 +205,15 @@ async def encode_movie(
         )
     await asyncio.to_thread(lambda: output.parent.mkdir(parents=True, exist_ok=True))
     partial = output.with_name(f".{output.stem}.part{output.suffix}")
-    pattern = folder / f"%0{len(found[0].stem)}d{found[0].suffix}"
+    # To ffmpeg the whole path is a pattern, the folder's name too.
+    pattern = f"{str(folder).replace('%', '%%')}/%0{len(found[0].stem)}d{found[0].suffix}"
     try:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write(described(output.stem, metadata or {}))
             file.flush()
             await _run(
                 [
-                    *("-framerate", f"{encoding.fps:g}", "-start_number", str(int(found[0].stem)), "-i", str(pattern)),
+                    *("-framerate", f"{encoding.fps:g}", "-start_number", str(int(found[0].stem)), "-i", pattern),
                     *("-f", "ffmetadata", "-i", file.name, "-map", "0:v", "-map_metadata", "1"),
                     *("-frames:v", str(len(found)), *encoding.arguments(), "-y", str(partial)),
                 ],

@@ -103,10 +103,11 @@ class Model(_Part):
         if not _is_path(self.path):
             raise ValueError("path holds a NUL character or half a character, or is longer than 4095 bytes")
         try:
-            json.dumps(self.properties, allow_nan=False, sort_keys=True)
+            names = list(self.colors.values) if self.colors else []
+            json.dumps([self.properties, names], allow_nan=False, sort_keys=True, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError):
             raise ValueError(
-                "properties hold something that JSON does not have: a date, NaN, keys that are no words"
+                "properties or colors hold something that JSON does not have: a date, NaN, half a character, keys that are no words"
             ) from None
         if self.loader is None and self.extension not in LOADERS:
             raise ValueError(

@@ -86,6 +86,7 @@ def check_output(path: str, field: str = "output_file") -> Path:
     if not path or "\0" in path:
         raise InvalidSetting(field, f"{path[:200]!r} is not a path")
     try:
+        os.fsencode(path)
         target = Path(path).expanduser().absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
     except (UnicodeEncodeError, RuntimeError):  # half a character; no such user's home

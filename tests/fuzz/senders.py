@@ -447,7 +447,10 @@ def stores(bench: Bench, rng: Random, values: Sequence[str]) -> int:
         place = Path(folder)
         bench.tally.check(place.is_dir(), f"no folder {folder[:300]!r}")
         claim = (place / ".driver-token-1").read_text()
-        bench.tally.check(decode(claim.strip()) == movie, f"movie {movie[:200]!r} arrived as {decode(claim)[:200]!r}")
+        bench.tally.check(
+            decode(claim.strip()) == movie.encode("utf-8", "replace").decode(),
+            f"movie {movie[:200]!r} arrived as {decode(claim)[:200]!r}",
+        )
         header = Header("scene", {}, "snapshot", "3", {"models": [{"path": node}]}, {})
         await store.begin(header)
         Path(store.file_path(plan, 0)).write_bytes(b"a picture")
@@ -570,6 +573,7 @@ def messages(bench: Bench, rng: Random, values: Sequence[str]) -> int:
             params = {"path": value, "loader_name": value, "loader_properties": {value: [value]}}
             await client.call("add-model", params, binary=rng.choice((b"", b"model")))
             got = read_message(wire.sent[0])
+            params = json.loads(json.dumps(params))  # two halves of a character are one
             bench.tally.check(
                 got["params"] == params and got["method"] == "add-model", f"{value[:200]!r}: {got!r:.300}"
             )

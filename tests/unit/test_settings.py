@@ -8,7 +8,7 @@ import pytest
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.provider import get_provider_info
-from airflow_brayns.settings import ClusterSettings
+from airflow_brayns.settings import ClusterSettings, literal
 
 
 def test_the_form_has_every_field_and_no_other() -> None:
@@ -100,3 +100,25 @@ def test_provider_info_fits_airflows_schema() -> None:
 
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
+
+
+@pytest.mark.parametrize(
+    ("extras", "field"),
+    [
+        ({"idle_limit": "inf"}, "idle_limit"), ({"poll_interval": float("inf")}, "poll_interval"), ({"start_timeout": 1e300}, "start_timeout"),
+        ({"queue_timeout": float("nan")}, "queue_timeout"), ({"generation": "²"}, "generation"), ({"account": "\ud800"}, "account"),
+        ({"environment": {"A": "\ud800"}}, "environment"), ({"setup": [{"a": 1}]}, "setup"), ({"max_clients": "9" * 4000}, "max_clients"),
+    ],
+)  # fmt: skip
+def test_numbers_without_end_and_half_characters_name_their_field(extras: dict[str, object], field: str) -> None:
+    """Infinite seconds were an OverflowError, `²` a ValueError, and a keeper's shell cannot compare a number of 300 digits."""
+    with pytest.raises(InvalidSetting, match=f"^{field}"):
+        ClusterSettings.read(extras)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[" + "-" * 100_000 + "1]", "[" + "1+" * 50_000 + "1j]", "{" + "a." * 50_000 + "b}"]
+)
+def test_a_text_that_is_nested_without_end_is_a_text(text: str) -> None:
+    """It came as RecursionError or MemoryError out of a template's value."""
+    assert literal(text) == text

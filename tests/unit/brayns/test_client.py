@@ -106,3 +106,95 @@ async def test_tls_with_a_ca(emulator, tmp_path: Path) -> None:
         assert (await client.call("get-version")).result["major"] == 3
     with pytest.raises(ConnectionLost, match="certificate"):
         await BraynsClient(service.endpoint, ssl_context=ssl.create_default_context()).open()
+
+
+async def answered(*messages: str | bytes, largest: int = 1 << 20) -> object:
+    """What a client takes from a service that sends these."""
+
+    async def answer(socket) -> None:
+        await socket.recv()
+        for message in messages:
+            await socket.send(message)
+
+    async with (
+        serve(answer, "127.0.0.1", 0) as server,
+        BraynsClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.5, largest=largest) as client,
+    ):
+        return (await client.call("get-version")).result
+
+
+@pytest.mark.parametrize("other", ["false", "0.0", "-0.0", '"0"', "[]", "{}", "[0]", "null", "1", "1e0"])
+async def test_a_reply_is_known_by_its_very_id(other: str) -> None:
+    """`false` and `0.0` are found under 0 in a dict; a list was a TypeError that took the reader away."""
+    assert await answered(f'{{"id": {other}, "result": "lie"}}', '{"id": 0, "result": "truth"}') == "truth"
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["{}", "null", "[]", '{"code": null}', '{"code": "x"}', '{"code": 1e999}', '{"code": [], "message": {}}', '{"code": true, "data": {}}'],
+)  # fmt: skip
+async def test_an_error_of_any_kind_is_an_error(error: str) -> None:
+    """A code that is no number took the reader away: the request waited for its time-out, and the next ones too."""
+    with pytest.raises(RpcFailed, match="refused get-version"):
+        await answered(f'{{"id": 0, "error": {error}}}')
+
+
+async def test_an_errors_text_is_told_at_a_bearable_length() -> None:
+    with pytest.raises(RpcFailed) as error:
+        await answered(f'{{"id": 0, "error": {{"code": 1, "message": "{"x" * 900_000}", "data": ["{"y" * 90_000}"]}}}}')
+    assert len(str(error.value)) < 10_000
+
+
+@pytest.mark.parametrize(
+    "message", ["[" * 100_000, '{"id": 0, "result": ' + "[" * 50_000, '{"id": 0, "result": ' + "9" * 5000 + "}"]
+)
+async def test_json_that_is_nested_without_end_ends_the_connection(message: str) -> None:
+    """Python's RecursionError took the reader away without a word."""
+    with pytest.raises(ConnectionLost, match="no JSON-RPC"):
+        await answered(message)
+
+
+@pytest.mark.parametrize("progress", ['{"id": 0, "amount": null}', '{"id": 0, "amount": [1]}', '{"id": [], "amount": 1}', '{"id": 0, "amount": 1e999}', '{"id": 0, "amount": NaN}'])  # fmt: skip
+async def test_progress_of_any_kind_is_passed_over(progress: str) -> None:
+    assert await answered(f'{{"method": "x", "params": {progress}}}', '{"id": 0, "result": 7}') == 7
+
+
+async def test_a_message_larger_than_allowed_ends_the_connection() -> None:
+    with pytest.raises(ConnectionLost, match="ended during get-version"):
+        await answered('{"id": 0, "result": "' + "x" * 2_000_000 + '"}')
+
+
+async def test_json_of_many_megabytes_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read, it takes tens of times as much memory; what is large is pictures, which come as bytes."""
+    monkeypatch.setattr("airflow_brayns.brayns.client.LARGEST_TEXT", 1000)
+    with pytest.raises(ConnectionLost, match="bytes of JSON"):
+        await answered('{"id": 0, "result": "' + "x" * 2000 + '"}')
+    body = b'{"id": 0, "result": 7}'
+    assert await answered(len(body).to_bytes(4, "little") + body + b"x" * 100_000) == 7
+
+
+async def test_nobody_is_followed_elsewhere() -> None:
+    """The WebSocket library follows redirections: a stranger on the port could hand its visitors on to any other host."""
+    visits = []
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 302 x\r\nLocation: ws://127.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        visits.append(1)
+        writer.close()
+
+    async with await asyncio.start_server(visit, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(lead, "127.0.0.1", 0) as server:
+            with pytest.raises(ConnectionLost, match="302"):
+                await BraynsClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=2).open()
+    assert visits == []
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+async def test_a_name_that_is_none_cannot_be_reached(host: str) -> None:
+    with pytest.raises(ConnectionLost, match="cannot be reached"):
+        await BraynsClient(f"{host}:5000", timeout=2).open()

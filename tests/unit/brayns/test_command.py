@@ -95,3 +95,18 @@ def test_bad_values_name_their_field(field: str, value: object) -> None:
 
 def test_ports() -> None:
     assert [check_port(port) for port in (0, "5000", "5000-5010")] == ["0", "5000", "5000-5010"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("environment", {"A": "x" * (1 << 20)}), ("environment", {"A": "\ud800"}), ("environment", {"AB_PORT": "1"}), ("environment", {"BASHOPTS": "x"}),
+        ("environment", {"UID": "0"}), ("environment", {"RANDOM": "4"}), ("environment", {"A" * 300: "x"}), ("executable", "x" * 5000),
+        ("executable", "\ud800"), ("plugins", ["x" * (1 << 20)]), ("setup", "\ud800"), ("setup", "x" * (1 << 21)), pytest.param("max_clients", 10**5000, id="clients-huge"),
+        pytest.param("port", 10**5000, id="port-huge"), ("port", "٣"),
+    ],
+)  # fmt: skip
+def test_what_cannot_reach_the_service_is_refused_by_name(field: str, value: object) -> None:
+    """A variable of 128 KiB lets no program start, one of bash's own keeps its value, and half a character broke the submission."""
+    with pytest.raises(InvalidSetting, match=field):
+        ServiceSpec(**{field: value})  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -77,3 +78,52 @@ def test_endpoints(bad: str) -> None:
         return
     with pytest.raises(InvalidSetting, match="endpoint"):
         parse_endpoint(bad)
+
+
+@pytest.mark.parametrize("bad", ["a..b:5", ".:5", "x" * 64 + ":5", "h:٣", "h:5\n5", "a." * 130 + "b:5"])
+def test_an_endpoint_is_a_name_that_can_be_looked_up(bad: str) -> None:
+    """Python's IDNA codec fails on such names with a UnicodeError, in the middle of a probe."""
+    with pytest.raises(InvalidSetting, match="endpoint"):
+        parse_endpoint(bad)
+
+
+async def test_a_node_with_no_possible_name_is_not_there_yet() -> None:
+    with pytest.raises(NotYet, match="TCP"):
+        await probe("a..b", 5000)
+
+
+async def stranger(version: str, http: bytes) -> object:
+    """A probe of one that answers `get-version` and HTTP like this."""
+    from websockets.asyncio.server import serve
+
+    async def answer(socket) -> None:
+        async for message in socket:
+            request = json.loads(message)
+            result = version if request["method"] == "get-version" else '{"plugins": []}'
+            await socket.send(f'{{"id": {request["id"]}, "result": {result}}}')
+
+    def http_too(connection, request):
+        if "Upgrade" not in request.headers:
+            connection.transport.write(http)
+            return connection.respond(200, "")
+        return None
+
+    async with serve(answer, "127.0.0.1", 0, process_request=http_too) as server:
+        return await probe("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["null", "[]", "7", '"3.10.1"', '{"major": 1e999, "minor": 1, "patch": 1}', '{"major": NaN, "minor": 1, "patch": 1}', '{"major": -3, "minor": 1, "patch": 1}',
+     '{"major": 3, "minor": 99999999999, "patch": 1}'],
+)  # fmt: skip
+async def test_a_version_that_is_none_is_not_brayns(version: str) -> None:
+    """An infinite number was an OverflowError, which ended the wait."""
+    with pytest.raises(NotYet, match="get-version"):
+        await stranger(version, b"")
+
+
+async def test_a_line_of_http_without_an_end_is_no_answer() -> None:
+    """`readline` raises ValueError for it, which ended the wait."""
+    with pytest.raises(NotYet, match="HTTP"):
+        await stranger('{"major": 3, "minor": 10, "patch": 1}', b"x" * 200_000)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,3 +76,37 @@ def test_states_of_every_slurm() -> None:
     assert JobState.of("CONFIGURING") is JobState.PENDING
     for word in ("NODE_FAIL", "TIMEOUT", "PREEMPTED", "CANCELLED", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"):
         assert JobState.of(word) is JobState.ENDED
+
+
+@pytest.mark.parametrize("digits", ["²", "٣", "9" * 5000, "", "-1", "1e3"])
+def test_only_plain_numbers_are_numbers(digits: str) -> None:
+    """`"²".isdigit()` is true and `int("²")` an error; so is the int of 5,000 digits."""
+    answer = ANSWER.format(exit=base64.b64encode(f"{digits} x".encode()).decode())
+    answer = answer.replace("43111", digits).replace("1-02:03:04", f"{digits}:1") + f"allocation ab-1 {digits}\n"
+    status = read(answer)
+    assert [service.port for service in status.services] == [None, None]
+    assert status.services[1].exit_code == 1
+    assert status.job and status.job.seconds_left is None
+    assert len(read_status(answer)) == 1
+
+
+def test_a_line_is_what_the_scripts_end_as_one() -> None:
+    """`splitlines` ends lines at form feeds too: the comment of any job of the user's could speak for the cluster."""
+    for end in ("\x0b", "\x0c", "\x1c", "\x85", "\u2028"):
+        forged = end.join(("x", "allocation ab-bad 1", "ended cmVsZWFzZWQ=", ""))
+        assert set(read_status(ANSWER.format(exit="").replace("|a|b|", f"|{forged}|"))) == {("ab-12000", 1)}
+
+
+def test_what_is_told_of_a_service_without_a_name_is_not_its_neighbours() -> None:
+    answer = (
+        ANSWER.format(exit="").replace("service brayns2\n", "service Brayns 2\n").replace("exit \n", "listening 77\n")
+    )
+    assert [(one.name, one.port) for one in read(answer).services] == [("brayns1", 43111)]
+
+
+def test_a_node_that_has_no_nodes_name_is_left_out() -> None:
+    """Names of nodes end in commands that people copy and in Python that is shown to them."""
+    answer = (
+        ANSWER.format(exit="").replace("nodes r1i1n0", 'nodes $(reboot) ";x r1i1n0').replace("node r1i1n0", "node `x`")
+    )
+    assert (read(answer).nodes, read(answer).services[0].node) == (("r1i1n0", "r1i1n1"), "")

@@ -80,3 +80,48 @@ def test_bad_values_name_their_field(field: str, value: object) -> None:
 def test_a_stray_word_is_not_taken_for_a_script() -> None:
     with pytest.raises(InvalidSetting, match="script"):
         AllocationRequest(sbatch_options=["--licenses=x", "evil.sh"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-c72", "evil.sh"], ["--nice", "evil.sh"], ["--exclu", "evil.sh"], ["--exclusive=user", "evil.sh"], ["--uid", "-L", "evil.sh"],
+        ["--unknown", "evil.sh"], ["-H", "evil.sh"], ["-sH", "evil.sh"], ["-c"], ["-x", "a", "b"],
+    ],
+)  # fmt: skip
+def test_no_word_becomes_the_script(options: list[str]) -> None:
+    """A word behind an option that already had its value, or takes none, was let through: sbatch ran it in the keeper's place."""
+    with pytest.raises(InvalidSetting, match="sbatch_options"):
+        AllocationRequest(sbatch_options=options)
+
+
+@pytest.mark.parametrize("word", ["-sa1-3", "-HJx", "-OW", "-sHk", "-u"])
+def test_the_keepers_options_are_refused_behind_others_in_one_word_too(word: str) -> None:
+    """getopt reads `-sa1-3` as `-s -a 1-3`; only the first letter was looked at."""
+    with pytest.raises(InvalidSetting, match="keeper owns"):
+        AllocationRequest(sbatch_options=[word])
+
+
+def test_a_colon_does_not_begin_another_jobs_options() -> None:
+    """`sbatch --mem 1 : --array=1-9 script` is a heterogeneous job of two."""
+    with pytest.raises(InvalidSetting, match="another job"):
+        AllocationRequest(sbatch_options=["--mem", ":"])
+
+
+def test_several_letters_in_one_word_are_options_too() -> None:
+    assert AllocationRequest(sbatch_options=["-sHc4", "-x", "r1i1n3"]).words() == ["-sHc4", "-x", "r1i1n3"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("account", "\ud800"), ("account", "a\x7f"), ("partition", "a\u202eb"), ("qos", "x" * (1 << 20)), ("memory", "٣G"), pytest.param("memory", 10**5000, id="memory-huge"),
+        ("time_limit", "9" * 5000), ("time_limit", "999999999-0"), pytest.param("time_limit", 10**5000, id="time-huge"), ("nodes", 10**9), pytest.param("cpus_per_task", 10**5000, id="cpus-huge"),
+        ("cpus_per_task", True), ("sbatch_options", ["--licenses=\ud800"]), ("sbatch_options", ["--licenses=" + "x" * (1 << 20)]),
+        ("sbatch_options", [None]), ("sbatch_options", ["-H"] * 100_000),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_said_to_sbatch_is_refused_by_name(field: str, value: object) -> None:
+    """Half characters, other scripts' digits, numbers without end and megabytes came through, or crashed with errors of Python's."""
+    with pytest.raises(InvalidSetting, match=f"^{field}"):
+        AllocationRequest(**{field: value})  # type: ignore[arg-type]

@@ -42,3 +42,9 @@ async def test_any_text_travels_quoted(text: str) -> None:
 def test_nul_is_refused() -> None:
     with pytest.raises(InvalidSetting):
         quote("a\0b")
+
+
+def test_half_a_character_is_refused_by_name() -> None:
+    """A lone surrogate, as JSON can hold one, broke the encoding of the whole script."""
+    with pytest.raises(InvalidSetting, match="^path: cannot be written"):
+        quote("a\ud800", "path")

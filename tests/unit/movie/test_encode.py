@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
-from airflow_brayns.movie.encode import Encoding, encode_movie, ffmpeg, look_into, make_poster, make_sheet
+from airflow_brayns.movie.encode import (
+    Encoding,
+    duration_in,
+    encode_movie,
+    ffmpeg,
+    look_into,
+    make_poster,
+    make_sheet,
+    stream_in,
+)
 
 
 def frames_in(folder: Path, numbers: range | list[int], size: tuple[int, int] = (96, 64), suffix: str = "png") -> None:
@@ -111,3 +120,21 @@ def test_a_poster_and_a_sheet(tmp_path: Path) -> None:
     with Image.open(make_sheet(tmp_path, tmp_path / "movie.mp4")) as sheet:
         assert sheet.width == 1600
         assert sheet.getpixel((200, 60)) != sheet.getpixel((1400, sheet.height - 40))
+
+
+async def test_a_folder_with_a_percent_sign_is_no_pattern(tmp_path: Path) -> None:
+    """To ffmpeg the whole path is a pattern: frames in `50%` were not found, those in `a%db` looked for elsewhere."""
+    folder = tmp_path / "50% a%db"
+    folder.mkdir()
+    frames_in(folder, range(3))
+    movie = await encode_movie(folder, folder / "movie%d.mp4")
+    assert movie.frames == 3
+
+
+def test_what_ffmpeg_says_is_read_with_care() -> None:
+    """`1.1.1` seconds were a ValueError, and a long line took minutes."""
+    assert duration_in("Duration: 00:01:02.50, start") == 62.5
+    assert duration_in("Duration: N/A") is None
+    assert duration_in("Duration: 1:1:.") is None
+    assert stream_in("Stream #0:0: Video: h264 (High), yuv420p, 96x64 [SAR 1:1]") is not None
+    assert stream_in("Stream #0:0: Video: a" * 10_000) is None

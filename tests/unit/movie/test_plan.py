@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.camera import Bounds
 from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest
-from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
+from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash, simulation_frames
 from airflow_brayns.movie.specification import Simulation
 from airflow_brayns.movie.store import listed
 from tests.support.movie import specification
@@ -95,3 +95,31 @@ def test_frames_of_another_way_or_version_do_not_count() -> None:
 def test_numbers_are_listed_as_people_write_them() -> None:
     assert listed([9, 3, 4, 5, 1]) == "1, 3-5, 9"
     assert listed(range(0, 100, 2)).endswith("38 …")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [None, [], {}, {"min": [0, 0, 0]}, {"min": [0, 0], "max": [1, 1]}, {"min": ["0", 0, 0], "max": [1, 1, 1]}, {"min": [float("nan")] * 3, "max": [1, 1, 1]},
+     {"min": [0, 0, 0], "max": [float("inf"), 1, 1]}, {"min": [0, 0, 0], "max": [10**400, 1, 1]}, {"min": [0, 0, 0], "max": [1e300, 1, 1]}],
+)  # fmt: skip
+def test_what_is_no_scene_is_told_as_such(bounds: object) -> None:
+    """Anything but a TypeError: the service is not one that can be rendered with, and another one may be."""
+    with pytest.raises(RenderingFailed, match="which is no scene"):
+        SceneFacts.read(bounds, {})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no facts|finite|size|unpack|enough"):
+        SceneFacts.from_plain({"low": (bounds or {}).get("min") if isinstance(bounds, dict) else None, "high": None})
+
+
+@pytest.mark.parametrize("key", ["start_frame", "end_frame", "dt"])
+@pytest.mark.parametrize("value", ["x", [1], float("inf"), float("nan"), pytest.param(10**400, id="huge")])
+def test_a_simulation_that_is_none_is_told_as_such(key: str, value: object) -> None:
+    with pytest.raises(RenderingFailed, match="no scene"):
+        SceneFacts.read({"min": [0, 0, 0], "max": [1, 1, 1]}, {key: value})
+
+
+@pytest.mark.parametrize("factor", [1e300, 1.7e308])
+def test_a_movie_that_would_never_end_is_refused(factor: float) -> None:
+    """Beyond the range of floats a step was 0, and the number of frames infinite: errors of arithmetic."""
+    facts = SceneFacts.read({"min": [0, 0, 0], "max": [1, 1, 1]}, {"end_frame": 9, "dt": 1.0, "unit": "s"})
+    with pytest.raises(InvalidSetting, match="slowing_factor"):
+        simulation_frames(Simulation(slowing_factor=factor), 1000, facts)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,30 @@ def test_any_values_are_read_or_refused(value: Any) -> None:
             MovieSpecification.check(where)
         except InvalidSetting:
             pass
+
+
+@pytest.mark.parametrize("piece", ["[", "{a: ", "- ", "? "])
+def test_what_is_nested_without_end_is_refused(piece: str) -> None:
+    """PyYAML reads it by recursion in C: a file of a few kilobytes took the whole worker down with a segmentation fault."""
+    for depth in (60, 1000, 100_000):
+        with pytest.raises(InvalidSetting, match="deeper than 50|not YAML"):
+            MovieSpecification.read("models: " + ("\n" if piece in ("- ", "? ") else "") + piece * depth)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"camera": {"turns": 1e308}}, "camera.turns"), ({"camera": {"path": "swing", "swing": 1e308}}, "camera.swing"),
+        ({"camera": {"distance": 1e308}}, "camera.distance"), ({"camera": {"margin": 1e300}}, "camera.margin"), ({"camera": {"target": [1e300, 0, 0]}}, "camera.target"),
+        ({"camera": {"path": "keyframes", "keyframes": [{"frame": 10**400, "position": [0, 0, 1], "target": [0, 0, 0]}]}}, "frame"),
+        ({"output": "\ud800.mp4"}, "output"), ({"models": [{"path": "/\ud800.obj"}]}, "models.0"), ({"models": [{"path": "/" + "x" * 5000 + ".obj"}]}, "models.0"),
+        ({"models": [{"path": "/a.obj", "properties": {"a": float("nan")}}]}, "models.0"),
+        ({"models": [{"path": "/a.obj", "properties": {"a": datetime.date(2026, 1, 1)}}]}, "models.0"),
+        ({"models": [{"path": "/a.obj", "properties": {"a": {1: 2, "b": 3}}}]}, "models.0"),
+        ({"models": [{"path": "/a.obj", "properties": {"\ud800": 1}}]}, "models.0"), ({"models": [{"path": "/a.obj", "loader": "\ud800"}]}, "JSON"),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_reckoned_or_sent_is_refused(change: dict[str, object], where: str) -> None:
+    """Each was taken, and failed in the middle of the movie: math domain error, infinities in JSON, dates that JSON has not."""
+    with pytest.raises(InvalidSetting, match=where):
+        MovieSpecification.check({"models": [{"path": "/a.obj"}], "frames": 3, **change})
