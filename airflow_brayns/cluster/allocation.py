@@ -14,6 +14,7 @@ from airflow_brayns.errors import ConnectionLost
 _TIME_LEFT = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
 _NUMBER, _STATE = re.compile(r"[0-9]{1,15}"), re.compile(r"[A-Z_]{1,40}")
 _NAME, _SERVICE = re.compile(r"ab-[0-9a-f]{1,40}"), re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_JOB = re.compile(r"[0-9][0-9_+,%\[\]-]{0,99}")  # `12`, `12_3`, `12_[4-9%2]`, `12+1`
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,253}")
 # Reasons that no waiting mends. Some impossible requests are not refused but pend for ever (Slurm 22.05 and 24.11, run).
 HOPELESS_REASONS = frozenset(
@@ -78,7 +79,7 @@ class Job:
         # The comment may hold a bar: count the fields behind it from the end.
         job_id, word, reason, nodes = parts[:4]
         name, submitted, start, left = parts[-4:]
-        if not job_id or not _STATE.fullmatch(word):
+        if not _JOB.fullmatch(job_id) or not _STATE.fullmatch(word):
             return None
         comment = "|".join(parts[4:-4])
         return cls(job_id, word, reason, nodes, name, submitted, start, _seconds_left(left), comment)

@@ -17,6 +17,7 @@ from airflow_brayns.errors import ConnectionLost, InvalidSetting
 
 REMOTE_COMMAND = "/bin/sh -s"
 BLOCK = 1 << 20
+LARGEST_ANSWER = 1 << 28  # bytes; a manifest of a million frames has as many
 
 
 class Shell(Protocol):
@@ -104,6 +105,38 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             continue
 
 
+async def _converse(process: asyncio.subprocess.Process, script: bytes) -> tuple[bytes, bytes]:
+    """What a script prints and what it complains of.
+
+    :raises ConnectionLost: it is more than anything of ours has to say.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    reading = [asyncio.create_task(_read_some(stream)) for stream in (process.stdout, process.stderr)]
+    try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it was told all
+            process.stdin.write(script)
+            await process.stdin.drain()
+        process.stdin.close()
+        output, errors = await asyncio.gather(*reading)
+        await process.wait()
+        return output, errors
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _read_some(stream: asyncio.StreamReader) -> bytes:
+    found = bytearray()
+    while block := await stream.read(BLOCK):
+        found += block
+        if len(found) > LARGEST_ANSWER:
+            raise ConnectionLost(f"A command printed more than {LARGEST_ANSWER >> 20} MiB; it was ended.")
+    return bytes(found)
+
+
 class LocalShell:
     """Runs scripts on this machine."""
 
@@ -121,7 +154,7 @@ class LocalShell:
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout):
-                output, errors = await process.communicate(framed.text.encode())
+                output, errors = await _converse(process, framed.text.encode())
         except TimeoutError:
             raise ConnectionLost(f"A command on this machine took longer than {timeout:.0f} s.") from None
         finally:

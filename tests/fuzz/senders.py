@@ -18,7 +18,7 @@ from typing import Any
 from airflow_brayns import cluster_store
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.brayns.command import ServiceSpec
-from airflow_brayns.cluster.allocation import Allocation, decode
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, decode
 from airflow_brayns.cluster.cluster import Cluster, LocalCluster, ServiceCommand, SlurmCluster, Waiter, comment
 from airflow_brayns.cluster.keeper import KeeperSettings, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
@@ -165,22 +165,29 @@ def services(bench: Bench, rng: Random, values: Sequence[str]) -> int:
     parts, made = [], {}
     for number, value in enumerate(values):
         arguments: dict[str, Any] = {"executable": str(bench.service), "generation": rng.choice((1, 2, 3))}
-        field = rng.choice(("environment", "environment", "name", "plugins", "executable", "port", "log_level"))
+        field = rng.choice(
+            ("environment", "environment", "name", "plugins", "executable", "port", "log_level", "certificate_file")
+        )
         if field == "name":
             field, arguments["environment"] = "environment", {value: "x"}
         elif field == "environment":
             arguments[field] = {"AB_VALUE": value}
         elif field == "plugins":
             arguments[field] = [value]
+        elif field == "certificate_file":
+            arguments |= {field: value, "private_key_file": f"$AB_FOLDER/{value}", "generation": rng.choice((2, 3))}
         elif field == "executable":
             arguments[field] = _program(bench, folder, value)
         else:
             arguments[field] = value
-        spec = bench.accepted(field, lambda arguments=arguments: ServiceSpec(**arguments))
+        spec = bench.accepted(
+            field, lambda arguments=arguments: ServiceSpec(**arguments), "tls_certificate_file", "tls_private_key_file",
+            "tls_certificate_file and tls_private_key_file",
+        )  # fmt: skip
         if spec is None:
             continue
         made[number] = spec
-        parts.append(f"(\nexport AB_NUMBER={number} AB_PORT=5000\n{spec.script()}\n)")
+        parts.append(f"(\nexport AB_NUMBER={number} AB_PORT=5000 AB_FOLDER=/folder\n{spec.script()}\n)")
     bench.run("\n".join(parts), SHELLS[1])
     seen = {int(call.environment.get(b"AB_NUMBER", b"-1")): call for call in bench.calls("service")}
     for number, spec in made.items():
@@ -203,7 +210,14 @@ def services(bench: Bench, rng: Random, values: Sequence[str]) -> int:
 
 
 def _plugins(spec: ServiceSpec) -> list[str]:
-    return [word for plugin in spec.plugins for word in ("--plugin", plugin)]
+    words = [word for plugin in spec.plugins for word in ("--plugin", plugin)]
+    if spec.certificate_file:
+        key, certificate = (
+            f"/folder/{path.removeprefix('$AB_FOLDER/')}" if path.startswith("$AB_FOLDER/") else path
+            for path in (spec.private_key_file, spec.certificate_file)
+        )
+        words += ["--secure", "true", "--private-key-file", key, "--certificate-file", certificate]
+    return words
 
 
 def _program(bench: Bench, folder: Path, value: str) -> str:
@@ -369,6 +383,28 @@ def files(bench: Bench, rng: Random, values: Sequence[str]) -> int:
     seen = sorted(call.words[-1] for call in bench.calls("stat"))
     _compare(bench, "path", sorted(path.encode() for path in paths), seen)
     return len(values)
+
+
+def asks(bench: Bench, rng: Random, values: Sequence[str]) -> int:
+    """Nodes, owners, and jobs of a listing, as the reaper and the way to a certificate hand them back to the cluster."""
+    shell = Nowhere()
+    cluster = SlurmCluster(shell, state_dir=str(bench.scratch()))
+    expected = []
+    for value in values:
+        if len(value) > 1000:
+            continue
+        job = Job(value, "RUNNING", "", "", f"x{value}", "", "", None)
+        for make in (
+            cluster.certificate_at(value, 5000),
+            cluster.reap(AllocationStatus(NAME, 1, owner=value)),
+            cluster.end_job(job),
+        ):
+            bench.accepted("value", lambda make=make: asyncio.run(make) or True, "node", "owner", "job_id", "name")
+        if "\0" not in value and encodable(value):
+            expected.append([b"scancel", f"--name=x{value}".encode(), value.encode()])
+    _run_all(bench, shell.scripts)
+    _compare(bench, "job", sorted(expected), sorted(call.words for call in bench.calls("scancel")))
+    return 3 * len(values)
 
 
 _HEADS_END = "trap 'exit 143'"  # login.sh ends with it
@@ -676,6 +712,6 @@ def local_services(bench: Bench, rng: Random, values: Sequence[str]) -> int:
 ALL: dict[str, tuple[Sender, int]] = {
     # sender, and how many values of a round's 300 it takes: those that start many processes take few
     "words": (words, 300), "requests": (requests, 60), "services": (services, 60), "submissions": (submissions, 2), "names": (names, 10),
-    "steps": (steps, 40), "files": (files, 40), "stores": (stores, 2), "encodings": (encodings, 3), "messages": (messages, 100),
+    "steps": (steps, 40), "asks": (asks, 20), "files": (files, 40), "stores": (stores, 2), "encodings": (encodings, 3), "messages": (messages, 100),
     "templates": (templates, 20), "local services": (local_services, 0),
 }  # fmt: skip

@@ -110,3 +110,10 @@ def test_a_node_that_has_no_nodes_name_is_left_out() -> None:
         ANSWER.format(exit="").replace("nodes r1i1n0", 'nodes $(reboot) ";x r1i1n0').replace("node r1i1n0", "node `x`")
     )
     assert (read(answer).nodes, read(answer).services[0].node) == (("r1i1n0", "r1i1n1"), "")
+
+
+@pytest.mark.parametrize("job_id", ["", "--user=me", "x", "1 2", "12;x", "²"])
+def test_a_job_without_an_id_is_no_job(job_id: str) -> None:
+    """The reaper hands ids of a listing on to scancel: an option among them would cancel more than one job."""
+    assert Job.read(f"{job_id}|RUNNING|None|n|c|ab-1-1|t|s|1:00") is None
+    assert all(Job.read(f"{good}|RUNNING|None|n|c|ab-1-1|t|s|1:00") for good in ("12", "12_3", "12_[4-9%2]", "12+1"))

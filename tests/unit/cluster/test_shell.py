@@ -48,3 +48,16 @@ def test_half_a_character_is_refused_by_name() -> None:
     """A lone surrogate, as JSON can hold one, broke the encoding of the whole script."""
     with pytest.raises(InvalidSetting, match="^path: cannot be written"):
         quote("a\ud800", "path")
+
+
+async def test_a_command_that_never_stops_talking_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it was kept until the time-out: a gigabyte a second."""
+    monkeypatch.setattr("airflow_brayns.cluster.shell.LARGEST_ANSWER", 1 << 20)
+    for command in ("yes", "yes >&2"):
+        with pytest.raises(ConnectionLost, match="printed more than"):
+            await LocalShell().run(command, 20)
+
+
+async def test_a_long_script_and_a_long_answer_pass() -> None:
+    word = "x" * 3_000_000
+    assert await LocalShell().run(f"printf %s {word}", 20) == word
