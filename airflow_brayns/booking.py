@@ -23,7 +23,7 @@ from airflow_brayns.settings import ClusterSettings
 def booking_name(installation: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
     """The name that a task's allocations share: the same for every try of one task instance, and for nothing else."""
     text = "\0".join((installation, dag_id, run_id, task_id, str(map_index)))
-    return "ab-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+    return "ab-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

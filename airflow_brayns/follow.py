@@ -10,7 +10,14 @@ from typing import Any
 
 from airflow_brayns.booking import Booking, Service, way_to
 from airflow_brayns.brayns.readiness import NotYet, probe, why_it_ended
-from airflow_brayns.cluster.allocation import HOPELESS_REASONS, Allocation, AllocationStatus, JobState, ServiceStatus
+from airflow_brayns.cluster.allocation import (
+    HOPELESS_REASONS,
+    Allocation,
+    AllocationStatus,
+    JobState,
+    ServiceStatus,
+    visible,
+)
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
 from airflow_brayns.settings import ClusterSettings
@@ -283,7 +290,8 @@ class Follower:
             self._log.info("Job %s: %s", allocation.job_id, text)
 
     def _show_logs(self, allocation: Allocation, logs: dict[str, str], status: AllocationStatus) -> None:
-        for service, text in logs.items():
+        for service, raw in logs.items():
+            text = visible(raw)
             key = (*allocation.key, service)
             whole = self._logs.get(key, "") + text
             self._logs[key] = whole[-8192:]

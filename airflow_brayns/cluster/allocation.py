@@ -14,6 +14,9 @@ from airflow_brayns.errors import ConnectionLost
 _TIME_LEFT = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
 _NUMBER, _STATE = re.compile(r"[0-9]{1,15}"), re.compile(r"[A-Z_]{1,40}")
 _NAME, _SERVICE = re.compile(r"ab-[0-9a-f]{1,40}"), re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_UNSEEN = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
 _JOB = re.compile(r"[0-9][0-9_+,%\[\]-]{0,99}")  # `12`, `12_3`, `12_[4-9%2]`, `12+1`
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,253}")
 # Reasons that no waiting mends. Some impossible requests are not refused but pend for ever (Slurm 22.05 and 24.11, run).
@@ -196,10 +199,15 @@ class AllocationStatus:
         return next((service for service in self.services if service.name == name), None)
 
 
+def visible(text: str) -> str:
+    """Without what moves a terminal's cursor, turns text around or hides: logs and errors hold what strangers wrote."""
+    return _UNSEEN.sub("", text)
+
+
 def decode(text: str) -> str:
-    """Base64 as the scripts write it; what is not base64 is no answer."""
+    """Base64 as the scripts write it, as far as it can be seen; what is not base64 is no answer."""
     try:
-        return base64.b64decode(text, validate=True).decode("utf-8", "replace")
+        return visible(base64.b64decode(text, validate=True).decode("utf-8", "replace"))
     except (binascii.Error, ValueError):
         return ""
 
@@ -319,7 +327,9 @@ def read_jobs(answer: str) -> list[Job]:
 def read_status(answer: str) -> dict[tuple[str, int], AllocationStatus]:
     """Read a status command's answer; lines it does not know are passed over, never believed."""
     reader = _Reader()
-    for line in answer.split("\n"):  # not `splitlines`, which also ends a line within a comment that has a form feed in it
+    for line in answer.split(
+        "\n"
+    ):  # not `splitlines`, which also ends a line within a comment that has a form feed in it
         reader.line(line)
     result = {}
     for key, status in reader.found.items():
