@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test unit fuzz lint docs pictures bench faults cluster cluster-down test-versions clean
+.PHONY: demo test unit fuzz lint docs pictures bench faults chaos cluster cluster-down test-versions clean
 
 $(READY): pyproject.toml requirements.txt tests/setup.sh
 	sh tests/setup.sh $(VENV)
@@ -44,6 +44,11 @@ bench: $(READY)
 faults: $(READY)
 	tests/cluster/cluster.sh packages
 	$(PY) -m tests.system.faults
+
+# Kills at random moments of every process while DAG runs go on; part by part, up to 500 of them: CHAOS="--seconds 450 --seed 7"
+chaos: $(READY)
+	tests/cluster/cluster.sh packages
+	$(PY) -m tests.system.chaos $(CHAOS)
 
 cluster: $(READY)
 	tests/cluster/cluster.sh up

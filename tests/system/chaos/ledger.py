@@ -1,0 +1,149 @@
+"""What is counted, from squeue, sacct and process tables: jobs of one allocation that ran at once, and who listened where."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.cluster import TestCluster
+from tests.system.faults.watch import Process, Watch, _moment, accounting
+
+SERVICE = "airflow_brayns.emulator"
+_LISTEN = "0A"
+
+
+@dataclass
+class Listener:
+    """A braynsService that was seen to listen.
+
+    :param run: the mark that its DAG run gave it, read in the process's own environment.
+    """
+
+    machine: str
+    port: int
+    pid: int
+    run: str
+    job_id: str
+    first: float
+    last: float
+
+
+@dataclass
+class Overlap:
+    """Jobs of one allocation that ran at once."""
+
+    part: str
+    ids: tuple[str, ...]
+    first: float
+    last: float
+    names: set[str] = field(default_factory=set)
+
+
+class Ledger(Watch):
+    """Looks as the fault table does, and keeps what it saw."""
+
+    def __init__(self, cluster: TestCluster) -> None:
+        super().__init__(cluster)
+        self.listeners: list[Listener] = []
+        self.overlaps: list[Overlap] = []
+        self._by_pid: dict[tuple[int, str], Listener] = {}
+
+    def look(self) -> None:
+        """Once more; also where squeue does not answer."""
+        try:
+            super().look()
+            self._note_overlaps()
+        finally:
+            self._note_listeners()
+
+    def _note_overlaps(self) -> None:
+        now = time.time()
+        running: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for job in self.jobs:
+            if job.state == "RUNNING":
+                running[job.name.rpartition("-")[0]].append((job.job_id, job.name))
+        for part, found in running.items():
+            if len(found) < 2:
+                continue
+            ids = tuple(sorted(job_id for job_id, _ in found))
+            for one in self.overlaps:
+                if one.part == part and one.ids == ids:
+                    one.last = now
+                    break
+            else:
+                self.overlaps.append(Overlap(part, ids, now, now, {name for _, name in found}))
+
+    def _note_listeners(self) -> None:
+        now = time.time()
+        for process in list(self.processes):
+            if SERVICE not in process.command:
+                continue
+            key = (process.pid, process.name)
+            if known := self._by_pid.get(key):
+                known.last = now
+            elif port := listening_port(process.pid):
+                marks = marks_of(process.pid)
+                one = Listener(process.machine, port, process.pid, marks["CHAOS_RUN"], marks["SLURM_JOB_ID"], now, now)
+                self._by_pid[key] = one
+                self.listeners.append(one)
+
+    def fresh(self) -> bool:
+        """Whether squeue has answered just now."""
+        return time.time() - self.answered < 3
+
+    def left_of(self, names: tuple[str, ...]) -> list[str]:
+        """Jobs, where squeue answers, and processes of these bookings."""
+        jobs = [f"job {one.job_id} {one.state} {one.name} on {one.nodes}" for one in self.queued(names)]
+        procs = [f"{one.machine}: {one.pid} {one.name} {one.command[:80]}" for one in self.running(names)]
+        return [*(jobs if self.fresh() else []), *procs]
+
+    def at(self, machine: str, port: int, moment: float) -> list[Listener]:
+        """Who was seen to listen there before a moment, the latest first."""
+        found = [one for one in self.listeners if (one.machine, one.port) == (machine, port) and one.first <= moment]
+        return sorted(found, key=lambda one: -one.last)
+
+    def told_overlaps(self, names: tuple[str, ...]) -> list[str]:
+        """Jobs of one allocation that ran at once by sacct, for more than two seconds, which its times are not worth."""
+        spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+        for job_id, name, state, start, end in accounting(self.cluster):
+            if name.startswith(names) and (began := _moment(start)):
+                over = _moment(end) or (time.time() if state.startswith("RUNNING") else began)
+                spans[name.rpartition("-")[0]].append((began, over, f"{job_id} {name} {state} {start}..{end}"))
+        return [
+            f"{first[2]} / {second[2]}"
+            for part in spans.values()
+            for index, first in enumerate(sorted(part))
+            for second in sorted(part)[index + 1 :]
+            if second[0] + 2 < first[1]
+        ]
+
+
+def marks_of(pid: int) -> dict[str, str]:
+    """What a process's own environment says of whose it is."""
+    try:
+        text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except OSError:
+        text = ""
+    found = dict(one.partition("=")[::2] for one in text.split("\0"))
+    return {name: found.get(name, "") for name in ("CHAOS_RUN", "SLURM_JOB_ID")}
+
+
+def listening_port(pid: int) -> int:
+    """The TCP port that a process listens on; 0 for none yet."""
+    try:
+        links = [link.readlink().name for link in Path(f"/proc/{pid}/fd").iterdir()]
+        lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        return 0
+    inodes = {found[1] for link in links if (found := re.fullmatch(r"socket:\[(\d+)\]", link))}
+    for line in lines:
+        words = line.split()
+        if words[3] == _LISTEN and words[9] in inodes:
+            return int(words[1].rpartition(":")[2], 16)
+    return 0
+
+
+__all__ = ["SERVICE", "Ledger", "Listener", "Overlap", "Process"]
