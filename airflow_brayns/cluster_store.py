@@ -81,7 +81,7 @@ class ClusterStore:
     async def open(self) -> Manifest:
         """See `Store.open`."""
         movie = base64.b64encode(self._movie.encode("utf-8", "replace")).decode()
-        answer = await self._run(f"open_frames {movie} {_SILENT_SECONDS}", 300)
+        answer = await self._run(f"open_frames {quote(movie)} {_SILENT_SECONDS}", 300)
         lines = answer.split("\n")
         for line in lines:
             if line.startswith("unwritable "):

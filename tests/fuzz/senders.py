@@ -388,6 +388,7 @@ def files(bench: Bench, rng: Random, values: Sequence[str]) -> int:
 
 def asks(bench: Bench, rng: Random, values: Sequence[str]) -> int:
     """Nodes, owners, and jobs of a listing, as the reaper and the way to a certificate hand them back to the cluster."""
+    bench.calls("scancel")
     shell = Nowhere()
     cluster = SlurmCluster(shell, state_dir=str(bench.scratch()))
     expected = []
