@@ -38,16 +38,16 @@ def movie_trouble(folder: Path, frames: int) -> str:
 
 def endpoint_trouble(ledger: Ledger, run_id: str, told: dict[str, Any], plugins: list[str]) -> str:
     """What is wrong with an endpoint that was handed on; empty if nothing is, or if nobody can tell any more."""
-    if told["endpoint"] is None:
-        return "none was handed on"
+    if told["endpoint"] is None or not told["services"]:
+        return ""  # what was handed on was cleared before it was read
     machine, _, port = told["endpoint"].rpartition(":")
     seen = ledger.at(machine, int(port), told.get("answered") or told["at"])
     ours = [one for one in seen if one.run == run_id]
-    [service] = [one for one in told["services"] if one["endpoint"] == told["endpoint"]] or [{}]
+    jobs = {str(one["job_id"]) for one in told["services"] if one["endpoint"] == told["endpoint"]}
     if not ours and seen:
         return f"{told['endpoint']} belongs to {seen[0]}"
-    if ours and str(service.get("job_id")) not in {one.job_id for one in ours}:
-        return f"{told['endpoint']} is of job {ours[0].job_id}, not of {service.get('job_id')}"
+    if ours and jobs and not jobs & {one.job_id for one in ours}:
+        return f"{told['endpoint']} is of job {ours[0].job_id}, not of {jobs}"
     if (answer := told["answer"]) is None:
         return ""  # it was killed between
     if not seen:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.cluster import TestCluster
-from tests.system.faults.watch import Process, Watch, _moment, accounting
+from tests.system.faults.watch import Process, Watch, _moment, accounting, namespaces
 
 SERVICE = "airflow_brayns.emulator"
 _LISTEN = "0A"
+_LATE = 1.0  # seconds by which a listener is seen late
+_BOOKING = len("ab-") + 12  # of a job's name, what is the booking's
 
 
 @dataclass
@@ -49,14 +52,26 @@ class Ledger(Watch):
         super().__init__(cluster)
         self.listeners: list[Listener] = []
         self.overlaps: list[Overlap] = []
-        self._by_pid: dict[tuple[int, str], Listener] = {}
+        self._by_pid: dict[int, Listener] = {}
+        # By itself: who listens is seen also while squeue does not answer.
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Ledger:
+        super().__enter__()
+        self._listening.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._listening.join(10)
 
     def look(self) -> None:
-        """Once more; also where squeue does not answer."""
-        try:
-            super().look()
-            self._note_overlaps()
-        finally:
+        """Once more."""
+        super().look()
+        self._note_overlaps()
+
+    def _listen(self) -> None:
+        while not self._end.wait(0.3):
             self._note_listeners()
 
     def _note_overlaps(self) -> None:
@@ -78,21 +93,33 @@ class Ledger(Watch):
 
     def _note_listeners(self) -> None:
         now = time.time()
-        for process in list(self.processes):
-            if SERVICE not in process.command:
+        machines = namespaces(self.cluster)
+        for folder in Path("/proc").glob("[0-9]*"):
+            pid = int(folder.name)
+            try:
+                command = (folder / "cmdline").read_bytes()
+                if SERVICE.encode() not in command or b"python" not in command.partition(b"\0")[0]:
+                    continue
+                machine = machines.get((folder / "ns" / "pid").readlink().name, "?")
+            except OSError:
                 continue
-            key = (process.pid, process.name)
-            if known := self._by_pid.get(key):
+            marks = marks_of(pid)
+            known = self._by_pid.get(pid)
+            if known and (known.run, known.job_id) == (marks["CHAOS_RUN"], marks["SLURM_JOB_ID"]):
                 known.last = now
-            elif port := listening_port(process.pid):
-                marks = marks_of(process.pid)
-                one = Listener(process.machine, port, process.pid, marks["CHAOS_RUN"], marks["SLURM_JOB_ID"], now, now)
-                self._by_pid[key] = one
+            elif port := listening_port(pid):
+                one = Listener(machine, port, pid, marks["CHAOS_RUN"], marks["SLURM_JOB_ID"], now, now)
+                self._by_pid[pid] = one
                 self.listeners.append(one)
 
     def fresh(self) -> bool:
         """Whether squeue has answered just now."""
         return time.time() - self.answered < 3
+
+    def present(self) -> set[str]:
+        """Bookings of which there is a job, where squeue answers, or a process."""
+        jobs = self.jobs if self.fresh() else []
+        return {name[:_BOOKING] for name in [*(job.name for job in jobs), *(one.name for one in self.processes)]}
 
     def left_of(self, names: tuple[str, ...]) -> list[str]:
         """Jobs, where squeue answers, and processes of these bookings."""
@@ -102,7 +129,8 @@ class Ledger(Watch):
 
     def at(self, machine: str, port: int, moment: float) -> list[Listener]:
         """Who was seen to listen there before a moment, the latest first."""
-        found = [one for one in self.listeners if (one.machine, one.port) == (machine, port) and one.first <= moment]
+        found = [one for one in list(self.listeners) if (one.machine, one.port) == (machine, port)]
+        found = [one for one in found if one.first <= moment + _LATE]
         return sorted(found, key=lambda one: -one.last)
 
     def told_overlaps(self, names: tuple[str, ...]) -> list[str]:

@@ -133,9 +133,10 @@ class Play:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 self.ask()
             self.arena.forsaken()
+        present = self.ledger.present()
         for run in self.arena.runs:
             self.check_endpoints(run)
-            self.check_left(run)
+            self.check_left(run, present)
         self.check_doubles()
         if time.time() - self._resumed > 15:
             self._resumed = time.time()
@@ -181,7 +182,7 @@ class Play:
 
     def check_endpoints(self, run: ChaosRun) -> None:
         """What its tasks said of the endpoints that they were handed; once they have an answer, or have had time for one."""
-        if run.is_movie or not run.folder.exists():
+        if run.is_movie or (run.ended_at is not None and time.time() - run.ended_at > 60):
             return
         for file, told in used(run.folder):
             if file.name in run.checked or (told["answer"] is None and time.time() - told["at"] < 20):
@@ -191,19 +192,21 @@ class Play:
             if trouble := endpoint_trouble(self.ledger, run.run_id, told, [PLUGIN]):
                 self.found(FOREIGN, run, f"{trouble}; {file.name}: {told}")
 
-    def check_left(self, run: ChaosRun) -> None:
-        """Something of it that has outlived it for too long."""
-        if run.ended_at is None or run.clean_at is not None:
+    def check_left(self, run: ChaosRun, present: set[str]) -> None:
+        """Something of it that has outlived it for too long; it may also come late, of a submission under way."""
+        if run.ended_at is None:
             return
-        left = self.ledger.left_of(run.names)
-        if not left and self.ledger.fresh():
-            run.clean_at = time.time()
-            self.part.clean[run.run_id] = round(run.clean_at - run.ended_at, 1)
-        elif left and time.time() - run.ended_at > IDLE_LIMIT + MARGIN and not run.left:
-            run.left = left
-            self.found(
-                LEFT, run, f"{time.time() - run.ended_at:.0f} s after its end ({run.state_now}): {'; '.join(left)}"
-            )
+        if run.names[0] not in present:
+            if run.clean_at is None and self.ledger.fresh():
+                run.clean_at = time.time()
+                self.part.clean[run.run_id] = round(run.clean_at - run.ended_at, 1)
+            return
+        if run.clean_at is not None:  # it comes late: its own idle limit ends it
+            run.clean_at, run.late_at = None, time.time()
+        if time.time() - max(run.ended_at, run.late_at) > IDLE_LIMIT + MARGIN and not run.left:
+            run.left = self.ledger.left_of(run.names)
+            since = f"{time.time() - run.ended_at:.0f} s after its end ({run.state_now})"
+            self.found(LEFT, run, f"{since}: {'; '.join(run.left)}")
 
     def check_doubles(self) -> None:
         for one in self.ledger.overlaps:

@@ -25,6 +25,7 @@ class ChaosRun(Run):
     :param state_now: as it was last seen: Airflow's word for it, or `deleted`.
     :param ended_at: when it was seen to have ended; None while something is going on.
     :param clean_at: when nothing of it was left for the first time after that.
+    :param late_at: when something of it came all the same: of a submission that was under way.
     """
 
     home: Path = Path()
@@ -32,6 +33,7 @@ class ChaosRun(Run):
     state_now: str = "queued"
     ended_at: float | None = None
     clean_at: float | None = None
+    late_at: float = 0.0
     left: list[str] = field(default_factory=list)
     checked: set[str] = field(default_factory=set)
     acts: list[str] = field(default_factory=list)
