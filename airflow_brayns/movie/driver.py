@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _STRIKES = 2
 _RECONNECTS = (0.0, 0.5, 2.0)
+_RECONNECT_SECONDS = 10.0  # a service that hangs takes connections and never answers
 
 
 @dataclass
@@ -136,11 +137,12 @@ class Driver:
             await asyncio.sleep(pause)
             client = self._production.client_of(self._station)
             try:
-                await client.open()
+                async with asyncio.timeout(_RECONNECT_SECONDS):
+                    await client.open()
                 self._stack.push_async_callback(client.close)
-                await client.call("get-version", timeout=10)
+                await client.call("get-version", timeout=_RECONNECT_SECONDS)
                 await self._way.begin(client, self._production.plan)
-            except (ConnectionLost, RpcFailed) as error:
+            except (ConnectionLost, RpcFailed, TimeoutError) as error:
                 await client.close()
                 if isinstance(error.__cause__, ConnectionRefusedError):
                     return False  # the machine answers, and nobody listens there any more

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -209,6 +210,25 @@ async def test_a_service_that_hangs_is_timed_out_by_what_was_learnt(
     check_whole(tmp_path, 40)
     assert "no answer within 1 s, the time-out learnt so far" in told.text
     assert time.monotonic() - began < 30
+
+
+async def test_a_service_that_is_stopped_is_set_aside_soon(
+    emulator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections, since the kernel does, and never answers: each look at it has a short time-out of its own."""
+    monkeypatch.setattr("airflow_brayns.movie.frames._TIMEOUT_FLOOR", 1.0)
+    monkeypatch.setattr("airflow_brayns.movie.driver._RECONNECT_SECONDS", 1.0)
+    stopped = emulator(snapshot_seconds=0, frame_seconds=0.1)
+    movie = asyncio.create_task(
+        produce(specification(data / "cube.obj", frames=40), [stopped], tmp_path, way="snapshot")
+    )
+    while not (tmp_path / "manifest.jsonl").exists() or len(records(tmp_path)) < 3:
+        await asyncio.sleep(0.05)
+    stopped.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(RenderingFailed, match="No service is left"):
+        await movie
+    assert time.monotonic() - began < 20
 
 
 async def test_a_missing_scene_names_the_key(emulator, data: Path, tmp_path: Path) -> None:
