@@ -54,7 +54,12 @@ class Part:
     def line(self) -> str:
         """As it is kept."""
         counted = {kind: sum(one.kind == kind for one in self.findings) for kind in (LEFT, DOUBLED, *WRONG)}
-        return json.dumps({**asdict(self), "rows": self.rows, "counted": counted}) + "\n"
+        return (
+            json.dumps(
+                {**vars(self), "findings": list(map(asdict, self.findings)), "rows": self.rows, "counted": counted}
+            )
+            + "\n"
+        )
 
 
 def keep(part: Part, path: Path) -> None:
