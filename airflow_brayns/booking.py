@@ -15,6 +15,7 @@ from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.brayns.tls import make_key_pair
 from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.cluster import Cluster, ServiceCommand, TlsFiles
+from airflow_brayns.cluster.request import MOST_NODES
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.settings import ClusterSettings
@@ -116,8 +117,8 @@ async def book(
 
     :param plugins: start a service with these on each node; None to start none.
     """
-    if nodes < 1:
-        raise InvalidSetting("nodes", f"must be at least 1, not {nodes}")
+    if not 1 <= nodes <= MOST_NODES:
+        raise InvalidSetting("nodes", f"must be a whole number from 1 to {MOST_NODES}")
     sizes = [nodes] if settings.packing == "one_job" else [1] * nodes
     allocations = []
     for part, size in enumerate(sizes):

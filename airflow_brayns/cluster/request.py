@@ -39,7 +39,7 @@ _FLAGS = _long(
 )
 _SHORT_FLAGS, _SHORT_TAKE_A_WORD = "HOs", "ABCFGLSbcdmnpqtwx"  # in `-sH` the next letter is another option
 _LONGEST_NAME, _LONGEST_WORD, _MOST_WORDS = 1024, 8192, 1000  # the kernel takes no argument of more than 128 KiB
-_MOST_NODES, _MOST_CPUS, _MOST_SECONDS = 65_533, 1_000_000, 10 * 365 * 86_400
+MOST_NODES, _MOST_CPUS, _MOST_SECONDS = 65_533, 1_000_000, 10 * 365 * 86_400
 _MEMORY = re.compile(r"[0-9]{1,15}[KMGTkmgt]?[Bb]?")
 _TIMES = (
     (re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,9}):(\d{1,9})"), (86400, 3600, 60, 1)),
@@ -143,7 +143,7 @@ class AllocationRequest:
     sbatch_options: Sequence[str] | str = field(default=())
 
     def __post_init__(self) -> None:
-        for name, most in (("nodes", _MOST_NODES), ("cpus_per_task", _MOST_CPUS)):
+        for name, most in (("nodes", MOST_NODES), ("cpus_per_task", _MOST_CPUS)):
             number = getattr(self, name)
             if name == "cpus_per_task" and number is None:
                 continue

@@ -45,6 +45,7 @@ def _from_hex(value: Any) -> Any:
 
 # A camera's way is reckoned in floats: beyond these there is nothing but infinities.
 _LARGEST, _MOST_FRAMES, _DEEPEST = 1e12, 10_000_000, 50
+_MOST_PIXELS = 178_000_000  # Pillow takes a larger picture for an attack
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Vector = tuple[Number, Number, Number]
@@ -277,6 +278,8 @@ class MovieSpecification(_Part):
     def _check(self) -> Self:
         if any(side % 2 for side in self.resolution):
             raise _at(("resolution",), f"both sides must be even for video, not {self.resolution[0]}x{self.resolution[1]}")  # fmt: skip
+        if self.resolution[0] * self.resolution[1] > _MOST_PIXELS:
+            raise _at(("resolution",), f"more than {_MOST_PIXELS:,} pixels cannot be checked; take a smaller picture")
         if self.frames is None and self.simulation is None:
             raise _at(("frames",), "missing: say how many, or give `simulation`, which tells")
         if self.frames is not None and self.simulation is not None:

@@ -134,6 +134,7 @@ def test_what_is_nested_without_end_is_refused(piece: str) -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
+        ({"resolution": [16384, 16384]}, "resolution"),
         ({"camera": {"turns": 1e308}}, "camera.turns"), ({"camera": {"path": "swing", "swing": 1e308}}, "camera.swing"),
         ({"camera": {"distance": 1e308}}, "camera.distance"), ({"camera": {"margin": 1e300}}, "camera.margin"), ({"camera": {"target": [1e300, 0, 0]}}, "camera.target"),
         ({"camera": {"path": "keyframes", "keyframes": [{"frame": 10**400, "position": [0, 0, 1], "target": [0, 0, 0]}]}}, "frame"),
