@@ -10,12 +10,12 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, WebSocketException
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_brayns.errors import ConnectionLost, RpcFailed
+
+if TYPE_CHECKING:
+    from airflow_brayns.brayns.websocket import WebSocket
 
 LARGEST_MESSAGE = 512 * 1024 * 1024  # with a picture behind it
 LARGEST_TEXT = 16 * 1024 * 1024  # of JSON, which takes tens of times as much memory once it is read
@@ -36,14 +36,6 @@ class _Pending:
     future: asyncio.Future[Reply]
     method: str
     progress: Progress | None
-
-
-class _Connect(connect):
-    """Follows nobody elsewhere: the service that was proved is the one that is meant."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """The exception, for a redirection too."""
-        return exc
 
 
 class BraynsClient:
@@ -69,7 +61,7 @@ class BraynsClient:
         self._largest = largest
         self._ssl = ssl_context
         self._timeout = timeout
-        self._socket: ClientConnection | None = None
+        self._socket: WebSocket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._ids = itertools.count()
         self._pending: dict[int, _Pending] = {}
@@ -89,25 +81,13 @@ class BraynsClient:
 
         :raises ConnectionLost: nobody answers, or not as a WebSocket.
         """
+        from airflow_brayns.brayns.websocket import WebSocket
+
         scheme = "wss" if self._ssl else "ws"
         try:
             async with asyncio.timeout(self._timeout):
-                self._socket = await _Connect(
-                    f"{scheme}://{self.endpoint}",
-                    ssl=self._ssl,
-                    ping_interval=None,
-                    close_timeout=1,
-                    max_size=self._largest,
-                    proxy=None,
-                    open_timeout=None,
-                )
-        except (
-            OSError,
-            InvalidHandshake,
-            WebSocketException,
-            TimeoutError,
-            ValueError,
-        ) as error:  # UnicodeError: no name
+                self._socket = await WebSocket.open(f"{scheme}://{self.endpoint}", self._ssl, self._largest)
+        except (OSError, TimeoutError, ValueError) as error:
             told = str(error)[:_LARGEST_ERROR] or f"no answer within {self._timeout:g} s"
             raise ConnectionLost(f"braynsService at {self.endpoint} cannot be reached: {told}") from error
         self._reader = asyncio.create_task(self._read())
@@ -168,7 +148,7 @@ class BraynsClient:
         except TimeoutError:
             await self._cancel(sent)
             raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:g} s.") from None
-        except (OSError, WebSocketException) as error:
+        except OSError as error:
             raise ConnectionLost(f"The connection to {self.endpoint} ended during {method}: {error}") from error
         except asyncio.CancelledError:
             await self._cancel(sent)
@@ -204,16 +184,16 @@ class BraynsClient:
                         message = {"jsonrpc": "2.0", "id": next(self._ids), "method": "cancel", "params": params}
                         assert self._socket is not None
                         await self._socket.send(json.dumps(message))
-        except (OSError, WebSocketException, TimeoutError):
+        except (OSError, TimeoutError):
             pass
 
     async def _read(self) -> None:
         assert self._socket is not None
         reason = "it was closed by the service"
         try:
-            async for message in self._socket:
+            async for message in self._socket.messages():
                 self._receive(message)
-        except (OSError, WebSocketException) as error:
+        except OSError as error:
             reason = str(error)[:_LARGEST_ERROR]
         except (ValueError, RecursionError) as error:
             reason = f"it sent something that is no JSON-RPC: {str(error)[:_LARGEST_ERROR]}"

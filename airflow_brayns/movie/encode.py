@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.picture import contact_sheet, spread
 from airflow_brayns.movie.specification import CODECS
@@ -167,6 +165,8 @@ def check_sequence(folder: Path, frames: int | None, first: int | None = None) -
 
 
 def _size_of(frame: Path) -> tuple[int, int]:
+    from PIL import Image
+
     try:
         with Image.open(frame) as image:
             return image.size
@@ -327,6 +327,8 @@ async def look_into(movie: Path) -> Encoded:
 
 def make_poster(folder: Path, output: Path) -> Path:
     """The frame in the middle as a JPEG beside the movie."""
+    from PIL import Image
+
     frames = sequence(folder)
     target = output.with_name(f"{output.stem}.poster.jpg")
     with Image.open(frames[len(frames) // 2]) as image:

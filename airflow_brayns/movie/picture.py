@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageChops, ImageDraw, ImageStat
-
 from airflow_brayns.errors import RenderingFailed
 
 _FORMATS = {"png": "PNG", "jpg": "JPEG"}
@@ -20,6 +18,8 @@ def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -
 
     :raises RenderingFailed: it is cut off, of another size or of another format; the text says which.
     """
+    from PIL import Image  # on first use: whoever only names an operator needs no Pillow
+
     if not data.endswith(_ENDS[image_format]):
         raise RenderingFailed(f"it is no whole {_FORMATS[image_format]}: its end is missing ({len(data)} bytes)")
     try:
@@ -35,6 +35,8 @@ def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -
 
 def difference(one: bytes, other: bytes) -> float:
     """The mean difference of two images of one size, of 255."""
+    from PIL import Image, ImageChops, ImageStat
+
     with Image.open(io.BytesIO(one)) as first, Image.open(io.BytesIO(other)) as second:
         apart = ImageChops.difference(first.convert("RGB"), second.convert("RGB"))
         return float(sum(ImageStat.Stat(apart).mean) / 3)
@@ -47,6 +49,8 @@ def contact_sheet(frames: Sequence[tuple[str, Path]], target: Path, *, columns: 
     :param target: a PNG or JPEG file.
     :param width: of the sheet in pixels.
     """
+    from PIL import Image, ImageDraw
+
     columns = max(1, min(columns, len(frames)))
     cell = width // columns
     thumbnails = []

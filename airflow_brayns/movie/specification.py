@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_brayns.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from airflow_brayns.movie.yaml_text import Text
 
 VERSION = 1
 MORPHOLOGY_LOADER = "Neuron Morphology loader"
@@ -44,7 +46,7 @@ def _from_hex(value: Any) -> Any:
 
 
 # A camera's way is reckoned in floats: beyond these there is nothing but infinities.
-_LARGEST, _MOST_FRAMES, _DEEPEST = 1e12, 10_000_000, 50
+_LARGEST, _MOST_FRAMES = 1e12, 10_000_000
 _MOST_PIXELS = 178_000_000  # Pillow takes a larger picture for an attack
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
@@ -303,23 +305,10 @@ class MovieSpecification(_Part):
         :param folder: what relative paths of models are relative to; None to refuse them.
         :raises InvalidSetting: naming the line and the key.
         """
-        try:
-            _refuse_odd(yaml.parse(text, Loader=_LOADER), source)
-            node = yaml.compose(text, Loader=_LOADER)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            where = f" line {mark.line + 1}" if mark else ""
-            raise InvalidSetting(f"{source}{where}", f"not YAML or JSON: {error.problem or error}") from None
-        except yaml.YAMLError as error:
-            raise InvalidSetting(source, f"not YAML or JSON: {error}") from None
-        if not isinstance(node, yaml.MappingNode):
-            raise InvalidSetting(source, "must be a mapping with `models`, `camera` and so on")
-        _refuse_doubles(node, source)
-        try:
-            value = yaml.load(text, Loader=_LOADER)
-        except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:
-            raise InvalidSetting(source, f"not YAML or JSON: {error}") from None
-        return cls.check(value, source, folder, node)
+        from airflow_brayns.movie.yaml_text import Text  # here, since whoever only names an operator needs no YAML
+
+        found = Text.read(text, source)
+        return cls.check(found.value, source, folder, found)
 
     @classmethod
     def read_file(cls, path: Path, render: Any = None) -> MovieSpecification:
@@ -339,7 +328,7 @@ class MovieSpecification(_Part):
 
     @classmethod
     def check(
-        cls, value: Any, source: str = "specification", folder: Path | None = None, node: yaml.Node | None = None
+        cls, value: Any, source: str = "specification", folder: Path | None = None, text: Text | None = None
     ) -> MovieSpecification:
         """Check plain values.
 
@@ -354,8 +343,8 @@ class MovieSpecification(_Part):
                 location, message = inner.location, inner.text
             elif first["type"] != "value_error" and first["type"] != "missing":
                 message = f"{message} (it is {str(first['input'])[:60]!r})"
-            line = _line(node, location) if node else None
-            where = f"{source} line {line}, " if line else f"{source}: " if node else ""
+            line = text.line(location) if text else None
+            where = f"{source} line {line}, " if line else f"{source}: " if text else ""
             raise InvalidSetting(where + (_dotted(location) or "specification"), message) from None
         try:
             json.dumps(found.plain(), allow_nan=False, ensure_ascii=False).encode()
@@ -412,28 +401,8 @@ def _at(location: tuple[str, ...], text: str) -> _Misplaced:
     return _Misplaced(location, text)
 
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def _dotted(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
-
-
-def _line(node: yaml.Node, location: tuple[int | str, ...]) -> int:
-    """The line of the innermost key of a location that is in the text."""
-    line: int = node.start_mark.line + 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == part), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
 
 
 def _is_path(text: str) -> bool:
@@ -441,31 +410,3 @@ def _is_path(text: str) -> bool:
         return "\0" not in text and len(text.encode()) <= 4095
     except UnicodeEncodeError:
         return False
-
-
-def _refuse_odd(events: Iterable[yaml.Event], source: str) -> None:
-    """Aliases, and what is nested so deep that PyYAML, which reads it by recursion in C, would take the process down."""
-    depth = 0
-    for event in events:
-        if isinstance(event, yaml.AliasEvent):
-            raise InvalidSetting(source, "YAML's aliases (*name) are not taken here; write it out")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            where = f"{source} line {event.start_mark.line + 1}" if event.start_mark else source
-            raise InvalidSetting(where, f"is nested deeper than {_DEEPEST}")
-
-
-def _refuse_doubles(node: yaml.Node, source: str) -> None:
-    """A key that is there twice: YAML takes the last one silently."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise InvalidSetting(f"{source} line {key.start_mark.line + 1}", "a key must be a word")
-            if key.value in seen:
-                raise InvalidSetting(f"{source} line {key.start_mark.line + 1}, {key.value}", "is there twice")
-            seen.add(key.value)
-            _refuse_doubles(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_doubles(value, source)
