@@ -258,12 +258,16 @@ end() { # end TEXT: stop the services, say why, end the job
     trap '' TERM INT HUP USR1
     say "ending: $1"
     put "$dir/ending" "$1"
-    for child in $children; do
-        : >"$dir/services/${child%:*}/stop"
-        kill -TERM "${child#*:}" 2>/dev/null
-    done
+    for child in $children; do : >"$dir/services/${child%:*}/stop"; done
+    # srun, told to end, kills the wrapper before that has stopped its service and said so (seen): only one that has not seen
+    # `stop` in time, on a late file system, is ended in this way.
+    patience=30
+    [ "$scheduler" != local ] || patience=0
     tries=0
     while [ -n "$children" ] && [ "$tries" -lt 40 ]; do
+        if [ "$tries" -eq "$patience" ]; then
+            for child in $children; do kill -TERM "${child#*:}" 2>/dev/null; done
+        fi
         nap 0.2
         look_after_children
         tries=$((tries + 1))
