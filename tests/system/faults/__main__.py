@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from threading import Condition
 
-from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, services
+from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services
 from tests.system.faults.bench import Bench, bench
 from tests.system.faults.report import HEAD, keep, last_line, line
 from tests.system.faults.table import Fault, Outcome, Row, play
@@ -22,6 +22,7 @@ FAULTS: list[Fault] = [
     *folder.FAULTS,
     *late.FAULTS,
     *people.FAULTS,
+    *second.FAULTS,
     *airflow_parts.FAULTS,
     *machines.FAULTS,
 ]

@@ -25,6 +25,9 @@ from tests.system.faults.watch import Watch
 
 INSTALLATION = "faults"
 FOLDER = REPO / "build" / "faults"
+PACKAGE = (
+    FOLDER / "package"
+)  # the package as it was when the table began: it can be upgraded there, and work goes on here
 HOME = Path(f"/home/{USER}/faults")  # the same on every machine
 GATES = HOME / "gates"
 STUBBORN = HOME / "stubborn"  # a braynsService that does not heed SIGTERM: its release takes seconds
@@ -298,10 +301,12 @@ def bench() -> Iterator[Bench]:
         prepare_home()
         shutil.rmtree(FOLDER, ignore_errors=True)
         (FOLDER / "dags").mkdir(parents=True)
+        shutil.copytree(REPO / "airflow_brayns", PACKAGE / "airflow_brayns")
         (FOLDER / "dags" / "faults").symlink_to(Path(__file__).parent / "dags")
         few = {"memory": "1G", "cpus_per_task": 2, "poll_interval": 2}  # many jobs share a node
         airflow = WatchedAirflow(FOLDER / "airflow", FOLDER / "dags", {**cluster.environment(**few), **QUICK})
         airflow.environment |= {
+            "PYTHONPATH": str(PACKAGE),
             "AIRFLOW__CORE__PARALLELISM": "20",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database(airflow.home)}?timeout=60",
         }

@@ -108,7 +108,7 @@ FAULTS = [
         limit_reached,
         (
             Row("starting", "success/success", "the time limit is near", jobs=(2, 2)),
-            Row("movie", "success/success", "the time limit is near", jobs=(2, 2)),
+            Row("movie", "success/success", "its allocation ends", jobs=(2, 2)),
         ),
     ),
     Fault("held", held, (Row("pending", "success/success", r"pending \(JobHeld", conf={"sbatch_options": [*ORDINARY, LATER]}),)),
@@ -128,7 +128,7 @@ FAULTS = [
         "slurmd_killed",
         for_a_while("kill-slurmd", 45, "start-slurmd"),
         (
-            Row("starting", "success/success", "NODE_FAIL", jobs=(1, 2), deadline=150, conf=ON_2),
+            Row("starting", "success/success", "NODE_FAIL|Node failure on r1i1n2", jobs=(1, 2), deadline=150, conf=ON_2),
             Row("rendering", "(success/success|failed/failed)", "NODE_FAIL|were there", deadline=150, conf=ON_2),
         ),
         node="r1i1n2",

@@ -62,8 +62,8 @@ def _starting(run: Run) -> bool:
 
 
 def _waiting(run: Run) -> bool:
-    """Its port is open; from then on it is stopped, which is what a slow plugin looks like from outside, for as long as need be."""
-    if not run.services() or "listens on port" not in run.log():
+    """Its port is open, its plugin is loading; then it is stopped, which looks the same from outside, for as long as need be."""
+    if not run.services() or "Loading plugin '" not in run.log():
         return False
     for _, pid in run.services():
         run.bench.signal(pid, signal.SIGSTOP)
@@ -118,7 +118,8 @@ SIX = ("submitting", "pending", "starting", "waiting", "rendering", "releasing")
 
 def make_run(bench: Bench, fault: str, stage: Stage, dag_id: str, changes: dict[str, Any]) -> Run:
     """A run that will be held at a stage; not started yet."""
-    run = Run(bench, stage.name, dag_id or stage.dag_id, f"{fault}.{stage.name}.{time.time_ns() // 1_000_000}", {})
+    run_id = changes.pop("run_id", f"{fault}.{stage.name}.{time.time_ns() // 1_000_000}")
+    run = Run(bench, stage.name, dag_id or stage.dag_id, run_id, {})
     frames = changes.pop("frames", 80)
     specification = {
         "models": [{"path": str(HOME.parent / "cube.obj")}],
