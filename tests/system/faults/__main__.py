@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,7 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{fault.name}/{row.stage}" for fault, rows in picked for row in rows))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was brought up is taken down
     began = time.monotonic()
     with bench() as one:
         print(f"ready after {time.monotonic() - began:.0f} s", flush=True)

@@ -22,14 +22,19 @@ TASKS = {"rendering": "render", "movie": "movie", "releasing": "brayns_release",
 def worker_killed(scene: Scene) -> None:
     """The task's process and the worker that looks after it, at once: as if their machine had died."""
     for run in scene:
-        pid = run.bench.until(lambda run=run: run.pid(TASKS.get(run.stage, "brayns")), 20, "the task runs")
-        _kill(pid)
+        task = TASKS.get(run.stage, "brayns")
+        scene.bench.until(lambda run=run, task=task: _kill(run.pid(task)), 20, f"{run.run_id}: {task} is killed")
 
 
-def _kill(pid: int) -> None:
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
-    for one in (parent, pid):
-        os.kill(one, signal.SIGKILL)
+def _kill(pid: int) -> bool:
+    """Whether it was there to be killed."""
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+        for one in (parent, pid):
+            os.kill(one, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
 
 
 def restart(bench: Bench, *names: str, number: signal.Signals, away: float) -> None:

@@ -71,9 +71,11 @@ class WatchedAirflow(Airflow):
     """
 
     _window: subprocess.Popen[bytes] | None = None
+    _groups: tuple[int, ...] = ()
 
     def start_component(self, name: str) -> None:
         super().start_component(name)
+        self._groups += (self.components[name].pid,)
         if name == "api-server" and self._window is None:
             self.port = free_port()
             self._window = subprocess.Popen(
@@ -83,6 +85,14 @@ class WatchedAirflow(Airflow):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            self._groups += (self._window.pid,)
+
+    def stop(self) -> None:
+        """Whatever was ever started: processes that give themselves a title hide the environment they are else known by."""
+        super().stop()
+        for group in self._groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
 
 @dataclass(eq=False)

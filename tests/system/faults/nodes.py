@@ -73,6 +73,8 @@ def cut_from_login(node: str, seconds: float) -> Callable[[Scene], None]:
 
     def act(scene: Scene) -> None:
         scene.bench.cluster.fault("blackhole", "login", ADDRESS[node])
+        for run in scene:
+            run.go_on()
         if seconds:
             time.sleep(seconds)
             scene.bench.cluster.fault("unblackhole", "login", ADDRESS[node])
