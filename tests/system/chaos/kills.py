@@ -260,6 +260,8 @@ def mark_run_failed(run: ChaosRun, rng: random.Random) -> str:
 
 
 def delete(run: ChaosRun, rng: random.Random) -> str:
+    """Airflow wants it marked before; what is going on of it has no time to end."""
+    run.patch({"state": "failed"})
     run.bench.api("DELETE", f"dags/{run.dag_id}/dagRuns/{run.run_id}")
     run.saw("deleted")
     return "run deleted"
