@@ -243,9 +243,10 @@ def ports(rng: Random) -> None:
         must(time.monotonic() - began < 5, f"it took {time.monotonic() - began:.1f} s")
     found = done.stdout.rstrip(b"\n")
     if found:
+        must(b"\n" in log, "a line that has not ended yet was read")
         must(found.isdigit(), f"{locale}: the port {found[:80]!r} of {log[:300]!r}")
         must(b":" + found in log, f"{locale}: a port that is not there: {found!r}")
-    elif match := re.search(rb"^[^\n]*Server started on '[^\n]*:([0-9]+)'", log, re.MULTILINE):
+    elif match := re.search(rb"^[^\n]*Server started on '[^\n]*:([0-9]+)'[^\n]*\n", log, re.MULTILINE):
         raise Finding(f"{locale}: the port {match[1][:30]!r} was not seen in {log[:300]!r}")
 
 
