@@ -128,7 +128,9 @@ class ClusterSettings(BaseModel):
         values = {key: value for key, value in extras.items() if value not in (None, "")}
         values |= {key: value for key, value in (overrides or {}).items() if value not in (None, "")}
         if isinstance(values.get("generation"), str):
-            values["generation"] = int(values["generation"]) if values["generation"] in ("1", "2", "3") else values["generation"]
+            values["generation"] = (
+                int(values["generation"]) if values["generation"] in ("1", "2", "3") else values["generation"]
+            )
         unknown = sorted(set(values) - set(cls.model_fields))
         if unknown:
             raise InvalidSetting(

@@ -163,8 +163,9 @@ class Cluster:
         ours = ["--parsable", "--no-requeue", "--signal=B:TERM@60", f"--comment={text}"]
         if request.nodes > 1:
             ours.append("--no-kill")
-        quoted = " ".join(quote(word) for word in words + ours)
-        return f'at_most 60 sbatch {quoted} --job-name="$1" --output="$2/keeper.log" "$2/keeper.sh" "$2"'
+        asked, first = (" ".join(quote(word) for word in some) for some in (words, ours))
+        # Ours first: an option of the site's own that takes the word behind it must not take one of these.
+        return f'at_most 60 sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
 
     async def submit(
         self,

@@ -99,7 +99,8 @@ stop_service() {
 
 check_listening() { # once the log names the port: is it ours alone?
     # In the C locale any byte is a character; elsewhere a line with another encoding's would be matched only in part.
-    port=$(LC_ALL=C sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null | head -n 1)
+    # `read` fails on a line that has not ended yet: of `…:5000` only `…:50` may be there.
+    port=$(LC_ALL=C sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null | { IFS= read -r line && printf '%s' "$line"; })
     [ -n "$port" ] || return 0
     sockets=$(listening_sockets "$port")
     # shellcheck disable=SC2046 # one word a process id

@@ -264,7 +264,8 @@ certificate_at() { # certificate_at NODE PORT: of whatever service of ours liste
     for one in "$state_dir"/ab-*/[0-9]*/services/*/listening; do
         [ -e "$one" ] && [ "$(first "$one")" = "$2" ] || continue
         one=${one%/listening}
-        [ ! -e "$one/exit" ] && { [ -z "$1" ] || [ "$(first "$one/node")" = "$1" ]; } || continue
+        [ ! -e "$one/exit" ] || continue
+        [ -z "$1" ] || [ "$(first "$one/node")" = "$1" ] || continue
         one=${one%/services/*}
         [ ! -e "$one/ended" ] || continue
         owner_name=${one%/*}
@@ -426,7 +427,7 @@ reap() { # reap NAME N OWNER SECONDS: give one incarnation back, unless somebody
 }
 
 end_named() { # end_named ID NAME: a job of ours that has no folder
-    [ "$scheduler" != slurm ] || at_most 20 scancel --name="$2" "$1"
+    [ "$scheduler" != slurm ] || [ -z "$1" ] || at_most 20 scancel --name="$2" "$1"
 }
 
 cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task has four seconds

@@ -177,6 +177,7 @@ class AllocationRequest:
         if len(words) > _MOST_WORDS:
             raise InvalidSetting("sbatch_options", f"are {len(words)} words; at most {_MOST_WORDS}")
         waiting = ""  # the option whose value the next word is
+        unsure = ""  # a site's own option that may take the next word, or none
         for word in words:
             shown = repr(word)[:80]
             if not isinstance(word, str) or len(word) > _LONGEST_WORD or not _is_sayable(word):
@@ -193,6 +194,13 @@ class AllocationRequest:
                     "sbatch_options",
                     f"{shown} is not an option; sbatch would take it for a script. Write values as --option=value.",
                 )
+            alone = word.startswith("--") and ("=" in word or word in _FLAGS)
+            if unsure and not alone:  # swallowed, it would leave the word behind it to be the script
+                raise InvalidSetting(
+                    "sbatch_options",
+                    f"{unsure[:80]!r} is not known here: write {unsure[:80]}=value, or put it last if it has none",
+                )
+            unsure = word if word.startswith("--") and not alone and word not in _TAKE_A_WORD else ""
             if word in ("-", "--"):
                 raise InvalidSetting("sbatch_options", f"{shown} is not an option")
             waiting = self._check_long(word) if word.startswith("--") else self._check_short(word)
@@ -206,10 +214,6 @@ class AllocationRequest:
         for option in KEEPER_OPTIONS:
             if option.startswith(name):  # sbatch takes any unambiguous beginning
                 raise _keepers(word, option)
-        if name == word and name not in _TAKE_A_WORD | _FLAGS:  # what follows could be its value, or the script
-            raise InvalidSetting(
-                "sbatch_options", f"{word[:80]!r} is not known here without its value: write {name[:80]}=value"
-            )
         return name if name == word and name in _TAKE_A_WORD else ""
 
     @staticmethod

@@ -11,7 +11,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
 
@@ -105,22 +105,19 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             continue
 
 
-async def _converse(process: asyncio.subprocess.Process, script: bytes) -> tuple[bytes, bytes]:
+async def converse(process: Any, script: bytes) -> tuple[bytes, bytes]:
     """What a script prints and what it complains of.
 
+    :param process: asyncio's or asyncssh's, with pipes.
     :raises ConnectionLost: it is more than anything of ours has to say.
     """
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
     reading = [asyncio.create_task(_read_some(stream)) for stream in (process.stdout, process.stderr)]
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it was told all
             process.stdin.write(script)
             await process.stdin.drain()
-        process.stdin.close()
+            process.stdin.write_eof()
         output, errors = await asyncio.gather(*reading)
-        await process.wait()
         return output, errors
     finally:
         for task in reading:
@@ -128,7 +125,7 @@ async def _converse(process: asyncio.subprocess.Process, script: bytes) -> tuple
         await asyncio.gather(*reading, return_exceptions=True)
 
 
-async def _read_some(stream: asyncio.StreamReader) -> bytes:
+async def _read_some(stream: Any) -> bytes:
     found = bytearray()
     while block := await stream.read(BLOCK):
         found += block
@@ -154,7 +151,8 @@ class LocalShell:
         )  # fmt: skip
         try:
             async with asyncio.timeout(timeout):
-                output, errors = await _converse(process, framed.text.encode())
+                output, errors = await converse(process, framed.text.encode())
+                await process.wait()
         except TimeoutError:
             raise ConnectionLost(f"A command on this machine took longer than {timeout:.0f} s.") from None
         finally:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_brayns.cluster.shell import BLOCK, REMOTE_COMMAND, Framed
+from airflow_brayns.cluster.shell import BLOCK, REMOTE_COMMAND, Framed, converse
 from airflow_brayns.errors import ConnectionLost
 
 # sshd's default MaxSessions is 10, and a channel counts until its process has ended (measured: 0 of 150 refused at 8).
@@ -96,7 +96,7 @@ class SSHShell:
                 async with asyncio.timeout(timeout):
                     process = await connection.create_process(REMOTE_COMMAND, encoding=None)
                     try:
-                        output, errors = await process.communicate(framed.text.encode())
+                        output, errors = await converse(process, framed.text.encode())
                     finally:
                         process.close()
             except TimeoutError:
@@ -107,7 +107,7 @@ class SSHShell:
             except (OSError, asyncssh.Error) as error:
                 self._drop(connection)
                 raise ConnectionLost(f"The connection to the login node broke: {error}") from error
-        return framed.read(_bytes(output), _bytes(errors))
+        return framed.read(output, errors)
 
     async def forward(self, host: str, port: int) -> asyncssh.SSHListener:
         """A local port that leads through the connection to `host:port` as the login node sees it."""
@@ -201,7 +201,3 @@ class SSHShell:
         if self._connection is connection:
             self._connection = None
         connection.abort()
-
-
-def _bytes(value: bytes | str | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""

@@ -23,6 +23,7 @@ from airflow_brayns.links.texts import jobs
 from airflow_brayns.observe import record
 from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, whole_number
 from airflow_brayns.settings import ClusterSettings, is_name
+from airflow_brayns.task_state import states_of
 from airflow_brayns.triggers.service import BraynsServiceTrigger
 
 
@@ -54,6 +55,7 @@ class AllocateNodesOperator(BraynsOperator):
         try:
             if self._killed:
                 raise AirflowException("The task was told to stop; what it had allocated was given back.")
+            self._check_wanted(context)
             if found is None:
                 self._defer(context, booking)
             return self.finish(context, found)
@@ -62,6 +64,20 @@ class AllocateNodesOperator(BraynsOperator):
         except BaseException:
             self.give_back_now(context)
             raise
+
+    def _check_wanted(self, context: Context) -> None:
+        """Whether the task has been marked or cleared meanwhile: Airflow tells it so only every few seconds, then refuses its
+        success, and nobody would give back.
+        """
+        try:
+            states = states_of(context["ti"])
+        except Exception as error:  # not being able to ask is no reason to fail
+            self.log.debug("Airflow does not say what became of the task: %s", error)
+            return
+        if "running" not in states:
+            raise AirflowException(
+                f"The task is {', '.join(states) or 'deleted'} by now, so nobody wants the nodes; they were given back."
+            )
 
     def _defer(self, context: Context, booking: Booking) -> None:
         self.defer(
@@ -109,6 +125,7 @@ class AllocateNodesOperator(BraynsOperator):
             if event["status"] != "success":
                 failed(event["message"], retry=event["retry"])
             record(event.get("waits", {}))
+            self._check_wanted(context)
             return self.finish(context, event[self._until])
         except BaseException:
             self.give_back_now(context)

@@ -7,20 +7,13 @@ from typing import Any
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from airflow_brayns.errors import BraynsError
 from airflow_brayns.hooks.cluster import installation_id
 from airflow_brayns.observe import count
 from airflow_brayns.operators.base import BraynsOperator
-from airflow_brayns.reaper import RunOf, find_leftovers, give_back
-
-
-def state_of(run: RunOf) -> str | None:
-    """The state of a DAG run, as a task can ask for it; None where there is no such run any more."""
-    if RuntimeTaskInstance.get_dr_count(dag_id=run.dag_id, run_ids=[run.run_id]) == 0:
-        return None
-    return str(RuntimeTaskInstance.get_dagrun_state(dag_id=run.dag_id, run_id=run.run_id))
+from airflow_brayns.reaper import find_leftovers, give_back
+from airflow_brayns.task_state import run_state
 
 
 class ReapNodesOperator(BraynsOperator):
@@ -45,7 +38,7 @@ class ReapNodesOperator(BraynsOperator):
 
         async def main() -> list[str]:
             async with self.hook.connect(settings) as poller:
-                found = await find_leftovers(poller.cluster, mark, state_of)
+                found = await find_leftovers(poller.cluster, mark, lambda run: run_state(run.dag_id, run.run_id))
                 for one in found:
                     self.log.info("%s, job %s, of %s: %s", one.name, one.job_id, one.run or "an unknown run", one.why)
                     if str(self.only_say) == "True":

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.sdk import BaseHook, Context
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import BaseHook, Context, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns.booking import Booking, service_commands
@@ -177,7 +178,8 @@ def brayns_service(*, task_id: str = "brayns", **kwargs: Any) -> Iterator[Brayns
     """Put a running braynsService around the tasks inside the block, and give the nodes back after them.
 
     Makes a `BraynsServiceOperator` as setup and a `ReleaseNodesOperator` as teardown, which runs whatever happened in
-    between. `service.output` is the list of endpoints.
+    between. `service.output` is the list of endpoints. `<task_id>_done`, which costs nothing, fails with the tasks inside: to
+    Airflow the teardown would be the run's last task, and a run whose rendering failed would show green.
 
     :param task_id: of the setup; the teardown is `<task_id>_release`.
     :param kwargs: arguments of `BraynsServiceOperator`.
@@ -194,9 +196,14 @@ def brayns_service(*, task_id: str = "brayns", **kwargs: Any) -> Iterator[Brayns
         yield start
     # Airflow wires a block's first and last tasks only: one in its middle, with a neighbour outside, would run before the
     # service is there, or after the nodes are given back.
-    for inside in set(start.dag.task_ids) - before:
-        task = start.dag.get_task(inside)
+    inside = [start.dag.get_task(name) for name in sorted(set(start.dag.task_ids) - before)]
+    for task in inside:
         if start.task_id not in task.upstream_task_ids:
             start >> task
         if release.task_id not in task.downstream_task_ids:
             task >> release
+    last = [task for task in inside if not task.is_teardown and all(one.is_teardown for one in task.downstream_list)]
+    if last:
+        done = EmptyOperator(task_id=f"{task_id}_done", trigger_rule=TriggerRule.NONE_FAILED)
+        for task in last:
+            task >> done

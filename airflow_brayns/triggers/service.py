@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -18,6 +17,7 @@ from airflow_brayns.errors import BraynsError, NotReadyInTime
 from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import ClusterSettings
+from airflow_brayns.task_state import states_of
 
 _at_work: set[asyncio.Future[None]] = set()  # the loop itself keeps weak references only
 
@@ -109,13 +109,10 @@ class BraynsServiceTrigger(BaseTrigger):
         if ti is None:
             return False
         try:
-            states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-                dag_id=ti.dag_id, map_index=ti.map_index, task_ids=[ti.task_id], run_ids=[ti.run_id]
-            )
+            return "deferred" in await sync_to_async(states_of)(ti)
         except Exception as error:
             self.log.warning("Airflow does not say what became of the task: %s", error)
             return False
-        return "deferred" in {str(state) for run in states.values() for state in run.values()}
 
     async def _give_back(self) -> None:
         if self.owner is None:

@@ -58,3 +58,28 @@ def test_tasks_of_a_block_wait_for_the_service_and_keep_the_nodes() -> None:
     for task in (first, second, late, dag.get_task("inside"), dag.get_task("inner"), dag.get_task("inner_release")):
         assert service.task_id in task.upstream_task_ids, task
         assert release.task_id in task.downstream_task_ids, task
+
+
+def test_a_failed_task_inside_fails_the_run() -> None:
+    """Its teardown would be the run's only leaf, and succeeds: the run would show green."""
+    from airflow.providers.standard.operators.empty import EmptyOperator
+    from airflow.sdk import DAG
+
+    from airflow_brayns import brayns_service
+
+    with DAG("leaves", schedule=None) as dag, brayns_service():
+        inside = EmptyOperator(task_id="inside")
+        with brayns_service(task_id="inner"):
+            EmptyOperator(task_id="deep")
+        EmptyOperator(task_id="handed_on") >> EmptyOperator(task_id="last")
+    done = dag.get_task("brayns_done")
+    assert done.upstream_task_ids == {"inside", "inner_done", "last"}
+    assert "deep" in dag.get_task("inner_done").upstream_task_ids
+    assert (done.trigger_rule, done.is_teardown, done.downstream_task_ids) == ("none_failed", False, set())
+    assert inside.downstream_task_ids == {"brayns_release", "brayns_done"}
+
+
+@pytest.mark.parametrize("name", WITH_SERVICE)
+def test_every_dag_has_a_leaf_that_fails_with_its_work(bag: DagBag, name: str) -> None:
+    leaves = [task for task in bag.dags[name].tasks if not task.downstream_task_ids and not task.is_teardown]
+    assert leaves

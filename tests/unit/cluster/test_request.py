@@ -86,7 +86,7 @@ def test_a_stray_word_is_not_taken_for_a_script() -> None:
     "options",
     [
         ["-c72", "evil.sh"], ["--nice", "evil.sh"], ["--exclu", "evil.sh"], ["--exclusive=user", "evil.sh"], ["--uid", "-L", "evil.sh"],
-        ["--unknown", "evil.sh"], ["-H", "evil.sh"], ["-sH", "evil.sh"], ["-c"], ["-x", "a", "b"],
+        ["--unknown", "evil.sh"], ["--unknown", "-L", "evil.sh"], ["--unknown", "--licenses", "evil.sh"], ["-H", "evil.sh"], ["-sH", "evil.sh"], ["-c"], ["-x", "a", "b"],
     ],
 )  # fmt: skip
 def test_no_word_becomes_the_script(options: list[str]) -> None:
@@ -106,6 +106,14 @@ def test_a_colon_does_not_begin_another_jobs_options() -> None:
     """`sbatch --mem 1 : --array=1-9 script` is a heterogeneous job of two."""
     with pytest.raises(InvalidSetting, match="another job"):
         AllocationRequest(sbatch_options=["--mem", ":"])
+
+
+@pytest.mark.parametrize(
+    "options", [["--x11"], ["--site-flag", "--licenses=x"], ["--exclusive", "--site-flag"], ["--site=a"]]
+)
+def test_a_sites_own_options_pass(options: list[str]) -> None:
+    """Of a SPANK plugin, say; whether such a one takes the word behind it is not known here."""
+    assert AllocationRequest(sbatch_options=options).words() == options
 
 
 def test_several_letters_in_one_word_are_options_too() -> None:

@@ -77,6 +77,19 @@ def test_a_retry_finds_the_running_service(context: Any, cluster: Any) -> None:
     release(context, cluster)
 
 
+@pytest.mark.parametrize("marked", ["failed", "success", ""])
+def test_marked_while_it_ran_it_gives_back_instead_of_handing_on(
+    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, marked: str
+) -> None:
+    """Airflow refuses the success of a task that was marked a moment ago, calls no on_kill, and runs no teardown."""
+    monkeypatch.setattr("airflow_brayns.operators.cluster.states_of", lambda ti: {marked} if marked else set())
+    with pytest.raises(AirflowException, match=f"is {marked or 'deleted'} by now"):
+        service().execute(context)
+    deadline = time.monotonic() + 8
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 @pytest.mark.parametrize(
     ("changes", "says", "error"),
     [
