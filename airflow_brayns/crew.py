@@ -35,6 +35,7 @@ _CONFIRM_SECONDS = 5.0
 # (sbatch's manual; seen: 25 s on 22.05).
 _SLURM_WARNING = 120.0
 _LOCAL_WARNING = 2.0
+_NEXT_LOOK_SECONDS = 3.0  # beyond the poll interval
 
 
 @dataclass(eq=False)
@@ -44,6 +45,7 @@ class _Part:
     :param alive: services that may still render; None while the job waits.
     :param seen: services that were told of.
     :param confirmed: when the lease was last known to be ours.
+    :param over: set when nothing further comes from it, and why has been told.
     """
 
     allocation: Allocation
@@ -54,6 +56,7 @@ class _Part:
     ends_at: float | None = None
     confirmed: float = 0.0
     followed: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Crew:
@@ -151,9 +154,18 @@ class Crew:
             comes = await self._start_anew(part, name, index)
         if part.alive is not None:
             part.alive.discard(name)
-        if self._is_over():
+        if self._is_over() and not await self._lost(part):
             self._queue.put_nowait(self._last or ServiceFailed(f"{station} was the last one: {why}"))
         return comes
+
+    async def _lost(self, part: _Part) -> bool:
+        """Whether the allocation itself has ended. A broken connection is noticed before the next look tells why it broke:
+        preempted, cancelled, out of time.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._poller.interval + _NEXT_LOOK_SECONDS):
+                await part.over.wait()
+        return part.over.is_set()
 
     def outlook(self, seconds: float | None) -> None:
         """See `Supply.outlook`."""
@@ -218,6 +230,7 @@ class Crew:
             part.alive = set()
             self._log.warning("%s", error)
             self._queue.put_nowait(error)
+            part.over.set()
         finally:
             for task in proving.values():
                 task.cancel()

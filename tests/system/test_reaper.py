@@ -40,12 +40,16 @@ def jobs(running_slurm: TestCluster, airflow: Airflow, monkeypatch: pytest.Monke
     mark = airflow.environment["AIRFLOW__BRAYNS__INSTALLATION_ID"]
     run = airflow.trigger("brayns_session", {"cluster_conn_id": "test_cluster", "minutes": 5})
     running_slurm.until(lambda: airflow.tasks("brayns_session", run).get("keep") == "deferred", 120)
-    airflow.command("brayns", "reap", "--cluster-conn-id", "test_cluster", "--yes")  # what tests before left in the folder
+    airflow.command(
+        "brayns", "reap", "--cluster-conn-id", "test_cluster", "--yes"
+    )  # what tests before left in the folder
     made = {
         "gone": asyncio.run(allocate("ab-aaaaaaaaaaaa", about(mark, "brayns_session", "deleted_run"))),
         "folderless": asyncio.run(allocate("ab-bbbbbbbbbbbb", about(mark, "brayns_session", run))),
         "theirs": asyncio.run(allocate("ab-cccccccccccc", about("another-airflow", "brayns_session", "deleted_run"))),
-        "by_hand": running_slurm.ssh("sbatch --parsable --mem=100M -A proj3 -J ab-mine -p prod --wrap 'sleep 600'").strip(),
+        "by_hand": running_slurm.ssh(
+            "sbatch --parsable --mem=100M -A proj3 -J ab-mine -p prod --wrap 'sleep 600'"
+        ).strip(),
         "look_alike": running_slurm.ssh(
             "sbatch --parsable --mem=100M -A proj3 -J ab-dddddddddddd000-1 -p prod --wrap 'sleep 600'"
         ).strip(),
