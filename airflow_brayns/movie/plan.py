@@ -122,7 +122,8 @@ def simulation_frames(simulation: Simulation, fps: float, facts: SceneFacts) -> 
 
     start, end = clamped(simulation.start), clamped(simulation.end)
     step = 1 / facts.dt / fps / simulation.slowing_factor
-    count = (end - start) / step + 2 if step else math.inf
+    moves = start + step > start and end + step > end  # beside a large number a small one is none
+    count = (end - start) / step + 2 if moves else math.inf
     if count > 10_000_000:
         raise InvalidSetting("simulation.slowing_factor", f"makes {count:.0f} frames of it; at most 10,000,000")
     found, current = [], float(start)
