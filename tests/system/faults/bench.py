@@ -218,11 +218,15 @@ class Bench:
 
     def slow_sbatch(self) -> None:
         """Put `_SLOW_SBATCH` before sbatch on the login machine, whose mounts are its own."""
-        for script in (
-            f"touch {HOME}/sbatch && mount --bind /usr/bin/sbatch {HOME}/sbatch",
-            f"mount --bind {HOME}/slow-sbatch /usr/bin/sbatch",
-        ):
-            self.cluster.run("login", "sh", "-c", script)
+        self.usual_sbatch()
+        real, slow = HOME / "sbatch", HOME / "slow-sbatch"
+        script = f"touch {real} && mount --bind /usr/bin/sbatch {real} && mount --bind {slow} /usr/bin/sbatch"
+        self.cluster.run("login", "sh", "-c", script)
+
+    def usual_sbatch(self) -> None:
+        """However often it was put before it."""
+        for path in ("/usr/bin/sbatch", str(HOME / "sbatch")):
+            self.on("login", "sh", "-c", f"while umount {path} 2>/dev/null; do :; done")
 
     # ---- runs ---------------------------------------------------------------------------------------------------
     def start(self, run: Run) -> None:
@@ -329,7 +333,7 @@ def bench() -> Iterator[Bench]:
                 yield one
             finally:
                 airflow.stop()
-                cluster.run("login", "sh", "-c", f"umount /usr/bin/sbatch; umount {HOME}/sbatch")
+                one.usual_sbatch()
     finally:
         if ours:
             take_down()
