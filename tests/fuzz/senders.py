@@ -147,7 +147,7 @@ def _check_request(
     if seen != [word.encode() for word in expected]:
         bench.tally.find(f"{field}: {expected!r:.400} arrived as {seen!r:.400}")
         return
-    told = [word for word in expected[1:] if not word.startswith(_MAY_TAKE)]
+    told = [word.split("=")[0] if word.startswith(_MAY_TAKE) else word for word in expected[1:]]
     try:
         options, rest = getopt.getopt(told, SHORT, LONG_OPTIONS)
     except getopt.GetoptError:

@@ -123,3 +123,10 @@ def test_a_movie_that_would_never_end_is_refused(factor: float) -> None:
     facts = SceneFacts.read({"min": [0, 0, 0], "max": [1, 1, 1]}, {"end_frame": 9, "dt": 1.0, "unit": "s"})
     with pytest.raises(InvalidSetting, match="slowing_factor"):
         simulation_frames(Simulation(slowing_factor=factor), 1000, facts)
+
+
+def test_a_step_that_is_lost_beside_a_large_number_is_refused() -> None:
+    """The count went on at the same number until the memory was full."""
+    facts = SceneFacts.read({"min": [0, 0, 0], "max": [1, 1, 1]}, {"start_frame": 1e29, "end_frame": 1e30, "dt": 1.0})
+    with pytest.raises(InvalidSetting, match="slowing_factor"):
+        simulation_frames(Simulation(start=0, end=0), 25, facts)
