@@ -142,6 +142,23 @@ class Follower:
         self.waits["brayns.start_wait"] = passed - self.waits.get("brayns.queue_wait", 0.0)
         return [tally.found[key] for key in sorted(tally.found)]
 
+    async def still_there(self, found: Sequence[dict[str, Any]] | None) -> None:
+        """One look at what was found before: it must still be there.
+
+        :param found: entries of XCom's `services`; None for all nodes.
+        :raises BraynsError: a job has ended, or one of these services.
+        """
+        names = None if found is None else {(str(one["job_id"]), one["service"]) for one in found}
+        jobs = None if names is None else {job_id for job_id, _ in names}
+        for allocation in self._booking.allocations:
+            if jobs is not None and allocation.job_id not in jobs:
+                continue
+            async for status in self.statuses(allocation, want=1):
+                for service in status.services:
+                    if names is not None and (allocation.job_id, service.name) in names:
+                        self.check(status, service)
+                break
+
     async def _until(
         self, follow: Callable[[int, Allocation, asyncio.Event], Awaitable[None]], settled: Callable[[], bool]
     ) -> None:

@@ -65,7 +65,9 @@ check_one() { # check_one PART WIDTH HEIGHT: decode it to its last pixel; prints
 }
 
 check_frames() { # check_frames WIDTH HEIGHT <list of "NUMBER PART FINAL LINE">: several at once; LINE is the record without its end
-    work=$(mktemp -d) || return 1
+    work=$(mktemp -d "${TMPDIR:-/tmp}/airflow-brayns.XXXXXX") || return 1
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 143' TERM HUP INT PIPE
     at_once=$(nproc 2>/dev/null || echo 2)
     running=0
     while read -r number part final line; do

@@ -150,6 +150,8 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
     # Only what has our names: the folder may hold other things too.
     find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
         while read -r old; do rm -rf "${old%/ended}"; done
+    find "${TMPDIR:-/tmp}" "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'airflow-brayns.*' -user "$(id -un)" -mmin +120 \
+        -exec rm -rf {} + 2>/dev/null # of commands that were killed
     find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
     locked "$1" || {
         printf 'busy another command is submitting %s, or %s cannot be written\n' "$1" "$state_dir"
@@ -529,6 +531,8 @@ post_mortem() { # post_mortem NAME N: what the keeper wrote, and sacct where the
 }
 
 lock=
-answer=$(mktemp) errors=$(mktemp) listing=$(mktemp)
-trap 'rm -f "$answer" "$errors" "$listing"; [ -z "$lock" ] || rmdir "$lock" 2>/dev/null' EXIT
-trap 'exit 143' TERM HUP INT
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/airflow-brayns.XXXXXX" 2>/dev/null) || # a full /tmp must not keep nodes
+    { mkdir -p "$state_dir" && scratch=$(mktemp -d "$state_dir/airflow-brayns.XXXXXX"); }
+answer=$scratch/answer errors=$scratch/errors listing=$scratch/listing
+trap 'rm -rf "$scratch"; [ -z "$lock" ] || rmdir "$lock" 2>/dev/null' EXIT
+trap 'exit 143' TERM HUP INT PIPE # PIPE: whoever asked has gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Context
@@ -16,6 +17,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_brayns.booking import Booking, book
+from airflow_brayns.errors import ConnectionLost
 from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import IDENTITY
 from airflow_brayns.links.cluster import SlurmJobLink
@@ -25,6 +27,9 @@ from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of
 from airflow_brayns.settings import ClusterSettings, is_name
 from airflow_brayns.task_state import states_of
 from airflow_brayns.triggers.service import BraynsServiceTrigger
+
+_PROVEN_SECONDS = 5.0  # so old a proof may be
+_LOOK_SECONDS = 20.0
 
 
 class AllocateNodesOperator(BraynsOperator):
@@ -126,6 +131,7 @@ class AllocateNodesOperator(BraynsOperator):
                 failed(event["message"], retry=event["retry"])
             record(event.get("waits", {}))
             self._check_wanted(context)
+            look_again(self, event)
             return self.finish(context, event[self._until])
         except BaseException:
             self.give_back_now(context)
@@ -143,6 +149,27 @@ class AllocateNodesOperator(BraynsOperator):
         """Hand on the nodes."""
         allocation = own_allocation(context)
         return {**allocation, "nodes": list(found)}
+
+
+def look_again(operator: BraynsOperator, event: dict[str, Any]) -> None:
+    """Before a hand-over that had to wait for a free worker: what the trigger found may have ended since.
+
+    :raises AirflowException: it has.
+    """
+    at = event.get("at")
+    if at and (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds() < _PROVEN_SECONDS:
+        return
+    booking = Booking.from_json(event["booking"])
+
+    async def main() -> None:
+        settings = operator.read_settings()
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS), operator.hook.connect(settings) as poller:
+                await Follower(poller, booking, settings, (), operator.log).still_there(event.get("services"))
+        except (ConnectionLost, TimeoutError) as error:
+            operator.log.warning("Handed on as it was found at %s; it cannot be looked at again: %s", at, error)
+
+    operator.block(main())
 
 
 def announce(operator: BraynsOperator, context: Context, booking: Booking, settings: ClusterSettings) -> None:

@@ -14,6 +14,7 @@ from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.follow import Follower
 from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, is_set, started_of, word_list
+from airflow_brayns.operators.cluster import look_again
 from airflow_brayns.operators.service import LINKS, hand_on
 from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger, wait_for_endpoint
 
@@ -111,4 +112,6 @@ class BraynsServiceSensor(BraynsOperator):
         """Comes back from the triggerer."""
         if event["status"] != "success":
             failed(event["message"], retry=event["retry"])
+        if "booking" in event:
+            look_again(self, event)
         return hand_on(self, context, event["services"])

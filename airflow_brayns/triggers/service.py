@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -84,7 +84,10 @@ class BraynsServiceTrigger(BaseTrigger):
             await self._give_back()
             event = {"status": "error", "message": str(error), "retry": error.retry, "booking": self.booking}
         else:
-            event = {"status": "success", self.until: found, "booking": self.booking, "waits": follower.waits}
+            at = datetime.now(UTC).isoformat()
+            event = {
+                "status": "success", self.until: found, "at": at, "booking": self.booking, "waits": follower.waits,
+            }  # fmt: skip
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus
 from airflow_brayns.cluster.cluster import LocalCluster, ServiceCommand, TlsFiles, Waiter
-from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script
+from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed, LocalShell
 
@@ -278,6 +279,30 @@ async def test_a_setup_that_fails_is_told_apart(make: Callable[..., LocalCluster
     await cluster.submit(NAME, "a", AllocationRequest(), [service(script)])
     status = await until(cluster, lambda s: s.services[0].exit_code is not None)
     assert status.services[0].exit_code == 97
+
+
+@pytest.mark.parametrize("command", SHELLS.values(), ids=SHELLS)
+def test_a_command_whose_asker_has_gone_leaves_nothing_in_tmp(command: list[str], tmp_path: Path) -> None:
+    """sshd tells a command nothing when its connection ends: it dies of its next word, by SIGPIPE."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed (apt-get install {command[0]})")
+    state, scratch = tmp_path / "state", tmp_path / "tmp"
+    scratch.mkdir()
+    head = f"scheduler=local\nstate_dir={state}\n{shell_text('login')}\necho ready\nread -r go <{tmp_path}/gate\nlist_all\necho x\necho x\n"
+    os.mkfifo(tmp_path / "gate")
+    process = subprocess.Popen(
+        [*command, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(scratch)}
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(head.encode())
+    process.stdin.close()
+    assert process.stdout.readline() == b"ready\n"
+    assert list(scratch.iterdir())
+    process.stdout.close()
+    (tmp_path / "gate").write_text("go\n")
+    process.wait(10)
+    assert not list(scratch.iterdir())
 
 
 async def test_the_folder_is_private(make: Callable[..., LocalCluster]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -67,6 +68,51 @@ def test_deferred_it_does_the_same(context: Any, cluster: Any) -> None:
     endpoints = service(deferrable=True).resume(context, event=event)
     assert endpoints == [context["ti"].xcom["endpoint"]]
     release(context, cluster)
+
+
+@pytest.mark.parametrize("at", ["2026-01-01T00:00:00+00:00", None])
+def test_what_ended_while_no_worker_was_free_is_not_handed_on(context: Any, cluster: Any, at: str | None) -> None:
+    """Its port may be another's by then; a worker can take minutes to come. Events of an older version know no time."""
+    with pytest.raises(TaskDeferred) as deferred:
+        service(deferrable=True).execute(context)
+    event = run_trigger(deferred.value) | {"at": at}
+    assert service(deferrable=True).resume(context, event=event) == [context["ti"].xcom["endpoint"]], "it is there"
+    context["ti"].xcom.pop("endpoint")
+    end_service(event["booking"])
+    with pytest.raises(AirflowException, match="exit code") as raised:
+        service(deferrable=True).resume(context, event=event)
+    assert not isinstance(raised.value, AirflowFailException), "a retry allocates anew"
+    assert "endpoint" not in context["ti"].xcom
+    wait_until_nothing_runs(cluster)
+
+
+def test_the_sensor_hands_on_nothing_that_has_ended(context: Any, cluster: Any) -> None:
+    booking = AllocateNodesOperator(task_id="task", cluster_conn_id="here", deferrable=False).execute(context)
+    started = StartBraynsServiceOperator(task_id="start", cluster_conn_id="here", allocation=booking).execute(context)
+    sensor = BraynsServiceSensor(task_id="wait", cluster_conn_id="here", started=started, deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute(context)
+    event = run_trigger(deferred.value) | {"at": "2026-01-01T00:00:00+00:00"}
+    assert sensor.resume(context, event=event)
+    end_service(booking)
+    with pytest.raises(AirflowException, match="exit code"):
+        sensor.resume(context, event=event)
+    release(context, cluster)
+
+
+def end_service(booking: dict[str, Any]) -> None:
+    """By SIGKILL; returns when its wrapper has written it down."""
+    [folder] = Path(booking["allocations"][0]["folder"]).glob("services/*")
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    deadline = time.monotonic() + 8
+    while not (folder / "exit").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def wait_until_nothing_runs(cluster: Any) -> None:
+    deadline = time.monotonic() + 8
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def test_a_retry_finds_the_running_service(context: Any, cluster: Any) -> None:
