@@ -75,14 +75,17 @@ def listener(run: str, job: str, first: float, last: float) -> Listener:
     return Listener("r1i1n0", 5000, 1, run, job, first, last)
 
 
+THEIRS = listener("theirs", "8", 90, 110)
+
+
 @pytest.mark.parametrize(
     ("listeners", "changes", "trouble"),
     [
         ([listener("mine", "7", 90, 110)], {}, ""),
         ([listener("mine", "7", 90, 99)], {"answer": None}, ""),
-        ([listener("theirs", "8", 90, 110)], {}, "belongs to"),
-        ([listener("theirs", "8", 90, 110)], {"answer": None}, "belongs to"),
-        ([listener("mine", "7", 90, 95), listener("theirs", "8", 98, 110)], {}, "was answered by"),
+        ([THEIRS], {}, "belongs to"),
+        ([THEIRS], {"answer": None}, "belongs to"),
+        ([listener("mine", "7", 80, 85)], {}, "had ended 12 s before"),
         ([listener("mine", "6", 90, 110)], {}, "of job 6"),
         ([], {}, "nobody was ever seen"),
         ([], {"answer": None}, ""),
@@ -93,8 +96,14 @@ def listener(run: str, job: str, first: float, last: float) -> Listener:
 def test_whose_an_endpoint_is(listeners: list[Listener], changes: dict[str, Any], trouble: str) -> None:
     ledger = Ledger(TestCluster())
     ledger.listeners = listeners
-    found = endpoint_trouble(ledger, "mine", told(**changes), ["one"])
-    assert trouble in found and bool(trouble) == bool(found)
+    found, taken = endpoint_trouble(ledger, "mine", told(**changes), ["one"], 97.0)
+    assert trouble in found and bool(trouble) == bool(found) and not taken
+
+
+def test_a_port_that_was_ours_when_it_was_handed_on_is_only_told_of() -> None:
+    ledger = Ledger(TestCluster())
+    ledger.listeners = [listener("mine", "7", 90, 95), THEIRS]
+    assert endpoint_trouble(ledger, "mine", told(), ["one"], 97.0) == ("", True)
 
 
 def test_two_jobs_of_one_allocation_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from airflow_brayns.movie.encode import ffmpeg
 from tests.support.movie import records
 from tests.system.chaos.ledger import Ledger
 
+PROVEN = 8.0  # seconds: so old a proof may be when it is handed on, and who listens is looked at now and then
+
 
 def movie_trouble(folder: Path, frames: int) -> str:
     """What is wrong with a movie that is called done; empty if nothing is."""
@@ -36,27 +38,37 @@ def movie_trouble(folder: Path, frames: int) -> str:
     return ""
 
 
-def endpoint_trouble(ledger: Ledger, run_id: str, told: dict[str, Any], plugins: list[str]) -> str:
-    """What is wrong with an endpoint that was handed on; empty if nothing is, or if nobody can tell any more."""
-    if told["endpoint"] is None or not told["services"]:
-        return ""  # what was handed on was cleared before it was read
-    machine, _, port = told["endpoint"].rpartition(":")
+def endpoint_trouble(
+    ledger: Ledger, run_id: str, told: dict[str, Any], plugins: list[str], handed: float | None
+) -> tuple[str, bool]:
+    """What is wrong with an endpoint that was handed on, empty if nothing is; and whether another service has got its port
+    after that, which a fixed port allows.
+
+    :param handed: when it was handed on, where Airflow still knows.
+    """
+    endpoint = told["endpoint"]
+    if endpoint is None or not told["services"]:
+        return "", False  # what was handed on was cleared before it was read
+    machine, _, port = endpoint.rpartition(":")
     seen = ledger.at(machine, int(port), told.get("answered") or told["at"])
     ours = [one for one in seen if one.run == run_id]
-    jobs = {str(one["job_id"]) for one in told["services"] if one["endpoint"] == told["endpoint"]}
-    if not ours and seen:
-        return f"{told['endpoint']} belongs to {seen[0]}"
-    if ours and jobs and not jobs & {one.job_id for one in ours}:
-        return f"{told['endpoint']} is of job {ours[0].job_id}, not of {jobs}"
-    if (answer := told["answer"]) is None:
-        return ""  # it was killed between
-    if not seen:
-        return f"nobody was ever seen to listen at {told['endpoint']}, and something answered"
+    jobs = {str(one["job_id"]) for one in told["services"] if one["endpoint"] == endpoint}
+    answer = told["answer"]
+    if not ours:
+        if seen:
+            return f"{endpoint} belongs to {seen[0]}", False
+        return (f"nobody was ever seen to listen at {endpoint}, and something answered" if answer else ""), False
+    if jobs and not jobs & {one.job_id for one in ours}:
+        return f"{endpoint} is of job {ours[0].job_id}, not of {jobs}", False
+    if handed is not None and ours[0].last < handed - PROVEN:
+        return f"{endpoint} had ended {handed - ours[0].last:.0f} s before it was handed on", False
     if seen[0].run != run_id and seen[0].last > ours[0].last + 2:
-        return f"{told['endpoint']} was ours, and was answered by {seen[0]}"
+        return "", answer is not None
+    if answer is None:
+        return "", False  # it was killed between
     if lacking := sorted(set(plugins) - set(answer["plugins"])):
-        return f"{told['endpoint']} lacks {', '.join(lacking)}"
-    return "" if answer["version"] else f"{told['endpoint']} tells no version"
+        return f"{endpoint} lacks {', '.join(lacking)}", False
+    return ("" if answer["version"] else f"{endpoint} tells no version"), False
 
 
 def used(folder: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.support.cluster import REPO, USER, bring_up, take_down
 from tests.system.chaos.check import endpoint_trouble, movie_trouble, used
@@ -189,8 +190,21 @@ class Play:
                 continue
             run.checked.add(file.name)
             self.part.endpoints += told["answer"] is not None
-            if trouble := endpoint_trouble(self.ledger, run.run_id, told, [PLUGIN]):
-                self.found(FOREIGN, run, f"{trouble}; {file.name}: {told}")
+            handed = self.handed(run, told)
+            trouble, taken = endpoint_trouble(self.ledger, run.run_id, told, [PLUGIN], handed)
+            self.part.taken += taken
+            if trouble:
+                self.found(FOREIGN, run, f"{trouble}; handed on at {handed}; {file.name}: {told}")
+
+    def handed(self, run: ChaosRun, told: dict[str, Any]) -> float | None:
+        """When an endpoint was handed on, by Airflow's own record; None where it was cleared since."""
+        entry = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/brayns/xcomEntries/endpoint"
+        try:
+            found = self.bench.airflow.api("GET", entry)
+        except OSError:
+            return None
+        at = datetime.fromisoformat(found["timestamp"]).timestamp()
+        return at if told["endpoint"] in str(found["value"]) and at <= told["at"] else None
 
     def check_left(self, run: ChaosRun, present: set[str]) -> None:
         """Something of it that has outlived it for too long; it may also come late, of a submission under way."""

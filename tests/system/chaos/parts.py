@@ -32,7 +32,11 @@ class Finding:
 
 @dataclass
 class Part:
-    """So many runs of one seed."""
+    """So many runs of one seed.
+
+    :param taken: endpoints whose service was killed after the hand-over, and whose port then was another's.
+    :param clean: seconds from a run's end until nothing of it was left.
+    """
 
     seed: int
     when: str
@@ -44,6 +48,7 @@ class Part:
     at_once: list[int] = field(default_factory=list)
     endpoints: int = 0
     movies: int = 0
+    taken: int = 0
     clean: dict[str, float] = field(default_factory=dict)
     interrupted: str = ""
 
@@ -90,7 +95,8 @@ def summary(parts: list[dict[str, Any]]) -> str:
     lines = [f"{len(parts)} part(s), {sum(part['minutes'] for part in parts):.0f} minutes"]
     lines.append("runs: " + ", ".join(f"{number} {state}" for state, number in ends.most_common()))
     lines.append(
-        f"checked: {sum(part['endpoints'] for part in parts)} endpoints, {sum(part['movies'] for part in parts)} movies"
+        f"checked: {sum(part['endpoints'] for part in parts)} endpoints, {sum(part['movies'] for part in parts)} movies; "
+        f"ports that another service got after its own was killed: {sum(part['taken'] for part in parts)}"
     )
     lines.append(
         f"{sum(kills.values())} kills: " + ", ".join(f"{number} {kind}" for kind, number in kills.most_common())
