@@ -168,10 +168,12 @@ class ServiceSpec:
             cases[0] = f"1.*) echo 'airflow-brayns: generation 1 of braynsService has no TLS'; exit {NO_TLS} ;;"
         lines += [
             f"version=$({program} --version 2>&1)",
+            "code=$?",
             "version=$(printf '%s\\n' \"$version\" | grep -Eo '[0-9]+[.][0-9]+[.][0-9]+' | head -n 1)",
             'case "$version" in',
             *cases,
-            f"*) echo \"airflow-brayns: no generation of the command line for version '$version'\"; exit {GENERATION_UNKNOWN} ;;",
+            # Killed, it has told nothing; another try may.
+            f"*) [ $code -lt 128 ] || exit $code; echo \"airflow-brayns: no generation of the command line for version '$version'\"; exit {GENERATION_UNKNOWN} ;;",
             "esac",
         ]
         return "\n".join([*lines, ""])

@@ -48,6 +48,15 @@ def test_an_unknown_version_says_so(recorder: str) -> None:
     assert "4.0.0" in done.stdout
 
 
+@pytest.mark.parametrize("told", ["", "Brayns version 3.10.1 (x)"])
+def test_killed_while_it_told_its_version_it_may_be_tried_again(tmp_path: Path, told: str) -> None:
+    """That is the node's trouble, not the executable's; what it has told before counts."""
+    program = tmp_path / "braynsService"
+    program.write_text(f'#!/bin/sh\n[ "$1" = --version ] || exit 0\necho "{told}"\nkill -KILL $$\n')
+    program.chmod(0o755)
+    assert run(ServiceSpec(executable=str(program)).script()).returncode == (0 if told else 137)
+
+
 def test_a_missing_executable_says_which() -> None:
     done = run(ServiceSpec(executable="no-such-brayns").script())
     assert done.returncode == 127
