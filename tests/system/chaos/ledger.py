@@ -133,20 +133,23 @@ class Ledger(Watch):
         found = [one for one in found if one.first <= moment + _LATE]
         return sorted(found, key=lambda one: -one.last)
 
-    def told_overlaps(self, names: tuple[str, ...]) -> list[str]:
-        """Jobs of one allocation that ran at once by sacct, for more than two seconds, which its times are not worth."""
+    def told_overlaps(self) -> dict[str, list[str]]:
+        """Jobs of one allocation that ran at once by sacct, for more than the two seconds that its times are not worth; by
+        booking.
+        """
         spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         for job_id, name, state, start, end in accounting(self.cluster):
-            if name.startswith(names) and (began := _moment(start)):
+            if began := _moment(start):
                 over = _moment(end) or (time.time() if state.startswith("RUNNING") else began)
                 spans[name.rpartition("-")[0]].append((began, over, f"{job_id} {name} {state} {start}..{end}"))
-        return [
-            f"{first[2]} / {second[2]}"
-            for part in spans.values()
-            for index, first in enumerate(sorted(part))
-            for second in sorted(part)[index + 1 :]
-            if second[0] + 2 < first[1]
-        ]
+        found: dict[str, list[str]] = defaultdict(list)
+        for part, times in spans.items():
+            times.sort()
+            for index, first in enumerate(times):
+                for second in times[index + 1 :]:
+                    if second[0] + 2 < first[1]:
+                        found[part[:_BOOKING]].append(f"{first[2]} / {second[2]}")
+        return found
 
 
 def marks_of(pid: int) -> dict[str, str]:
