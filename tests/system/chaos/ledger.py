@@ -138,9 +138,11 @@ class Ledger(Watch):
         booking.
         """
         spans: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+        queued = {job.job_id for job in self.jobs}
         for job_id, name, state, start, end in accounting(self.cluster):
             if began := _moment(start):
-                over = _moment(end) or (time.time() if state.startswith("RUNNING") else began)
+                # A job that slurmctld lost in a crash has no end there.
+                over = _moment(end) or (time.time() if job_id in queued else began)
                 spans[name.rpartition("-")[0]].append((began, over, f"{job_id} {name} {state} {start}..{end}"))
         found: dict[str, list[str]] = defaultdict(list)
         for part, times in spans.items():
