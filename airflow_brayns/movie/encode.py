@@ -21,6 +21,7 @@ from airflow_brayns.movie.store import listed
 
 _NUMBERED = re.compile(r"(\d{5,})\.(png|jpg)")
 _STREAM = re.compile(r"Stream #0:[0-9]{1,4}[^\n]{0,200}?: Video: (\w{1,40})[^\n]{0,500}?, ([0-9]{2,5})x([0-9]{2,5})")
+_LONGEST_LINE = 1000  # of characters that are looked at
 _DURATION = re.compile(r"Duration: ([0-9]{1,6}):([0-9]{1,2}):([0-9]{1,2}(?:\.[0-9]{1,9})?)")
 _COLOR = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 _SCALE = "scale=out_color_matrix=bt709:out_range=tv"
@@ -292,7 +293,8 @@ def duration_in(said: str) -> float | None:
 
 def stream_in(said: str) -> re.Match[str] | None:
     """Codec, width and height of ffmpeg's line about the first video."""
-    return _STREAM.search(said)
+    line = next((line for line in said.splitlines() if "Stream #0:" in line and ": Video: " in line), "")
+    return _STREAM.search(line[:_LONGEST_LINE])
 
 
 def _bytes_of(path: Path) -> int:
