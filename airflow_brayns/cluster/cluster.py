@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, decode, read_jobs, read_status, whole
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
+from airflow_brayns.cluster.refusal import refusal
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Shell, quote
 from airflow_brayns.errors import (
@@ -28,22 +29,6 @@ _NAME = re.compile(r"ab-[0-9a-f]{1,40}")
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COMMAND_SECONDS = 60.0
-
-# What sbatch says (Slurm 20.11 to 26.05, run), the field it is about, and what to do.
-_REFUSALS = (
-    (r"accounting/QOS policy|submit limit", "account, qos, nodes or time_limit", "you are at a limit of the account's; the task tries again, `sacctmgr show assoc user=$USER` shows the limits"),
-    (r"invalid account|account/partition combination", "account", "ask the site which accounts you may use (`sacctmgr show assoc user=$USER`)"),
-    (r"invalid partition", "partition", "`sinfo -s` lists the partitions"),
-    (r"invalid feature", "constraint", "`sinfo -o '%n %f'` lists the nodes' features"),
-    (r"node configuration is not available|more processors|memory specification", "nodes, cpus_per_task, memory or constraint", "no node of the partition fits; `sinfo -o '%P %D %c %m %f'` shows what there is"),
-    (r"reservation", "reservation", "`scontrol show reservation` lists them"),
-    (r"invalid qos", "qos", "`sacctmgr show assoc user=$USER format=qos` lists yours"),
-    (r"time specification|time limit", "time_limit", "it must not exceed the partition's limit (`sinfo -o '%P %l'`)"),
-    (r"gres|generic resource", "gres", "`sinfo -o '%n %G'` lists the nodes' resources"),
-    (r"node count|node limit|invalid node name", "nodes", "it must not exceed the partition's limit"),
-    (r"unrecognized option|invalid option|unrecognised|requires an argument|ambiguous", "sbatch_options", "`man sbatch` lists the options of the site's version"),
-    (r"access|permission|not allowed|partition is down|inactive", "account or partition", "you may not use it; ask the site"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -194,7 +179,7 @@ class Cluster:
         if "refused" in values:
             code, _, text = values["refused"].partition(" ")
             limit = re.search(r"accounting/QOS policy|submit limit", decode(text), re.IGNORECASE)
-            raise SubmissionRefused(_refusal(decode(text), code), retry=bool(limit))
+            raise SubmissionRefused(refusal(decode(text), code), retry=bool(limit))
         if "unwritable" in values:
             raise InvalidSetting(
                 "state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder"
@@ -535,13 +520,3 @@ def comment(name: str, about: str) -> str:
 def _check(pattern: re.Pattern[str], field_name: str, value: str) -> None:
     if not pattern.fullmatch(value):
         raise InvalidSetting(field_name, f"{value[:80]!r} is not of the form {pattern.pattern}")
-
-
-def _refusal(text: str, code: str) -> str:
-    said = " ".join(text.split())[:500] or f"nothing, with exit code {code}"
-    if code == "127" or "not found" in text:
-        return f"scheduler: sbatch was not found where the Slurm commands are run ({said}). Set ssh_conn_id, or scheduler to local."
-    for pattern, field_name, remedy in _REFUSALS:
-        if re.search(pattern, text, re.IGNORECASE):
-            return f"{field_name}: Slurm refused the request: {said} What to do: {remedy}."
-    return f"Slurm refused the request: {said}"
