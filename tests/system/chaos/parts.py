@@ -35,6 +35,7 @@ class Part:
     """So many runs of one seed.
 
     :param taken: endpoints whose service was killed after the hand-over, and whose port then was another's.
+    :param reaped: what was there 20 s after the idle limit, so that the reaper was called.
     :param clean: seconds from a run's end until nothing of it was left.
     """
 
@@ -49,6 +50,7 @@ class Part:
     endpoints: int = 0
     movies: int = 0
     taken: int = 0
+    reaped: list[str] = field(default_factory=list)
     clean: dict[str, float] = field(default_factory=dict)
     interrupted: str = ""
 
@@ -102,6 +104,7 @@ def summary(parts: list[dict[str, Any]]) -> str:
         f"{sum(kills.values())} kills: " + ", ".join(f"{number} {kind}" for kind, number in kills.most_common())
     )
     for part in parts:
+        lines += [f"the reaper was called: seed {part['seed']}, {text}" for text in part["reaped"]]
         for one in part["findings"]:
             lines.append(f"{one['kind']}: seed {one['seed']} at {one['at']:.0f} s, {one['run_id']}: {one['text']}")
             lines += [f"    after {kill}" for kill in one["kills"][-6:]]

@@ -13,7 +13,8 @@ from tests.system.faults.bench import PLUGIN, Bench, Run, booking
 
 INSTALLATION = "chaos"
 IDLE_LIMIT = 30
-MARGIN = 60  # after the idle limit: Slurm's own time to end a job, and to notice that a node has gone
+REAPER_AFTER = 20  # seconds after the idle limit: what is there then is left to the reaper, as on a site
+MARGIN = 80  # after the idle limit: what is there then is left behind
 ENDED = ("success", "failed", "deleted")
 
 
@@ -25,6 +26,7 @@ class ChaosRun(Run):
     :param state_now: as it was last seen: Airflow's word for it, or `deleted`.
     :param ended_at: when it was seen to have ended; None while something is going on.
     :param clean_at: when nothing of it was left for the first time after that.
+    :param reaped: whether the reaper was called for it.
     :param late_at: when something of it came all the same: of a submission that was under way.
     """
 
@@ -34,6 +36,7 @@ class ChaosRun(Run):
     ended_at: float | None = None
     clean_at: float | None = None
     late_at: float = 0.0
+    reaped: bool = False
     left: list[str] = field(default_factory=list)
     checked: set[str] = field(default_factory=set)
     acts: list[str] = field(default_factory=list)

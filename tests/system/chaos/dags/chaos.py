@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from airflow_brayns import BraynsMovieOperator, brayns_service, open_endpoint
+from airflow_brayns import BraynsMovieOperator, ReapNodesOperator, brayns_service, open_endpoint
 from airflow_brayns.brayns.client import BraynsClient
 
 SECOND = timedelta(seconds=1)
@@ -97,9 +97,17 @@ def movie_dag(dag_id: str) -> DAG:
     return made
 
 
+def reaper_dag(dag_id: str) -> DAG:
+    """For what Slurm itself still has for running after a crash of its own: nothing inside the job can end it any more."""
+    with dag(dag_id) as made:
+        ReapNodesOperator(task_id="reap", cluster_conn_id="test_cluster", retries=3, retry_delay=SECOND)
+    return made
+
+
 MADE = [
     service_dag("chaos_service", deferrable=True),
     service_dag("chaos_blocking", deferrable=False),
     movie_dag("chaos_movie"),
+    reaper_dag("chaos_reaper"),
 ]
 globals().update({made.dag_id: made for made in MADE})
