@@ -29,7 +29,10 @@ def killed(scene: Scene) -> None:
 
 
 def hung(scene: Scene) -> None:
+    """For good: `Run.go_on` would wake them, so the gate that holds whoever uses the next one is opened here."""
     signal_services(scene, signal.SIGSTOP)
+    for run in scene:
+        run.gate.touch()
 
 
 def nothing(scene: Scene) -> None:
