@@ -472,10 +472,15 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
     done
     for folder in "$state_dir/$1"*/[0-9]*/; do
         folder=${folder%/}
-        [ -d "$folder" ] && [ ! -e "$folder/ended" ] || continue
+        [ -d "$folder" ] || continue
+        [ ! -e "$folder/ended" ] || still_holds "$folder" || continue
         owner_name=${folder%/*}
         release "${owner_name##*/}" "${folder##*/}" "$2"
     done
+}
+
+still_holds() { # still_holds DIR: its keeper has ended, and Slurm was not told: who tells it (slurmstepd) was killed
+    job=$(find_job "$1") && [ -n "$job" ] && holds_nodes "$(printf '%s' "$job" | cut -d'|' -f2)"
 }
 
 add_service() { # add_service NAME N SERVICE; set: fill (a function that writes the command beside $service_dir)
