@@ -51,7 +51,6 @@ async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path,
     check_whole(tmp_path, 9)
     assert outcome.rendered == 9
     assert (told.steps[-1].done, told.steps[-1].total) == (9, 9)
-    assert set(told.steps[-1].nodes) == {"node1", "node2"}
     for record in records(tmp_path):
         with Image.open(tmp_path / record["file"]) as picture:
             assert picture.size == (96, 64)
@@ -142,6 +141,14 @@ async def test_a_changed_specification_renders_again_what_it_changes(emulator, d
     )
     assert outcome.survey.missing == [9, 10, 11]
     assert not outcome.survey.changed
+
+
+async def test_every_service_takes_its_share(emulator, data: Path, tmp_path: Path) -> None:
+    """Whoever is the first to have the scene must not render everything."""
+    slow = {**QUICK, "frame_seconds": 0.1}
+    _, told = await produce(specification(data / "cube.obj", frames=40), [emulator(**slow), emulator(**slow)], tmp_path)
+    check_whole(tmp_path, 40)
+    assert set(told.steps[-1].nodes) == {"node1", "node2"}
 
 
 async def test_versions_and_ways_are_not_mixed(emulator, data: Path, tmp_path: Path) -> None:
