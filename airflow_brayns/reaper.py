@@ -96,7 +96,7 @@ def leftovers(
     for job in jobs:
         ours = job.comment.startswith(f"airflow-brayns:{mark(installation)}:")
         if ours and job.name not in described and job.state in (JobState.PENDING, JobState.RUNNING):
-            result.append(Leftover("its folder has gone from the state folder", None, job=job))
+            result.append(Leftover("its folder has gone, or says that it has ended", None, job=job))
     return result
 
 
@@ -133,6 +133,4 @@ async def give_back(cluster: Cluster, leftover: Leftover) -> bool:
     """
     if leftover.status is not None:
         return await cluster.reap(leftover.status)
-    if leftover.job is not None:
-        await cluster.end_job(leftover.job)
-    return True
+    return leftover.job is None or await cluster.end_job(leftover.job)

@@ -284,9 +284,12 @@ class Cluster:
             raise ConnectionLost(f"The command that gives {status.name} back was cut off.")
         return True
 
-    async def end_job(self, job: Job) -> None:
-        """End a job by its id and its name: ids are given out again."""
-        await self._call(f"end_named {quote(job.job_id)} {quote(job.name)}", _COMMAND_SECONDS)
+    async def end_job(self, job: Job) -> bool:
+        """End a job that has no living folder, by its id and its name: ids are given out again. Whether it was; one whose
+        folder is there was submitted since it was looked at.
+        """
+        answer = await self._call(f"end_named {quote(job.job_id)} {quote(job.name)}", _COMMAND_SECONDS)
+        return not answer.startswith("taken ")
 
     async def cancel(self, name: str, token: str) -> int:
         """End what `token` still owns under `name`; what somebody else has taken over stays.

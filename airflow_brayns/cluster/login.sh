@@ -428,8 +428,13 @@ reap() { # reap NAME N OWNER SECONDS: give one incarnation back, unless somebody
     fi
 }
 
-end_named() { # end_named ID NAME: a job of ours that has no folder
-    [ "$scheduler" != slurm ] || [ -z "$1" ] || at_most 20 scancel --name="$2" "$1"
+end_named() { # end_named ID NAME: a job of ours that has no folder, or one that has ended; not one submitted since it was looked at
+    folder=$state_dir/${2%-*}/${2##*-}
+    if [ -d "$folder" ] && [ ! -e "$folder/ended" ]; then
+        printf 'taken %s\n' "$2"
+    elif [ "$scheduler" = slurm ] && [ -n "$1" ]; then
+        at_most 20 scancel --name="$2" "$1"
+    fi
 }
 
 cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task has four seconds

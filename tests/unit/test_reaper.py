@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus, Job
-from airflow_brayns.cluster.cluster import LocalCluster, comment
+from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster, comment
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.reaper import RunOf, find_leftovers, give_back, leftovers
@@ -55,7 +55,7 @@ def test_what_does_not_bear_our_mark_is_left_alone(about: str) -> None:
 
 def test_a_job_whose_folder_has_gone() -> None:
     ours = [one.why for one in leftovers([], [JOB], "ours", lambda run: "running")]
-    assert ours == ["its folder has gone from the state folder"]
+    assert ours == ["its folder has gone, or says that it has ended"]
     for text in ("airflow-brayns:ours2:d/r/t", "airflow-brayns::d/r/t", "", "mine"):
         assert leftovers([], [replace(JOB, comment=text)], "ours", lambda run: None) == [], text
 
@@ -85,6 +85,14 @@ async def test_it_is_given_back_unless_somebody_took_it_over(tmp_path: Path) -> 
     assert await give_back(cluster, again)
     assert await find_leftovers(cluster, "ours", lambda run: None) == []
     assert await find_leftovers(cluster, "theirs", lambda run: None) == []
+
+
+async def test_a_job_that_was_submitted_since_it_was_looked_at_stays(tmp_path: Path) -> None:
+    """The queue is asked after the folders were listed: a job that comes in between has a folder, which was not seen."""
+    (tmp_path / NAME / "1").mkdir(parents=True)
+    cluster = SlurmCluster(LocalShell(), state_dir=str(tmp_path))
+    [left] = leftovers([], [JOB], "ours", lambda run: "running")
+    assert not await give_back(cluster, left)
 
 
 async def _running(cluster: LocalCluster) -> None:
