@@ -43,7 +43,7 @@ def fields() -> dict[str, Any]:
     }
 
 
-def renders(retries: int) -> RenderFramesOperator:
+def renders(retries: int, retry_delay: timedelta) -> RenderFramesOperator:
     return RenderFramesOperator(
         task_id="render",
         cluster_conn_id="test_cluster",
@@ -52,7 +52,7 @@ def renders(retries: int) -> RenderFramesOperator:
         specification="{{ params.specification }}",
         frames_dir="{{ params.folder }}/frames",
         retries=retries,
-        retry_delay=timedelta(seconds=1),
+        retry_delay=retry_delay,
     )
 
 
@@ -75,8 +75,9 @@ def service_dag(dag_id: str, *, rendering: bool = False, run_timeout: int | None
     :param kwargs: of the operator.
     """
     limit = None if run_timeout is None else timedelta(seconds=run_timeout)
-    with dag(dag_id, dagrun_timeout=limit) as made, brayns_service(**{"deferrable": True, **fields(), **kwargs}):
-        renders(int(kwargs.get("retries") or 0)) if rendering else use()
+    arguments = {"deferrable": True, "retries": 0, **fields(), **kwargs}
+    with dag(dag_id, dagrun_timeout=limit) as made, brayns_service(**arguments):
+        renders(arguments["retries"], arguments["retry_delay"]) if rendering else use()
     return made
 
 
@@ -115,6 +116,8 @@ MADE = [
     service_dag("faults_once"),
     service_dag("faults_blocking", deferrable=False, retries=2),
     service_dag("faults_render", rendering=True, retries=2),
+    service_dag("faults_patient", retries=3, retry_delay=timedelta(seconds=30)),
+    service_dag("faults_patient_render", rendering=True, retries=3, retry_delay=timedelta(seconds=30)),
     service_dag("faults_render_once", rendering=True),
     service_dag("faults_paused", retries=2),
     service_dag("faults_run_timeout", run_timeout=50),
