@@ -157,6 +157,8 @@ class Follower:
                 for service in status.services:
                     if names is not None and (allocation.job_id, service.name) in names:
                         self.check(status, service)
+                        if service.exit_code is not None:  # stopped, while its job goes on
+                            raise ServiceFailed(f"{service.name} on {service.node} was stopped meanwhile.")
                 break
 
     async def _until(

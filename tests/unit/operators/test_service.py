@@ -70,16 +70,19 @@ def test_deferred_it_does_the_same(context: Any, cluster: Any) -> None:
     release(context, cluster)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("at", ["2026-01-01T00:00:00+00:00", None])
-def test_what_ended_while_no_worker_was_free_is_not_handed_on(context: Any, cluster: Any, at: str | None) -> None:
+def test_what_ended_while_no_worker_was_free_is_not_handed_on(
+    context: Any, cluster: Any, at: str | None, stopped: bool
+) -> None:
     """Its port may be another's by then; a worker can take minutes to come. Events of an older version know no time."""
     with pytest.raises(TaskDeferred) as deferred:
         service(deferrable=True).execute(context)
     event = run_trigger(deferred.value) | {"at": at}
     assert service(deferrable=True).resume(context, event=event) == [context["ti"].xcom["endpoint"]], "it is there"
     context["ti"].xcom.pop("endpoint")
-    end_service(event["booking"])
-    with pytest.raises(AirflowException, match="exit code") as raised:
+    end_service(event["booking"], stopped)
+    with pytest.raises(AirflowException, match="was stopped" if stopped else "exit code") as raised:
         service(deferrable=True).resume(context, event=event)
     assert not isinstance(raised.value, AirflowFailException), "a retry allocates anew"
     assert "endpoint" not in context["ti"].xcom
@@ -100,10 +103,13 @@ def test_the_sensor_hands_on_nothing_that_has_ended(context: Any, cluster: Any) 
     release(context, cluster)
 
 
-def end_service(booking: dict[str, Any]) -> None:
-    """By SIGKILL; returns when its wrapper has written it down."""
+def end_service(booking: dict[str, Any], stopped: bool = False) -> None:
+    """By SIGKILL, or as `StopBraynsServiceOperator` does; returns when its wrapper has written it down."""
     [folder] = Path(booking["allocations"][0]["folder"]).glob("services/*")
-    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    if stopped:
+        (folder / "stop").touch()
+    else:
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
     deadline = time.monotonic() + 8
     while not (folder / "exit").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
