@@ -110,6 +110,7 @@ class Play:
     _told: float = 0.0
     _resumed: float = 0.0
     _reaper: float = 0.0
+    _troubles: set[tuple[str, str, float | None]] = field(default_factory=set)
     _doubled: set[tuple[str, ...]] = field(default_factory=set)
 
     @property
@@ -194,7 +195,10 @@ class Play:
             handed = self.handed(run, told)
             trouble, taken = endpoint_trouble(self.ledger, run.run_id, told, [PLUGIN], handed)
             self.part.taken += taken
-            if trouble:
+            if (
+                trouble and (run.run_id, told["endpoint"], handed) not in self._troubles
+            ):  # each try of a task tells of it
+                self._troubles.add((run.run_id, told["endpoint"], handed))
                 self.found(FOREIGN, run, f"{trouble}; handed on at {handed}; {file.name}: {told}")
 
     def handed(self, run: ChaosRun, told: dict[str, Any]) -> float | None:
