@@ -8,7 +8,6 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from tests.system.faults.bench import PACKAGE, Bench
@@ -73,19 +72,23 @@ USABLE = r"braynsService 3\.10\.1 is usable at r1i1n\d:\d+"
 READS = {"rendering": r"80 frames rendered|\d+ frames rendered, \d+ were there", "releasing": "has been given back"}
 
 
-def everywhere(reads: dict[str, str], jobs: tuple[int, int] = (1, 1), deadline: float = 120) -> tuple[Row, ...]:
-    """All six stages; each run comes to its good end.
+def everywhere(reads: dict[str, str], jobs: tuple[int, int] = (1, 1), deadline: float = 150) -> tuple[Row, ...]:
+    """All six stages; each run comes to its good end, with pauses between its tries: else they are used up meanwhile.
 
     :param reads: by stage; the others read of a usable service, of frames, of nodes given back.
     """
     return tuple(
-        Row(stage, "success/success", {**READS, **reads}.get(stage, USABLE), jobs, deadline, conf=LONG) for stage in SIX
+        Row(
+            stage,
+            "success/success",
+            {**READS, **reads}.get(stage, USABLE),
+            jobs,
+            deadline,
+            "faults_patient_render" if stage == "rendering" else "faults_patient",
+            conf=LONG,
+        )
+        for stage in SIX
     )
-
-
-def patient(row: Row) -> Row:
-    """With pauses between its tries: while the API server is away Airflow itself fails each try that it begins."""
-    return replace(row, dag_id="faults_patient_render" if row.stage == "rendering" else "faults_patient")
 
 
 FAULTS = [
@@ -109,7 +112,7 @@ FAULTS = [
     Fault(
         "api_server_away",
         restarted("api-server", away=60),
-        tuple(map(patient, everywhere({}, (1, 2), 200))),
+        everywhere({}, (1, 2), 200),
         alone=True,
     ),
     Fault("upgraded", upgraded, everywhere({}, jobs=(1, 2)), alone=True),
