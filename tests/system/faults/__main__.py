@@ -34,13 +34,13 @@ DOZEN = (
     "service_killed/starting",
     "exits_0/asking",
     "port_stolen/asking",
+    "port_shared/starting",
     "port_0_beside/asking",
     "cancelled_by_an_admin/pending",
     "cancelled_by_an_admin/waiting",
     "state_folder_deleted/starting",
     "marked_failed/pending",
     "cleared/waiting",
-    "run_deleted/waiting",
 )
 
 
@@ -51,6 +51,9 @@ def chosen(patterns: Sequence[str]) -> list[tuple[Fault, list[Row]]]:
         name = f"{fault.name}/{row.stage}"
         return not patterns or any(fnmatchcase(name, one) or fnmatchcase(fault.name, one) for one in patterns)
 
+    names = [name for fault in FAULTS for row in fault.rows for name in (fault.name, f"{fault.name}/{row.stage}")]
+    if unknown := [one for one in patterns if not any(fnmatchcase(name, one) for name in names)]:
+        raise SystemExit(f"no such rows: {', '.join(unknown)}; --list names them")
     picked = [(fault, [row for row in fault.rows if wanted(fault, row)]) for fault in FAULTS]
     return [(fault, rows) for fault, rows in picked if rows]
 
