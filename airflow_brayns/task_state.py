@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from typing import Any
 
+from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 
@@ -20,3 +23,16 @@ def run_state(dag_id: str, run_id: str) -> str | None:
     if RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]) == 0:
         return None
     return str(RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id))
+
+
+def supervisor_has_gone() -> bool:
+    """Whether the process that looks after this task has died: its end of the socket between them is closed. Without such a
+    socket (`airflow dags test`) nobody can have gone.
+    """
+    one = getattr(getattr(task_runner, "SUPERVISOR_COMMS", None), "socket", None)
+    if not isinstance(one, socket.socket):
+        return False
+    try:
+        return bool(select.select([one], [], [], 0)[0]) and not one.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):  # reset, or closed
+        return True

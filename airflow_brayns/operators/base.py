@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import reprlib
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,9 +21,11 @@ from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import WAITING_FIELDS, BraynsClusterHook, installation_id
 from airflow_brayns.observe import count
 from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings, literal
+from airflow_brayns.task_state import supervisor_has_gone
 
 Result = TypeVar("Result")
 _KILL_SECONDS = 4.0
+_SUPERVISOR_LOOK_SECONDS = 2.0
 
 OVERRIDES = tuple(ClusterSettings.model_fields)
 DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)
@@ -239,7 +242,11 @@ class BraynsOperator(BaseOperator):
             self._main = (asyncio.get_running_loop(), task)
             if self._killed:
                 task.cancel()
-            return await main
+            watcher = asyncio.create_task(_end_with_supervisor())
+            try:
+                return await main
+            finally:
+                watcher.cancel()
 
         try:
             return asyncio.run(guarded())
@@ -287,3 +294,13 @@ class BraynsOperator(BaseOperator):
     def now() -> str:
         """The time, for a wait that may move."""
         return datetime.now(UTC).isoformat()
+
+
+async def _end_with_supervisor() -> None:
+    """A task whose supervisor was killed goes on as an orphan: whatever it does, Airflow starts the task anew or wants it no
+    more, and its looks would keep the nodes for as long as it lives. So it ends as if it had been killed too: a retry finds
+    the allocation, or the keeper ends it.
+    """
+    while not supervisor_has_gone():  # noqa: ASYNC110 - a socket that another thread reads cannot be awaited
+        await asyncio.sleep(_SUPERVISOR_LOOK_SECONDS)
+    os._exit(1)

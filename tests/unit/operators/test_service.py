@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,6 +169,31 @@ def test_bad_input_names_the_field_and_leaves_nothing(
     while cluster.running() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not cluster.running()
+
+
+def test_an_orphan_ends_and_leaves_its_nodes_to_the_retry(
+    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task whose supervisor was killed went on looking, and so kept its nodes for as long as it lived."""
+    ours, supervisors = socket.socketpair()
+    monkeypatch.setattr(
+        "airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", SimpleNamespace(socket=ours), raising=False
+    )
+    monkeypatch.setattr("airflow_brayns.operators.cluster.states_of", lambda ti: {"running"})
+    monkeypatch.setattr("airflow_brayns.operators.base._SUPERVISOR_LOOK_SECONDS", 0.1)
+    ended = threading.Event()
+    monkeypatch.setattr("airflow_brayns.operators.base.os._exit", lambda code: ended.set())
+    service().execute(context)
+    assert not ended.is_set(), "it is there"
+    release(context, cluster)
+    threading.Timer(1, supervisors.close).start()
+    operator = service(environment={"BRAYNS_EMULATOR": "start_seconds=60"})
+    threading.Timer(5, operator.on_kill).start()  # in place of the end that was only noted
+    with pytest.raises(AirflowException, match="told to stop"):
+        operator.execute(context)
+    assert ended.is_set()
+    ours.close()
+    wait_until_nothing_runs(cluster)
 
 
 def test_killed_while_waiting_it_gives_back(context: Any, cluster: Any) -> None:
