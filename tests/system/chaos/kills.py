@@ -36,9 +36,11 @@ class Arena:
     runs: list[ChaosRun]
     began: float = field(default_factory=time.time)
     done: Counter[str] = field(default_factory=Counter)
+    ended_by_itself: Counter[str] = field(default_factory=Counter)
     told: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     schedulers: set[int] = field(default_factory=set)
     faulted: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)
     _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -51,6 +53,21 @@ class Arena:
         while self._later and (everything or self._later[0][0] <= time.time()):
             _, _, act = heapq.heappop(self._later)
             act()
+
+    def start(self, name: str) -> None:
+        """A part of Airflow, again."""
+        self.bench.airflow.start_component(name)
+        self.away.discard(name)
+        if name == "scheduler":
+            self.schedulers.add(self.bench.airflow.components[name].pid)
+
+    def restart_what_ended(self) -> None:
+        """As systemd does: Airflow's scheduler ends by itself when a run is deleted while it schedules it (3.3.2)."""
+        for name, process in list(self.bench.airflow.components.items()):
+            if name not in self.away and process.poll() is not None:
+                self.note(f"({name} has ended by itself, with {process.returncode})")
+                self.ended_by_itself[name] += 1
+                self.start(name)
 
     def note(self, text: str) -> None:
         self.told.append(f"{time.time() - self.began:.1f} s: {text}")
@@ -156,10 +173,9 @@ def component(arena: Arena, name: str, *, alone: bool = False) -> str:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, KILL) if not alone else process.kill()
         process.wait(10)
-        airflow.start_component(name)
-        if name == "scheduler":
-            arena.schedulers.add(airflow.components[name].pid)
+        arena.start(name)
 
+    arena.away.add(name)
     arena.later(away, again)
     return f"{number.name}, back after {away:.1f} s"
 

@@ -135,6 +135,7 @@ class Play:
             self._asked = time.time()
             with contextlib.suppress(OSError, ValueError, KeyError):
                 self.ask()
+            self.arena.restart_what_ended()
             self.arena.forsaken()
         present = self.ledger.present()
         for run in self.arena.runs:
@@ -306,7 +307,7 @@ def play(seed: int, runs: int, at_once: int, seconds: float, every: float, only:
             part.kinds[run.dag_id] += 1
             if not run.active:
                 part.ended[run.state_now] += 1
-        part.kills = arena.done
+        part.kills, part.ended_by_itself = arena.done, arena.ended_by_itself
         part.minutes = round((time.time() - began) / 60, 2)
         (folder / "kills.txt").write_text("\n".join(arena.told) + "\n")
         if not part.interrupted and (words := at_the_login_node(one.cluster, USER)):

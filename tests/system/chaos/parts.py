@@ -34,6 +34,7 @@ class Finding:
 class Part:
     """So many runs of one seed.
 
+    :param ended_by_itself: parts of Airflow that had to be started again without having been killed.
     :param taken: endpoints whose service was killed after the hand-over, and whose port then was another's.
     :param reaped: what was there 20 s after the idle limit, so that the reaper was called.
     :param clean: seconds from a run's end until nothing of it was left.
@@ -44,6 +45,7 @@ class Part:
     ended: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
+    ended_by_itself: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     minutes: float = 0.0
     at_once: list[int] = field(default_factory=list)
