@@ -22,7 +22,8 @@ def run_state(dag_id: str, run_id: str) -> str | None:
     """The state of a DAG run; None where there is no such run any more."""
     if RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]) == 0:
         return None
-    return str(RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id))
+    found = RuntimeTaskInstance.get_dagrun_state(dag_id=dag_id, run_id=run_id)
+    return str(getattr(found, "value", found))  # an enumeration whose text is `DagRunState.FAILED` (3.3.2)
 
 
 def supervisor_has_gone() -> bool:
