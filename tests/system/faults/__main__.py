@@ -12,10 +12,12 @@ from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from threading import Condition
 
+from tests.support.cluster import USER
 from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services
 from tests.system.faults.bench import Bench, bench
 from tests.system.faults.report import HEAD, keep, last_line, line
 from tests.system.faults.table import Fault, Outcome, Row, play
+from tests.system.faults.watch import at_the_login_node
 
 FAULTS: list[Fault] = [
     *services.FAULTS,
@@ -97,7 +99,22 @@ def run(one: Bench, picked: list[tuple[Fault, list[Row]]], jobs: int) -> list[Ou
     for fault, rows in picked:
         if fault.alone:
             do(fault, rows)
+    outcomes.append(at_the_end(one))
+    print(line(outcomes[-1]), flush=True)
     return outcomes
+
+
+def at_the_end(one: Bench) -> Outcome:
+    """Nothing on any machine that is anybody's of ours, counted without regard to names."""
+    found = Outcome("at_the_end", "all", "", got="", allowed=(0, 10**6), deadline=60, reads="nothing", read=True)
+    began = time.time()
+    while (
+        left := [*one.cluster.left(), *at_the_login_node(one.cluster, USER)]
+    ) and time.time() - began < found.deadline:
+        time.sleep(1)
+    found.left, found.clean_after = left, None if left else time.time() - began
+    found.jobs = one.cluster.jobs_ever()
+    return found
 
 
 def main() -> int:
