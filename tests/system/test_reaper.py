@@ -34,25 +34,26 @@ async def allocate(name: str, text: str) -> str:
 
 @pytest.fixture
 def jobs(running_slurm: TestCluster, airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Six jobs: of a run that is gone, of one that runs, without its folder, of another Airflow, by hand, and of another user."""
+    """Jobs of a run that is gone, of one that has ended, of one that runs, without its folder, of another Airflow, and by hand."""
     for key, value in running_slurm.environment(poll_interval=1).items():
         monkeypatch.setenv(key, value)
     mark = airflow.environment["AIRFLOW__BRAYNS__INSTALLATION_ID"]
     run = airflow.trigger("brayns_session", {"cluster_conn_id": "test_cluster", "minutes": 5})
+    over = airflow.trigger("brayns_reaper", {"cluster_conn_id": "test_cluster"})  # gives back what tests before left
+    assert airflow.finished("brayns_reaper", over) == "success"
+    airflow.api("PATCH", "dags/brayns_reaper", {"is_paused": True})  # a scheduled run must not come in between
+    airflow.until(
+        lambda: not airflow.api("GET", "dags/brayns_reaper/dagRuns?state=running")["dag_runs"], 60, "it rests"
+    )
     running_slurm.until(lambda: airflow.tasks("brayns_session", run).get("keep") == "deferred", 120)
-    airflow.command(
-        "brayns", "reap", "--cluster-conn-id", "test_cluster", "--yes"
-    )  # what tests before left in the folder
+    sbatch = "sbatch --parsable --mem=100M -A proj3 -p prod --wrap 'sleep 600' -J"
     made = {
         "gone": asyncio.run(allocate("ab-aaaaaaaaaaaa", about(mark, "brayns_session", "deleted_run"))),
+        "over": asyncio.run(allocate("ab-eeeeeeeeeeee", about(mark, "brayns_reaper", over))),
         "folderless": asyncio.run(allocate("ab-bbbbbbbbbbbb", about(mark, "brayns_session", run))),
         "theirs": asyncio.run(allocate("ab-cccccccccccc", about("another-airflow", "brayns_session", "deleted_run"))),
-        "by_hand": running_slurm.ssh(
-            "sbatch --parsable --mem=100M -A proj3 -J ab-mine -p prod --wrap 'sleep 600'"
-        ).strip(),
-        "look_alike": running_slurm.ssh(
-            "sbatch --parsable --mem=100M -A proj3 -J ab-dddddddddddd000-1 -p prod --wrap 'sleep 600'"
-        ).strip(),
+        "by_hand": running_slurm.ssh(f"{sbatch} ab-mine").strip(),
+        "look_alike": running_slurm.ssh(f"{sbatch} ab-dddddddddddd000-1").strip(),
         "running": airflow.xcom("brayns_session", run, "brayns", "allocation")["allocations"][0]["job_id"],
     }
     running_slurm.until(lambda: sum("RUNNING" in line for line in running_slurm.queue()) == len(made))
@@ -75,22 +76,23 @@ def test_only_what_is_ours_and_over_is_given_back(
         return {name for name, job in jobs.items() if job in ids}
 
     said = airflow.command("brayns", "reap", "--cluster-conn-id", "test_cluster")
-    assert "ab-aaaaaaaaaaaa000" in said
     assert "its DAG run was deleted" in said
-    assert "1 would be given back; do it with --yes." in said
+    assert "its DAG run has ended (success)" in said
+    assert "2 would be given back; do it with --yes." in said
     assert alive() == set(jobs), "it only says so"
 
-    assert "  given back" in airflow.command("brayns", "reap", "--cluster-conn-id", "test_cluster", "--yes")
-    running_slurm.until(lambda: alive() == set(jobs) - {"gone"}, 15)
+    run = airflow.trigger("brayns_reaper", {"cluster_conn_id": "test_cluster"})
+    assert airflow.finished("brayns_reaper", run) == "success"
+    running_slurm.until(lambda: alive() == set(jobs) - {"gone", "over"}, 15)
 
     # A job whose folder has gone ends by itself; a stopped keeper cannot, and is what the reaper is for.
     for machine, pid in keepers(running_slurm, str(lost)):
         running_slurm.run(machine, "kill", "-STOP", pid)
     shutil.rmtree(lost)
-    run = airflow.trigger("brayns_reaper", {"cluster_conn_id": "test_cluster"})
-    assert airflow.finished("brayns_reaper", run) == "success"
-    assert "its folder has gone" in airflow.log("brayns_reaper", run, "reap")
-    running_slurm.until(lambda: alive() == set(jobs) - {"gone", "folderless"}, 30)
+    said = airflow.command("brayns", "reap", "--cluster-conn-id", "test_cluster", "--yes")
+    assert "its folder has gone" in said
+    assert "  given back" in said
+    running_slurm.until(lambda: alive() == set(jobs) - {"gone", "over", "folderless"}, 30)
     assert "Nothing is left behind." in airflow.command("brayns", "reap", "--cluster-conn-id", "test_cluster", "--yes")
     assert alive() == {"theirs", "by_hand", "look_alike", "running"}
 
