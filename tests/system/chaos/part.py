@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.support.cluster import REPO, USER, bring_up, take_down
 from tests.system.chaos.check import endpoint_trouble, movie_trouble, used
-from tests.system.chaos.kills import Arena, Killer, resume_nodes
+from tests.system.chaos.kills import Arena, Killer, resume_nodes, table_of_processes
 from tests.system.chaos.ledger import Ledger
 from tests.system.chaos.parts import DOUBLED, FOREIGN, GAPS, LEFT, NEVER, Finding, Part
 from tests.system.chaos.runs import IDLE_LIMIT, INSTALLATION, MARGIN, REAPER_AFTER, ChaosRun, make_run
@@ -48,6 +48,26 @@ if "scheduler" in sys.argv[1:2]:
 """
 
 
+class KilledAirflow(WatchedAirflow):
+    """One that leaves nothing, also of parts that were killed: a task that lost its supervisor, say."""
+
+    def __init__(self, home: Path, dags: Path, environment: dict[str, str]) -> None:
+        super().__init__(home, dags, environment)
+        self._sessions: set[int] = set()
+
+    def start_component(self, name: str) -> None:
+        super().start_component(name)
+        self._sessions |= {one.pid for one in (*self.components.values(), self._window) if one is not None}
+
+    def stop(self) -> None:
+        """Everything, by its session: what has set a title of its own shows no environment any more."""
+        super().stop()
+        for pid, (_, session) in table_of_processes().items():
+            if session in self._sessions:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
     """The cluster, an Airflow of this part's own, and who watches."""
@@ -57,7 +77,7 @@ def bench(folder: Path) -> Iterator[Bench]:
         (folder / "dags").mkdir(parents=True)
         (folder / "dags" / "chaos").symlink_to(Path(__file__).parent / "dags")
         small = {"memory": "100M", "cpus_per_task": 1, "poll_interval": 2}  # many jobs share a node
-        airflow = WatchedAirflow(folder / "airflow", folder / "dags", cluster.environment(**small))
+        airflow = KilledAirflow(folder / "airflow", folder / "dags", cluster.environment(**small))
         airflow.environment |= {
             **SETTINGS,
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database(airflow.home)}?timeout=60",
@@ -72,17 +92,9 @@ def bench(folder: Path) -> Iterator[Bench]:
                 yield one
             finally:
                 airflow.stop()
-                _end_window(airflow)
     finally:
         if ours:
             take_down()
-
-
-def _end_window(airflow: WatchedAirflow) -> None:
-    if airflow._window is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(airflow._window.pid, signal.SIGKILL)
-        airflow._window.wait(10)
 
 
 def unpause(one: Bench) -> None:
