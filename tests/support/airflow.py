@@ -52,6 +52,7 @@ class Airflow:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.components: dict[str, subprocess.Popen[bytes]] = {}
+        self._sessions_begun: set[int] = set()
 
     def command(self, *words: str, timeout: float = 120) -> str:
         done = subprocess.run(
@@ -76,6 +77,7 @@ class Airflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._sessions_begun.add(self._process.pid)
         self.until(self._healthy, 120, "Airflow is healthy")
 
     def start_apart(self) -> None:
@@ -98,6 +100,7 @@ class Airflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._sessions_begun.add(self.components[name].pid)
 
     def signal_component(self, name: str, number: signal.Signals) -> None:
         """To the whole process group: a component's children are part of it."""
@@ -129,13 +132,15 @@ class Airflow:
                 process.wait(max(0.1, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 pass
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                session = int((process / "stat").read_text().rpartition(") ")[2].split()[3])
-                if (
-                    self._process is not None and session == self._process.pid
-                ) or f"AIRFLOW_HOME={self.home}\0".encode() in (process / "environ").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
+        for found in Path("/proc").glob("[0-9]*"):
+            try:  # one that has given itself a title hides its environment
+                session = int((found / "stat").read_text().rpartition(") ")[2].split()[3])
+                ours = (
+                    session in self._sessions_begun
+                    or f"AIRFLOW_HOME={self.home}\0".encode() in (found / "environ").read_bytes()
+                )
+                if ours:
+                    os.kill(int(found.name), signal.SIGKILL)
             except (OSError, IndexError, ValueError):
                 continue
         self._process = None
