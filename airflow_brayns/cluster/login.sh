@@ -141,6 +141,20 @@ end_earlier() { # end_earlier NAME N: the incarnations before N are of no use an
     done
 }
 
+await_earlier() { # await_earlier NAME N: the jobs before incarnation N have ended: at most one of an allocation is ever alive
+    [ "$2" -gt 1 ] || return 0
+    tries=0
+    while [ "$tries" -lt 60 ] && jobs_of "$state_dir/$1"/[0-9]* >"$answer"; do
+        living=$(awk -F'|' -v name="$1-" -v before="$2" 'index($6, name) == 1 && substr($6, length(name) + 1) + 0 < before { print $2, substr($6, length(name) + 1) }' "$answer" |
+            while read -r state number; do holds_nodes "$state" && printf '%s ' "$number"; done)
+        [ -n "$living" ] || return 0
+        # Its keeper had the time that a release has.
+        [ "$tries" -ne 40 ] || for one in $living; do end_job "$state_dir/$1/$one" hard; done
+        tries=$((tries + 1))
+        sleep 0.25 2>/dev/null || sleep 1
+    done
+}
+
 submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functions that fill DIR) request (a function: sbatch…)
     # AFTER: the incarnation that a follow-up is for, which goes on; 0 for none.
     mkdir -p "$state_dir" && [ -w "$state_dir" ] || {
@@ -191,6 +205,7 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
     : >"$dir/owner.$2"
     services
     secrets
+    [ "$3" -ne 0 ] || await_earlier "$1" "$n"
     now >"$dir/lease"
     put "$dir/attempt" "$(now)"
     if [ "$scheduler" = local ]; then

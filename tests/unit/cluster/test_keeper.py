@@ -169,6 +169,18 @@ async def test_what_was_released_is_never_adopted(make: Callable[..., LocalClust
     assert second.incarnation == first.incarnation + 1
 
 
+async def test_the_next_one_begins_when_the_one_before_has_ended(make: Callable[..., LocalCluster]) -> None:
+    """Given back, and asked for again while its service still takes its time: never two at once."""
+    cluster = make()
+    first = await cluster.submit(NAME, "a", AllocationRequest(), [service(script=f"trap '' TERM\n{SERVER}")])
+    await until(cluster, lambda s: all(one.port for one in s.services))
+    (Path(first.folder) / "release").write_text("now\n")
+    second = await cluster.submit(NAME, "b", AllocationRequest(), [service()])
+    assert not alive(int(first.job_id))
+    assert second.incarnation == 2
+    await until(cluster, lambda s: all(one.port for one in s.services))
+
+
 async def test_nobody_uses_it_and_it_ends_by_itself(make: Callable[..., LocalCluster]) -> None:
     cluster = make(idle_limit=1)
     allocation = await cluster.submit(NAME, "a", AllocationRequest(), [service()])
