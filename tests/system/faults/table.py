@@ -151,9 +151,14 @@ def _blank(fault: Fault, row: Row) -> Outcome:
 
 
 def ended(row: Row, run: Run) -> bool:
-    """Whether the run has come to the end that is expected, and nothing of it is left."""
+    """Whether the run has come to the end that is expected, nothing of it is left, and its logs tell of it."""
     got = f"{run.state(row.judged)}/{run.state()}"
-    return re.fullmatch(row.ends, got) is not None and not run.bench.watch.left(run.names)
+    return re.fullmatch(row.ends, got) is not None and not run.bench.watch.left(run.names) and told(row, run)
+
+
+def told(row: Row, run: Run) -> bool:
+    """Whether the user finds in the logs what the row says."""
+    return re.search(row.reads, run.log(), re.DOTALL) is not None
 
 
 def _await(bench: Bench, fault: Fault, open_rows: list[tuple[Row, Run, Outcome]], began: float) -> None:
@@ -182,7 +187,7 @@ def judge(bench: Bench, row: Row, run: Run, outcome: Outcome, began: float) -> N
     outcome.alive = bench.watch.most_alive(run.names)
     outcome.jobs = bench.watch.ever(run.names)
     outcome.clean_after = None if outcome.left else max(0.0, bench.watch.clean_since(run.names) - began)
-    outcome.read = re.search(row.reads, run.log(), re.DOTALL) is not None
+    outcome.read = told(row, run)
 
 
 def sweep(bench: Bench, run: Run) -> None:
