@@ -12,6 +12,9 @@ import pytest
 
 from tests.support.airflow import Airflow
 from tests.support.cluster import REPO, TestCluster, bring_up, take_down
+from tests.support.local import cluster, context, state
+
+__all__ = ["cluster", "context", "state"]
 
 
 @pytest.fixture(scope="session")

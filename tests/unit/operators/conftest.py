@@ -1,49 +1,5 @@
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterator
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from tests.support.local import cluster, context, state
 
-import pytest
-
-from tests.support.task import NAME_OF_EMULATOR, Ti
-
-
-@pytest.fixture
-def context() -> dict[str, Any]:
-    return {"ti": Ti()}
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch, state: Path) -> Iterator[SimpleNamespace]:
-    """A local cluster as connection `here`; afterwards nothing of it may be running."""
-    extra = {"scheduler": "local", "executable": NAME_OF_EMULATOR, "state_dir": str(state), "poll_interval": 1}
-    monkeypatch.setenv("AIRFLOW_CONN_HERE", json.dumps({"conn_type": "brayns_cluster", "extra": extra}))
-    monkeypatch.setattr("airflow_brayns.observe.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None))
-    logging.getLogger("airflow.task").setLevel(logging.INFO)
-    yield SimpleNamespace(conn_id="here", running=lambda: running(state))
-    left = running(state)
-    assert not left, f"left behind: {left}"
-
-
-def running(state: Path) -> list[str]:
-    """Every process of the allocations under `state`, from the process table."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            environment = (process / "environ").read_bytes()
-            parent_is_service = "brayns-emulator" in command and str(state).encode() in environment
-        except OSError:
-            continue
-        if f"{state}/" in command or parent_is_service:
-            found.append(command)
-    return found
+__all__ = ["cluster", "context", "state"]
