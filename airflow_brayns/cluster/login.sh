@@ -490,6 +490,11 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
         put "$folder/release" "$(now)"
         [ -e "$folder/ended" ] || give_up "$folder"
     done
+    ended=
+    for folder in "$state_dir/$1"*/[0-9]*/; do [ ! -e "${folder}ended" ] || ended=yes; done
+    # Once for all: a controller that does not answer takes its time each time.
+    : >"$scratch/held"
+    [ -z "$ended" ] || [ "$scheduler" != slurm ] || jobs_of >"$scratch/held" || : >"$scratch/held"
     for folder in "$state_dir/$1"*/[0-9]*/; do
         folder=${folder%/}
         [ -d "$folder" ] || continue
@@ -500,7 +505,8 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
 }
 
 still_holds() { # still_holds DIR: its keeper has ended, and Slurm was not told: who tells it (slurmstepd) was killed
-    job=$(find_job "$1") && [ -n "$job" ] && holds_nodes "$(printf '%s' "$job" | cut -d'|' -f2)"
+    name=$(basename "$(dirname "$1")")-$(basename "$1")
+    holds_nodes "$(awk -F'|' -v name="$name" '$6 == name { state = $2 } END { print state }' "$scratch/held")"
 }
 
 add_service() { # add_service NAME N SERVICE; set: fill (a function that writes the command beside $service_dir)

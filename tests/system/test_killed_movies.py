@@ -118,7 +118,11 @@ def parent_of(pid: int) -> int:
 
 def test_workers_killed_at_four_moments(movie: Any, running_slurm: TestCluster) -> None:
     """By SIGKILL: before the first frame, in the middle, with its supervisor (as by the loss of a machine), at the last frames."""
-    early, middle, whole, late = (movie(name).start() for name in ("early", "middle", "whole", "late"))
+    # The later it is to be killed, the slower: it must not be done while the others are looked after.
+    pace = {"early": 0.1, "middle": 0.2, "whole": 0.2, "late": 0.3}
+    early, middle, whole, late = (
+        movie(name, emulator=f"snapshot_seconds=0,frame_seconds={seconds}").start() for name, seconds in pace.items()
+    )
     os.kill(early.driver(), signal.SIGKILL)
     middle.until(100)
     os.kill(middle.driver(), signal.SIGKILL)

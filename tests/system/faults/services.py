@@ -88,7 +88,7 @@ FAULTS = [
     Fault(
         "exits_0",
         nothing,
-        (Row("asking", "failed/failed", r"exited with 0", dag_id="faults_once", conf={"executable": str(EXITS_0)}),),
+        (Row("asking", "failed/failed", r"exit(ed with| code) 0", dag_id="faults_once", conf={"executable": str(EXITS_0)}),),
     ),
     Fault(
         "exits_late",
