@@ -81,6 +81,7 @@ class BraynsServiceTrigger(BaseTrigger):
                 await self._give_back()
             raise
         except BraynsError as error:
+            self.log.warning("%s", error)  # here too: the task that is told of it may be ended before it can say so
             await self._give_back()
             event = {"status": "error", "message": str(error), "retry": error.retry, "booking": self.booking}
         else:
