@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from threading import Condition
+from threading import Condition, Lock
 
 from tests.support.cluster import USER
 from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services
@@ -82,20 +84,22 @@ class Room:
 def run(one: Bench, picked: list[tuple[Fault, list[Row]]], jobs: int) -> list[Outcome]:
     """Side by side what can be, then one by one what hits everything."""
     outcomes: list[Outcome] = []
-    room = Room(jobs)
+    room, keeping = Room(jobs), Lock()
 
     def do(fault: Fault, rows: list[Row]) -> None:
         lock = one.nodes[fault.node] if fault.node else nullcontext()
         with lock, room.for_runs(len(rows)):
             found = play(one, fault, rows)
-        outcomes.extend(found)
+        with keeping:
+            outcomes.extend(found)
+            keep(found)
         print("\n".join(line(outcome) for outcome in found), flush=True)
 
     print(HEAD, flush=True)
     beside = [(fault, rows) for fault, rows in picked if not fault.alone]
-    with ThreadPoolExecutor(max(1, len(beside))) as pool:
-        for done in [pool.submit(do, fault, rows) for fault, rows in beside]:
-            done.result()
+    pool = ThreadPoolExecutor(max(1, len(beside)))
+    for done in [pool.submit(do, fault, rows) for fault, rows in beside]:
+        done.result()
     for fault, rows in picked:
         if fault.alone:
             do(fault, rows)
@@ -130,10 +134,14 @@ def main() -> int:
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was brought up is taken down
     began = time.monotonic()
-    with bench() as one:
-        print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
-        outcomes = run(one, picked, options.jobs)
-    keep(outcomes)
+    try:
+        with bench() as one:
+            print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
+            outcomes = run(one, picked, options.jobs)
+    except BaseException:
+        traceback.print_exc()
+        sys.stdout.flush()
+        os._exit(1)  # rows that are under way in threads of their own are not waited for
     print(f"in {(time.monotonic() - began) / 60:.1f} minutes")
     print(last_line(outcomes))
     return int(any(one.left or one.doubled or one.wrong for one in outcomes))
