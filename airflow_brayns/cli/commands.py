@@ -173,7 +173,8 @@ def script(args: argparse.Namespace) -> None:
         f"# {jobs} job{'s' if jobs > 1 else ''} of {size} node{'s' if size > 1 else ''} on {settings.ssh_conn_id or 'this machine'}"
     )
     if settings.scheduler == "slurm":
-        about = json.dumps({"dag_id": args.dag_id, "task_id": args.task_id})
+        whose = {"installation": installation_id(), "dag_id": args.dag_id, "run_id": "RUN_ID", "task_id": args.task_id}
+        about = json.dumps(whose)
         line = cluster.sbatch_line(request, comment("", about)).removeprefix("at_most 60 ")
         print(
             "# $1: the job's name, ab-<hash of this Airflow, DAG, run, task>-<n>; $2: its folder in", settings.state_dir
