@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import urllib.error
 
+from tests.system.faults.bench import Run
 from tests.system.faults.table import Fault, Row, Scene
 
 
@@ -34,10 +36,21 @@ def one_cleared(scene: Scene) -> None:
 
 
 def run_deleted(scene: Scene) -> None:
-    """Airflow refuses to delete a run that is not over (409), so it is marked failed, and deleted at once."""
+    """Airflow refuses to delete a run that is not over (409), so it is marked failed, and deleted as soon as it may be."""
     for run in scene:
         run.patch({"state": "failed"})
-        scene.bench.api("DELETE", f"dags/{run.dag_id}/dagRuns/{run.run_id}")
+
+    def gone(run: Run) -> bool:
+        try:
+            scene.bench.api("DELETE", f"dags/{run.dag_id}/dagRuns/{run.run_id}")
+        except urllib.error.HTTPError as error:
+            if error.code != 409:
+                raise
+            return False
+        return True
+
+    for run in scene:
+        scene.bench.until(lambda run=run: gone(run), 60, "the run may be deleted")
 
 
 def paused(seconds: float) -> object:
