@@ -236,6 +236,7 @@ class Follower:
         give_up = asyncio.get_running_loop().time() + self._settings.start_timeout
         last = ""
         context = self._settings.client_context(status.name, host, status.certificate)
+        near, port = host, service.port
         while True:
             try:
                 async with way_to(self._cluster, self._settings.route, host, service.port) as (near, port):
@@ -244,8 +245,9 @@ class Follower:
             except (NotYet, ConnectionLost) as reason:
                 if isinstance(reason, ConnectionLost) and not reason.retry:
                     raise  # a host key or a login that is refused does not mend itself
-                if str(reason) != last:
-                    last = str(reason)
+                # A tunnel's local port is another at each look, and says nothing to the reader.
+                if (told := str(reason).replace(f"{near}:{port}", f"{host}:{service.port}")) != last:
+                    last = told
                     self._log.info("%s on %s is not usable yet: %s", service.name, service.node, last)
                 if asyncio.get_running_loop().time() > give_up:
                     raise NotReadyInTime(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import logging
 import time
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from airflow_brayns.booking import Booking
+from airflow_brayns.brayns.readiness import NotYet
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
+from airflow_brayns.errors import NotReadyInTime
 from airflow_brayns.follow import Follower
 from airflow_brayns.settings import ClusterSettings
 
@@ -36,3 +45,29 @@ def test_a_log_cannot_move_the_readers_cursor() -> None:
     follower, allocation, status = following()
     follower._show_logs(allocation, {"s1": "\x1b[2J\x1b[31mred\x1b[0m\x07 a\u202eb\x9b1A\rover\ttab\n"}, status)
     assert follower.log_of(status, status.services[0]) == "red ab1A\rover\ttab\n"
+
+
+async def test_why_a_service_is_not_usable_is_told_once_and_names_its_node(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Through a tunnel each look has a local port of its own: hundreds of lines, none of which named the node's port."""
+    ports = itertools.count(40000)
+
+    @contextlib.asynccontextmanager
+    async def tunnel(*_: Any) -> AsyncIterator[tuple[str, int]]:
+        yield "127.0.0.1", next(ports)
+
+    async def unusable(host: str, port: int, *_: Any, **__: Any) -> None:
+        raise NotYet(f"braynsService at {host}:{port} cannot be reached")
+
+    monkeypatch.setattr("airflow_brayns.follow.way_to", tunnel)
+    monkeypatch.setattr("airflow_brayns.follow.probe", unusable)
+    monkeypatch.setattr("airflow_brayns.follow._PROBE_PAUSE", 0.01)
+    follower, _, status = following()
+    follower._cluster = SimpleNamespace(address=lambda node: node)  # type: ignore[assignment]
+    follower._settings = ClusterSettings.read({"start_timeout": 0.2})
+    service = ServiceStatus("s1", node="r1i1n0", port=5000)
+    with caplog.at_level(logging.INFO), pytest.raises(NotReadyInTime, match="at r1i1n0:5000 cannot be reached"):
+        await asyncio.wait_for(follower.prove(status, service), 10)
+    assert next(ports) > 40003, "it looked several times"
+    assert len(caplog.messages) == 1
