@@ -55,7 +55,7 @@ FAULTS = [
     Fault("ssh_black_holed", for_a_while(("drop", "login", "22"), 70, ("nofw", "login")), everywhere({}, jobs=(1, 2)), alone=True),
     Fault("sshd_restarted", for_a_while(("kill-sshd", "login"), 3, ("start-sshd", "login")), everywhere({}, jobs=(1, 2)), alone=True),
     Fault("login_node_rebooted", login_rebooted, everywhere({}, jobs=(1, 2)), alone=True),
-    Fault("slurmctld_stopped", for_a_while(("stop-ctld", "slurmctl"), 60, ("cont-ctld", "slurmctl")), everywhere(AWAY), alone=True),
+    Fault("slurmctld_stopped", for_a_while(("stop-ctld", "slurmctl"), 60, ("cont-ctld", "slurmctl")), everywhere(AWAY, jobs=(1, 2)), alone=True),
     Fault("slurmctld_restarted", for_a_while(("term-ctld", "slurmctl"), 5, ("start-ctld", "slurmctl")), everywhere({}), alone=True),
     Fault("slurmctld_killed", for_a_while(("kill-ctld", "slurmctl"), 5, ("start-ctld", "slurmctl")), everywhere({}, jobs=(1, 2)), alone=True),
     Fault("cut_for_30_s", for_a_while(("sshstall", "login"), 30, ("sshflow", "login")), everywhere({}), alone=True),

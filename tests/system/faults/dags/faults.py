@@ -48,6 +48,7 @@ def renders(retries: int, retry_delay: timedelta) -> RenderFramesOperator:
         task_id="render",
         cluster_conn_id="test_cluster",
         state_dir="{{ params.state_dir }}",
+        start_timeout="{{ params.start_timeout }}",
         allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
         specification="{{ params.specification }}",
         frames_dir="{{ params.folder }}/frames",
