@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.system.faults.airflow_parts import everywhere
 from tests.system.faults.bench import Bench
@@ -42,12 +43,20 @@ def cut_for_good(scene: Scene) -> None:
     scene.bench.cluster.fault("sshstall", "login")
     names = tuple(name for run in scene for name in run.names)
     try:
-        scene.bench.until(lambda: not scene.bench.watch.running(names), 100, "the keepers end by themselves")
+        scene.bench.until(lambda: not scene.bench.watch.running(names), 150, "the keepers end by themselves")
     finally:
         scene.bench.cluster.fault("sshflow", "login")
 
 
 AWAY = {"pending": "does not answer", "starting": "does not answer", "waiting": "does not answer"}
+
+# Whoever waits asks for nodes anew when the way is back; what was rendering has lost its allocation.
+FOR_GOOD = tuple(
+    replace(row, ends="failed/failed", reads="idle_limit", conf={"idle_limit": 40}, deadline=240)
+    if row.stage == "rendering"
+    else replace(row, conf={"idle_limit": 120 if row.stage == "releasing" else 40}, deadline=240)
+    for row in everywhere({}, jobs=(1, 3))
+)
 
 FAULTS = [
     Fault("ssh_reset", sessions_reset, everywhere({}, jobs=(1, 2)), alone=True),
@@ -59,5 +68,5 @@ FAULTS = [
     Fault("slurmctld_restarted", for_a_while(("term-ctld", "slurmctl"), 5, ("start-ctld", "slurmctl")), everywhere({}), alone=True),
     Fault("slurmctld_killed", for_a_while(("kill-ctld", "slurmctl"), 5, ("start-ctld", "slurmctl")), everywhere({}, jobs=(1, 2)), alone=True),
     Fault("cut_for_30_s", for_a_while(("sshstall", "login"), 30, ("sshflow", "login")), everywhere({}), alone=True),
-    Fault("cut_for_good", cut_for_good, everywhere({}, jobs=(1, 3)), alone=True),
+    Fault("cut_for_good", cut_for_good, FOR_GOOD, alone=True),
 ]  # fmt: skip
