@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.encode import Encoding
 from airflow_brayns.operators.base import BraynsOperator, is_set, whole_number, word_list
-from airflow_brayns.operators.movie import check_output, read_specification
+from airflow_brayns.operators.fields import check_output, read_specification
 
 
 def check_movie(params: Mapping[str, Any], run_id: str, context: Context | None = None) -> dict[str, Any]:

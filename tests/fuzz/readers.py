@@ -615,7 +615,7 @@ def _airflow_layer() -> Callable[[Any], Any]:
     from airflow.sdk.exceptions import AirflowFailException
 
     from airflow_brayns.operators.base import booking_of, whole_number, word_list
-    from airflow_brayns.operators.movie import seconds_of
+    from airflow_brayns.operators.fields import seconds_of
 
     def all_of(value: Any) -> Any:
         for take in (word_list, whole_number, seconds_of):

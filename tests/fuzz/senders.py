@@ -640,7 +640,8 @@ def messages(bench: Bench, rng: Random, values: Sequence[str]) -> int:
 # ---- templates --------------------------------------------------------------------------------------------------------
 def templates(bench: Bench, rng: Random, values: Sequence[str]) -> int:
     """What a template brings in is data: it is not rendered again, and trusted code is not rendered at all."""
-    from airflow_brayns.operators.movie import RenderFramesOperator, read_specification
+    from airflow_brayns.operators.fields import read_specification
+    from airflow_brayns.operators.movie import RenderFramesOperator
 
     ran: list[int] = []
     context: Any = {"canary": lambda: ran.append(1), "ab_canary": "", "ti": None}

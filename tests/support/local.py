@@ -7,11 +7,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.task import NAME_OF_EMULATOR, Ti
+
+if TYPE_CHECKING:
+    from airflow_brayns import BraynsMovieOperator
 
 
 @pytest.fixture
@@ -49,3 +52,17 @@ def running(state: Path) -> list[str]:
         if f"{state}/" in command or parent_is_service:
             found.append(command)
     return found
+
+
+FAST = {"environment": {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.02"}}
+
+
+def movie(data: Path, out: Path, spec: dict[str, Any] | None = None, **changes: Any) -> BraynsMovieOperator:
+    """A small, quick movie of a cube by two services."""
+    from airflow_brayns import BraynsMovieOperator
+
+    specification = {"models": [{"path": str(data / "cube.obj")}], "frames": 8, "resolution": [128, 72],
+                     "renderer": {"name": "interactive"}, **(spec or {})}  # fmt: skip
+    values = {"task_id": "task", "cluster_conn_id": "here", "specification": specification, "plugins": [],
+              "output_file": str(out / "movie.mp4"), "nodes": 2, **FAST}  # fmt: skip
+    return BraynsMovieOperator(**{**values, **changes})

@@ -11,18 +11,9 @@ import pytest
 from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_brayns import BraynsMovieOperator, BraynsServiceOperator, EncodeMovieOperator, RenderFramesOperator
+from airflow_brayns import BraynsServiceOperator, EncodeMovieOperator, RenderFramesOperator
+from tests.support.local import FAST, movie
 from tests.support.movie import check_whole, records
-
-FAST = {"environment": {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.02"}}
-
-
-def movie(data: Path, out: Path, spec: dict[str, Any] | None = None, **changes: Any) -> BraynsMovieOperator:
-    specification = {"models": [{"path": str(data / "cube.obj")}], "frames": 8, "resolution": [128, 72],
-                     "renderer": {"name": "interactive"}, **(spec or {})}  # fmt: skip
-    values = {"task_id": "task", "cluster_conn_id": "here", "specification": specification, "plugins": [],
-              "output_file": str(out / "movie.mp4"), "nodes": 2, **FAST}  # fmt: skip
-    return BraynsMovieOperator(**{**values, **changes})
 
 
 def gone(cluster: Any, seconds: float = 8) -> bool:

@@ -1,31 +1,14 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns import BraynsMovieOperator, EncodeMovieOperator, RenderFramesOperator
-
-FAST = {"environment": {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.02"}}
-
-
-def movie(data: Path, out: Path, spec: dict[str, Any] | None = None, **changes: Any) -> BraynsMovieOperator:
-    specification = {"models": [{"path": str(data / "cube.obj")}], "frames": 8, "resolution": [128, 72],
-                     "renderer": {"name": "interactive"}, **(spec or {})}  # fmt: skip
-    values = {"task_id": "task", "cluster_conn_id": "here", "specification": specification, "plugins": [],
-              "output_file": str(out / "movie.mp4"), "nodes": 2, **FAST}  # fmt: skip
-    return BraynsMovieOperator(**{**values, **changes})
-
-
-def gone(cluster: Any, seconds: float = 8) -> bool:
-    deadline = time.monotonic() + seconds
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not cluster.running()
+from airflow_brayns import EncodeMovieOperator, RenderFramesOperator
+from tests.support.local import movie
 
 
 def test_a_file_is_a_template_and_its_errors_name_the_line(

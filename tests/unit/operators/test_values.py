@@ -7,7 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.operators.base import booking_of, whole_number, word_list
-from airflow_brayns.operators.movie import check_output, seconds_of
+from airflow_brayns.operators.fields import check_output, seconds_of
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), "9" * 5000, [], "²"])

@@ -1,0 +1,275 @@
+"""Encoding frames, where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import AssetAlias, Context
+from airflow.sdk.definitions.asset import Asset
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_brayns import __version__
+from airflow_brayns.booking import book
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch
+from airflow_brayns.cluster_store import ClusterStore, check_folder
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.encode import Encoded, Encoding, encode_movie, make_poster, make_sheet, static_ffmpeg
+from airflow_brayns.movie.manifest import NAME as MANIFEST
+from airflow_brayns.movie.manifest import Header, Manifest, digest
+from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.store import Survey, survey_folder
+from airflow_brayns.operators.base import (
+    BraynsOperator,
+    is_set,
+    whole_number,
+)
+from airflow_brayns.operators.cluster import announce
+from airflow_brayns.operators.fields import check_output, drop_frames, is_on_cluster
+
+
+class EncodesMovies(BraynsOperator):
+    """What is done with a movie once its frames are there."""
+
+    poster: bool
+    contact_sheet: bool
+
+    async def encode(
+        self,
+        folder: Path,
+        target: Path,
+        encoding: Encoding,
+        frames: int | None,
+        first: int | None,
+        metadata: Mapping[str, Any],
+    ) -> Encoded:
+        """Encode, with progress in the log, and make the pictures beside it."""
+        told = -1
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told
+            if (share := 10 * done // max(total, 1)) > told:
+                told = share
+                self.log.info("%d of %d frames encoded", done, total)
+
+        made = await encode_movie(
+            folder, target, encoding, frames=frames, first=first, metadata=metadata, progress=progress
+        )
+        self.log.info("The movie is %s", made.text())
+        if self.poster:
+            self.log.info("A picture of it: %s", await asyncio.to_thread(make_poster, folder, target))
+        if self.contact_sheet:
+            self.log.info("Frames of it: %s", await asyncio.to_thread(make_sheet, folder, target))
+        return made
+
+    def encode_on_cluster(
+        self,
+        context: Context,
+        folder: str,
+        target: Path,
+        encoding: Encoding,
+        metadata: dict[str, Any],
+        near: Path | None,
+    ) -> Encoded:
+        """A small job of its own encodes where the frames are; the movie is brought here if it is wanted."""
+        settings = self.read_settings().model_copy(update={"packing": "one_job"})
+        name, token = self.name_for(context), self.token(context)
+
+        async def main() -> Encoded:
+            async with self.hook.connect(settings) as poller:
+                sources = await self._sources(context, poller, folder, metadata)
+                script = encode_script(
+                    sources, str(target), encoding, metadata, poster=self.poster, sheet=self.contact_sheet
+                )
+                try:
+                    booking = await book(
+                        poller.cluster, settings, name, token, nodes=1, plugins=None, about=self.about(context)
+                    )
+                    announce(self, context, booking, settings)
+                    made, sha256 = await encode_there(
+                        poller, settings, booking, script, str(target), sources, self.log, encoding.fps
+                    )
+                finally:
+                    await asyncio.shield(self.give_back(poller.cluster, name, token))
+                self.log.info("The movie is on the cluster: %s", made.text())
+                if near is not None:
+                    await fetch(poller.cluster, str(target), near, sha256, made.bytes, self.log)
+                    made = replace(made, path=near)
+                return made
+
+        return self.block(main())
+
+    async def _sources(self, context: Context, poller: Poller, folder: str, metadata: dict[str, Any]) -> Sources:
+        """What is encoded: all frames of the manifest's movie, whole. Tells `metadata` what they are."""
+        ffmpeg = await poller.cluster.install(Path(static_ffmpeg()))
+        token = f"encode-{secrets.token_hex(4)}"
+        store = ClusterStore(poller.cluster, folder, ffmpeg, f"encoding {self.about(context)}", token, list)
+        manifest = await store.open()
+        try:
+            header = manifest.header
+            if header is None:
+                raise RenderingFailed(
+                    f"frames_dir: {folder} has no manifest on the cluster: nothing was rendered there.", retry=False
+                )
+            plan = Plan(
+                MovieSpecification.check(header.specification), SceneFacts.from_plain(header.facts), header.scene
+            )
+            survey = await store.survey(plan, manifest)
+        finally:
+            await store.close()
+        if survey.left:
+            raise RenderingFailed(incomplete(folder, plan, survey), retry=False)
+        known = "".join(f"{frame}:{manifest.frames[frame].sha256}\n" for frame in plan.frames)
+        metadata |= {"specification": header.specification, "braynsService": header.version, "way": header.way}
+        metadata["manifest_sha256"] = digest(known.encode())
+        return Sources(folder, plan, ffmpeg)
+
+    def announce_asset(self, context: Context, made: Encoded, metadata: Mapping[str, Any]) -> None:
+        """Tell those who wait for the movie: each of the task's outlets gets an event that says what was made."""
+        extra = {
+            "path": str(made.path),
+            "frames": made.frames,
+            "seconds": round(made.duration, 3),
+            "resolution": [made.width, made.height],
+            "codec": made.codec,
+            "bytes": made.bytes,
+            "manifest_sha256": metadata.get("manifest_sha256", ""),
+        }
+        events: Any = context.get("outlet_events")
+        for outlet in self.outlets if events is not None else ():
+            if isinstance(outlet, AssetAlias):
+                events[outlet].add(Asset(made.path.as_uri()), extra=extra)
+            elif isinstance(outlet, Asset):
+                events[outlet].extra = extra
+
+
+def encoding_of(codec: Any, fps: Any, crf: Any) -> Encoding:
+    """An encoding whose fields may have been templated.
+
+    :raises InvalidSetting: naming the field.
+    """
+    try:
+        rate = float(fps)
+    except (TypeError, ValueError):
+        raise InvalidSetting("fps", f"must be a number, not {fps!r}") from None
+    return Encoding(str(codec), rate, whole_number("crf", crf) if is_set(crf) else None)
+
+
+def manifest_of(folder: Path) -> tuple[Manifest, str]:
+    """A folder's manifest and its SHA-256; empty where there is none."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return Manifest(None, {}), ""
+    data = path.read_bytes()
+    return Manifest.read(data.decode("utf-8", "replace").splitlines()), digest(data)
+
+
+def whole_sequence(folder: Path, manifest: Manifest, header: Header) -> int:
+    """How many frames a folder has, all of them whole and of its movie.
+
+    :raises AirflowFailException: some are missing, damaged or of another movie; listing them.
+    """
+    plan = Plan(MovieSpecification.check(header.specification), SceneFacts.from_plain(header.facts), header.scene)
+    survey = survey_folder(folder, plan, manifest)
+    if survey.left:
+        raise AirflowFailException(incomplete(str(folder), plan, survey))
+    return len(plan.frames)
+
+
+def incomplete(folder: str, plan: Plan, survey: Survey) -> str:
+    """Why a movie is not encoded."""
+    return (
+        f"frames: {len(survey.left)} of {len(plan.frames)} in {folder} cannot be encoded: {survey.text()}. Clear the task that "
+        "renders them: it renders only these."
+    )
+
+
+class EncodeMovieOperator(EncodesMovies):
+    """Encodes a folder of frames to a movie, where the frames are. Returns the movie's path.
+
+    Refuses a sequence with gaps, listing them, and looks into what came out: number of frames, duration, size. What the
+    manifest knows is written into the file. Each of `outlets` gets an event with the movie's path and properties.
+
+    :param frames_dir: folder with the frames (templated)
+    :param output_file: the movie; its ending must suit the codec (templated)
+    :param codec: `h264`, `h265`, `vp9`, `prores` or `gif` (templated)
+    :param fps: frames a second (templated)
+    :param crf: quality, lower is better; None for a good one (templated)
+    :param frames: how many there must be; None for as many as there are (templated)
+    :param frames_on: `worker`, or `cluster`: then a small job of one node encodes, and `output_file` is a path there (templated)
+    :param fetch: with frames on the cluster: where to bring the movie on the worker; None to leave it there (templated)
+    :param keep_frames: whether the folder of frames stays when the movie is made; on the cluster it always does.
+    :param poster: whether to keep the frame in the middle beside the movie, as `….poster.jpg`.
+    :param contact_sheet: whether to put frames on one sheet beside it, as `….sheet.jpg`.
+    """
+
+    template_fields: Sequence[str] = (
+        *BraynsOperator.template_fields, "frames_dir", "output_file", "codec", "fps", "crf", "frames", "frames_on", "fetch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        frames_dir: str,
+        output_file: str,
+        codec: str = "h264",
+        fps: float | str = 25,
+        crf: int | str | None = None,
+        frames: int | str | None = None,
+        frames_on: str = "worker",
+        fetch: str | None = None,
+        keep_frames: bool = True,
+        poster: bool = True,
+        contact_sheet: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.frames_dir = frames_dir
+        self.output_file = output_file
+        self.codec = codec
+        self.fps = fps
+        self.crf = crf
+        self.frames = frames
+        self.frames_on = frames_on
+        self.fetch = fetch
+        self.keep_frames = keep_frames
+        self.poster = poster
+        self.contact_sheet = contact_sheet
+
+    def execute(self, context: Context) -> str:
+        """Encode."""
+        try:
+            encoding = encoding_of(self.codec, self.fps, self.crf)
+            on_cluster = is_on_cluster(self.frames_on)
+            output = str(self.output_file)
+            target = Path(check_folder(output, "output_file")) if on_cluster else check_output(output)
+            encoding.check_output(target)
+            near = check_output(str(self.fetch), "fetch") if is_set(self.fetch) else None
+            frames = None if not is_set(self.frames) else whole_number("frames", self.frames)
+        except InvalidSetting as error:
+            raise AirflowFailException(str(error)) from error
+        metadata: dict[str, Any] = {"airflow-brayns": __version__}
+        if on_cluster:
+            made = self.encode_on_cluster(context, str(self.frames_dir), target, encoding, metadata, near)
+        else:
+            made = self._encode_here(Path(self.frames_dir), target, encoding, metadata, frames)
+        self.announce_asset(context, made, metadata)
+        return str(made.path)
+
+    def _encode_here(
+        self, folder: Path, target: Path, encoding: Encoding, metadata: dict[str, Any], frames: int | None
+    ) -> Encoded:
+        manifest, metadata["manifest_sha256"] = manifest_of(folder)
+        if (header := manifest.header) is not None:
+            metadata |= {"specification": header.specification, "braynsService": header.version, "way": header.way}
+            frames = whole_sequence(folder, manifest, header)
+        made = self.block(self.encode(folder, target, encoding, frames, None, metadata))
+        if not self.keep_frames:
+            drop_frames(folder)
+        return made
