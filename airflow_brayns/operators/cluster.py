@@ -26,7 +26,6 @@ from airflow_brayns.observe import record
 from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, whole_number
 from airflow_brayns.settings import ClusterSettings, is_name
 from airflow_brayns.task_state import states_of
-from airflow_brayns.triggers.service import BraynsServiceTrigger
 
 _PROVEN_SECONDS = 5.0  # so old a proof may be
 _LOOK_SECONDS = 20.0
@@ -85,6 +84,9 @@ class AllocateNodesOperator(BraynsOperator):
             )
 
     def _defer(self, context: Context, booking: Booking) -> None:
+        # Here, since Airflow's base of triggers costs whoever only names an operator a tenth of a second.
+        from airflow_brayns.triggers.service import BraynsServiceTrigger
+
         self.defer(
             trigger=BraynsServiceTrigger(
                 cluster_conn_id=self.cluster_conn_id,

@@ -36,7 +36,6 @@ from airflow_brayns.operators.fields import check_output, is_on_cluster, read_sp
 from airflow_brayns.operators.report import TaskReporter
 from airflow_brayns.render import Rendering, files_of, place_for_frames, render_with
 from airflow_brayns.settings import ClusterSettings
-from airflow_brayns.triggers.movie import RenderFramesTrigger
 
 
 class RendersFrames(BraynsOperator):
@@ -210,6 +209,8 @@ class RenderFramesOperator(RendersFrames):
         folder: str,
         how: Rendering,
     ) -> None:
+        from airflow_brayns.triggers.movie import RenderFramesTrigger  # as in operators.cluster
+
         async def prepare() -> tuple[str, str]:
             async with self.hook.connect(settings) as poller:
                 ffmpeg = await poller.cluster.install(Path(static_ffmpeg()))

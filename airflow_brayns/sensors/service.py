@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -16,7 +16,9 @@ from airflow_brayns.follow import Follower
 from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, is_set, started_of, word_list
 from airflow_brayns.operators.cluster import look_again
 from airflow_brayns.operators.service import LINKS, hand_on
-from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger, wait_for_endpoint
+
+if TYPE_CHECKING:
+    from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger
 
 
 class BraynsServiceSensor(BraynsOperator):
@@ -74,6 +76,8 @@ class BraynsServiceSensor(BraynsOperator):
         return hand_on(self, context, self.block(main()))
 
     def _trigger(self) -> BraynsServiceTrigger | EndpointTrigger:
+        from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger  # as in operators.cluster
+
         plugins = self.plugins
         if not is_set(plugins) and is_set(self.started):
             plugins = started_of(self.started).get("plugins")
@@ -101,6 +105,8 @@ class BraynsServiceSensor(BraynsOperator):
         )
 
     async def _wait(self, trigger: BraynsServiceTrigger | EndpointTrigger) -> list[dict[str, Any]]:
+        from airflow_brayns.triggers.service import EndpointTrigger, wait_for_endpoint
+
         settings = self.read_settings()
         if isinstance(trigger, EndpointTrigger):
             return [await wait_for_endpoint(self.hook, settings, trigger.endpoint, trigger.plugins, self.log)]
