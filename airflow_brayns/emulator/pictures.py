@@ -8,11 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_brayns.emulator.faults import Faults
-from airflow_brayns.emulator.render import Quality, Tracer, View, encode
 from airflow_brayns.emulator.scene import Model
+
+if TYPE_CHECKING:
+    from airflow_brayns.emulator.render import Tracer
+
+
+class Cancelled(Exception):  # noqa: N818
+    """The picture was given up because the client asked for it; what is told of progress raises it."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,7 @@ class Studio:
     def take(self, models: list[Model], wanted: Wanted, progress: Callable[[float], None]) -> bytes:
         """The image's bytes; may die on the way, as the real one does."""
         lights = [model.light for model in models if model.light is not None and model.visible]
-        name, settings = wanted.renderer
-        if name == "production" and not lights:
+        if wanted.renderer[0] == "production" and not lights:
             self._faults.segfault()
         self._taken += 1
         x = wanted.view["position"][0]
@@ -57,8 +62,16 @@ class Studio:
                 time.sleep(3600)
         if self._faults.frame_seconds:
             return self._made_beforehand(wanted, progress)
+        return self._traced(models, lights, wanted, progress)
+
+    def _traced(
+        self, models: list[Model], lights: list[Any], wanted: Wanted, progress: Callable[[float], None]
+    ) -> bytes:
+        from airflow_brayns.emulator.render import Quality, Tracer, View, encode
+
         if self._tracer is None:
             self._tracer = Tracer(models)
+        name, settings = wanted.renderer
         ambient = 1 if name == "production" else settings.get("ao_samples", 0)
         quality = Quality(
             settings["samples_per_pixel"],

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from airflow_brayns.emulator.scene import FloatArray, Model
+from airflow_brayns.emulator.loaders import FloatArray
+from airflow_brayns.emulator.scene import Model
 
 _BOUNCES_EPSILON = 1e-4
 _FILTER_SIGMA = 0.6
 _COLORED, _WHITE = 0.7, 0.08
-
-
-class Cancelled(Exception):  # noqa: N818
-    """The picture was given up because the client asked for it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Tracer:
         quality: Quality,
         progress: Callable[[float], None] = lambda amount: None,
     ) -> npt.NDArray[np.uint8]:
-        """Trace a picture of `size` (width, height), 8-bit sRGB. `progress` may raise `Cancelled`."""
+        """Trace a picture of `size` (width, height), 8-bit sRGB. `progress` may raise to give it up."""
         width, height = size
         total = np.zeros((width * height, 3), np.float32)
         random = np.random.default_rng(7)

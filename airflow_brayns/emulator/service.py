@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.emulator.faults import Faults
-from airflow_brayns.emulator.pictures import Studio, Wanted
-from airflow_brayns.emulator.render import Cancelled
+from airflow_brayns.emulator.pictures import Cancelled, Studio, Wanted
 from airflow_brayns.emulator.scene import (
     FLOAT_MAX,
     MESH_EXTENSIONS,
     SECTIONS,
     Model,
-    load_mesh,
-    load_morphology,
 )
 from airflow_brayns.emulator.validation import Schema, numbers, problems, record
 
@@ -330,6 +327,8 @@ class BraynsState:
         info = {
             "load_info": {"load_parameters": properties, "loader_name": loader["name"], "path": path, "source": source}
         }
+        from airflow_brayns.emulator.loaders import load_mesh, load_morphology
+
         time.sleep(self.faults.load_seconds)
         try:
             if loader["name"] == "mesh" and extension in MESH_EXTENSIONS:

@@ -24,8 +24,8 @@ from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import FolderStore
 from airflow_brayns.movie.supply import FixedSupply, Progress, Station
-from tests.conftest import Emulator
 from tests.support.cluster import REPO
+from tests.support.emulators import Emulator
 
 Row = Callable[..., dict[str, Any]]
 FRAME, EACH = 0.2, 100
@@ -53,9 +53,7 @@ def emulators(faults: list[str]) -> Iterator[list[Emulator]]:
         yield started
     finally:
         for one in started:
-            if one.process.poll() is None:
-                one.process.kill()
-            one.process.wait()
+            one.kill()
 
 
 async def warm(one: Emulator) -> None:
@@ -150,7 +148,7 @@ def node_loss(row: Row) -> dict[str, Any]:
         def told(step: Progress) -> None:
             if step.done == frames // 2 and not lost_at:
                 lost_at.append((time.monotonic(), step.done))
-                services[0].process.kill()
+                services[0].kill()
 
         taken, lines = produce(services, frames, told)
         ended = time.monotonic()

@@ -262,7 +262,7 @@ def test_an_impostor_with_another_certificate_is_refused(tmp_path: Path) -> None
 def impostor(folder: Path, key: str, certificate: str) -> Iterator[int]:
     (folder / "key.pem").write_text(key)
     (folder / "cert.pem").write_text(certificate)
-    from tests.conftest import Emulator
+    from tests.support.emulators import Emulator
 
     words = [
         "--secure",

@@ -67,7 +67,7 @@ async def test_production_without_a_light_kills_it_as_it_does_the_real_one(emula
     async with BraynsClient(service.endpoint) as client:
         with pytest.raises(ConnectionLost):
             await client.call("snapshot", SNAPSHOT)
-    assert service.process.wait(5) == -11
+    assert service.wait(5) == -11
 
 
 @pytest.mark.parametrize(

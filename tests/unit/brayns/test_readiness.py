@@ -24,7 +24,7 @@ async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> Non
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    emulator("--plugin", "braynsDTI", wait=False, uri=f"127.0.0.1:{port}", plugin_seconds=2.5)
+    emulator("--plugin", "braynsDTI", wait=False, uri=f"127.0.0.1:{port}", start_seconds=0.5, plugin_seconds=2.5)
     reasons = set()
     for _ in range(100):
         try:

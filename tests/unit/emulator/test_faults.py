@@ -34,7 +34,7 @@ def test_unknown_options_of_the_emulator_are_refused() -> None:
 
 def test_an_unknown_plugin_ends_generation_3_after_its_port_opened(emulator) -> None:
     service = emulator("--plugin", "nope", wait=False)
-    assert service.process.wait(10) == 1
+    assert service.wait(10) == 1
     assert "Error opening dynamic library: libnope.so" in "\n".join(service.lines)
 
 
@@ -42,20 +42,20 @@ def test_an_unknown_plugin_ends_generation_3_after_its_port_opened(emulator) -> 
 def test_earlier_generations_go_on_without_it(emulator, version: str) -> None:
     service = emulator("--plugin", "nope", version=version)
     assert "Error opening dynamic library" in "\n".join(service.lines)
-    assert service.process.poll() is None
+    assert service.exit_code is None
 
 
 def test_a_port_is_shared_by_two_services_of_one_user(emulator) -> None:
     first = emulator()
     second = emulator(uri=first.endpoint)
     assert second.port == first.port
-    assert second.process.poll() is None
+    assert second.exit_code is None
 
 
 def test_a_port_of_another_program_is_refused(emulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         service = emulator(uri=f"127.0.0.1:{other.getsockname()[1]}", wait=False)
-        assert service.process.wait(10) == 1
+        assert service.wait(10) == 1
     assert "Address already in use" in "\n".join(service.lines)
 
 
@@ -85,4 +85,4 @@ def test_signals_kill_it_at_once(emulator) -> None:
 
 
 def test_exit_after_its_port_opened(emulator) -> None:
-    assert emulator(exit_after_seconds=0.3, exit_code=0).process.wait(5) == 0
+    assert emulator(exit_after_seconds=0.3, exit_code=0).wait(5) == 0

@@ -47,6 +47,4 @@ def test_the_clients_own_steps(emulator, data: Path, tmp_path: Path) -> None:
     assert len(brayns.get_entrypoints(client)) > 40
     brayns.stop(client)
     client.disconnect()
-    assert service.process.wait(5) in (0, -11), (
-        "quit ends by a segmentation fault one time in four, as the real one does"
-    )
+    assert service.wait(5) in (0, -11), "quit ends by a segmentation fault one time in four, as the real one does"

@@ -231,7 +231,7 @@ async def test_a_service_that_is_stopped_is_set_aside_soon(
     )
     while not (tmp_path / "manifest.jsonl").exists() or len(records(tmp_path)) < 3:
         await asyncio.sleep(0.05)
-    stopped.process.send_signal(signal.SIGSTOP)
+    stopped.send(signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(RenderingFailed, match="No service is left"):
         await movie
