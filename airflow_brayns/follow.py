@@ -27,6 +27,7 @@ _LOG_TAIL = 20
 _SILENCE_LIMIT = 600.0  # how long a cluster may be out of reach while something is awaited
 _FORGOTTEN_LOOKS = 3
 _HEARTBEAT_LIMIT = 240.0  # more than the wrappers' own
+_STOPPED_LIMIT = 15.0  # a job that ends stops its services first, and then says why
 
 
 class _Tally:
@@ -194,6 +195,7 @@ class Follower:
         changed: asyncio.Event,
     ) -> None:
         probes: dict[str, asyncio.Task[Service]] = {}
+        stopped: dict[str, float] = {}
         running_since: datetime | None = None
         # By default all services of the allocation make news together; the first look tells how many there are.
         want = self._settings.min_ready or (len(names) if names else 1)
@@ -209,6 +211,7 @@ class Follower:
                         continue
                     try:
                         self.check(status, service)
+                        self._check_stopped(status, service, stopped)
                         self.check_start(status, running_since, service, (part, index) in tally.found)
                     except BraynsError as error:
                         tally.fail(part, index, error)
@@ -369,6 +372,17 @@ class Follower:
             reason = why_it_ended(0, "", log, self._plugins).replace(" and exited with 0", " and goes on without it")
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=False)
         self._shown[status.name, status.incarnation, service.name] = self._tail(service, log)
+
+    def _check_stopped(self, status: AllocationStatus, service: ServiceStatus, since: dict[str, float]) -> None:
+        """Fail for a service that was stopped alone: nobody starts it again, and its job goes on without it."""
+        if service.exit_code is None or status.state is not JobState.RUNNING:
+            return
+        now = asyncio.get_running_loop().time()
+        if now - since.setdefault(service.name, now) > _STOPPED_LIMIT:
+            raise ServiceFailed(
+                f"{service.name} on {service.node} was stopped before it was usable, while job {status.job_id} goes on: by "
+                "scancel of its step, or by a StopBraynsServiceOperator. Clear the task that started it to start it anew."
+            )
 
     def log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
         """The end of a service's log, as far as it has come."""

@@ -10,13 +10,14 @@ import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from airflow_brayns.booking import Booking
 from airflow_brayns.brayns.readiness import NotYet
-from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
-from airflow_brayns.errors import NotReadyInTime
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, ServiceStatus
+from airflow_brayns.errors import AllocationLost, NotReadyInTime, ServiceFailed
 from airflow_brayns.follow import Follower
 from airflow_brayns.settings import ClusterSettings
 
@@ -45,6 +46,32 @@ def test_a_log_cannot_move_the_readers_cursor() -> None:
     follower, allocation, status = following()
     follower._show_logs(allocation, {"s1": "\x1b[2J\x1b[31mred\x1b[0m\x07 a\u202eb\x9b1A\rover\ttab\n"}, status)
     assert follower.log_of(status, status.services[0]) == "red ab1A\rover\ttab\n"
+
+
+async def test_a_service_that_is_stopped_alone_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`scancel JOB.STEP`: the wait went on until start_timeout. One that a job stops as it ends has the job's reason."""
+    monkeypatch.setattr("airflow_brayns.follow._STOPPED_LIMIT", 0.2)
+    follower, _, _ = following()
+    word = "RUNNING"
+
+    async def watch(*_: Any) -> AsyncIterator[tuple[AllocationStatus, dict[str, str]]]:
+        while True:
+            service = ServiceStatus("s1", node="r1i1n0", exit_code=0, exit_text="stopped")
+            job = Job("7", word, "None", "r1i1n0", "ab-1-1", "", "", None)
+            ended = None if word == "RUNNING" else "the time limit is near"
+            yield (
+                AllocationStatus("ab-1", 1, job_id="7", nodes=("r1i1n0",), services=(service,), job=job, ended=ended),
+                {},
+            )
+            await asyncio.sleep(0.05)
+
+    follower._poller = SimpleNamespace(watch=watch)  # type: ignore[assignment]
+    with pytest.raises(ServiceFailed, match="s1 on r1i1n0 was stopped before it was usable, while job 7 goes on"):
+        await asyncio.wait_for(follower.services(), 10)
+    word = "TIMEOUT"
+    follower._cluster = SimpleNamespace(post_mortem=AsyncMock(return_value=""))  # type: ignore[assignment]
+    with pytest.raises(AllocationLost, match="the time limit is near"):
+        await asyncio.wait_for(follower.services(), 10)
 
 
 async def test_why_a_service_is_not_usable_is_told_once_and_names_its_node(
