@@ -14,9 +14,10 @@ from airflow_brayns.brayns.command import PORT_PATTERNS
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.brayns.tls import make_key_pair
 from airflow_brayns.cluster.allocation import Allocation
-from airflow_brayns.cluster.cluster import Cluster, ServiceCommand, TlsFiles
+from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.request import MOST_NODES
 from airflow_brayns.cluster.ssh import SSHShell
+from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.settings import ClusterSettings
 

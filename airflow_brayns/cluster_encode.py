@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.booking import Booking
-from airflow_brayns.cluster.cluster import Cluster, ServiceCommand
+from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import quote
+from airflow_brayns.cluster.submission import ServiceCommand
 from airflow_brayns.cluster_store import check_folder
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RenderingFailed
 from airflow_brayns.follow import Follower

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_brayns.cluster.allocation import AllocationStatus, Job, JobState
-from airflow_brayns.cluster.cluster import Cluster, mark
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.submission import mark
 
 OVER = ("success", "failed")
 SILENT_SECONDS = 600.0  # a keeper shows itself every two seconds; network file systems and clocks may be minutes off

@@ -13,7 +13,7 @@ from jinja2 import UndefinedError
 
 from airflow_brayns.booking import service_commands
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
-from airflow_brayns.cluster.cluster import comment
+from airflow_brayns.cluster.submission import comment, sbatch_line
 from airflow_brayns.errors import BraynsError
 from airflow_brayns.hooks.cluster import BraynsClusterHook, installation_id, make_cluster
 from airflow_brayns.operators.base import whole_number, word_list
@@ -175,7 +175,7 @@ def script(args: argparse.Namespace) -> None:
     if settings.scheduler == "slurm":
         whose = {"installation": installation_id(), "dag_id": args.dag_id, "run_id": "RUN_ID", "task_id": args.task_id}
         about = json.dumps(whose)
-        line = cluster.sbatch_line(request, comment("", about)).removeprefix("at_most 60 ")
+        line = sbatch_line(request, comment("", about)).removeprefix("at_most 60 ")
         print(
             "# $1: the job's name, ab-<hash of this Airflow, DAG, run, task>-<n>; $2: its folder in", settings.state_dir
         )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_t
 from airflow_brayns.cluster.refusal import refusal
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Shell, quote
+from airflow_brayns.cluster.submission import NAME, SERVICE, TOKEN, ServiceCommand, TlsFiles, check, fill, submission
 from airflow_brayns.errors import (
     AllocationLost,
     BraynsError,
@@ -25,42 +25,7 @@ from airflow_brayns.errors import (
     SubmissionRefused,
 )
 
-_NAME = re.compile(r"ab-[0-9a-f]{1,40}")
-_SERVICE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _COMMAND_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class ServiceCommand:
-    """What to start on one node.
-
-    :param name: the service's folder, lower-case letters, digits, `-` and `_`.
-    :param index: which node of the allocation, the first is 1.
-    :param script: bash; run by `bash -l` on the node with `AB_PORT` set.
-    :param port: `0`, a number, or `from-to`.
-    :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens. None for a
-        step, which listens nowhere and whose end is awaited.
-    """
-
-    name: str
-    index: int
-    script: str
-    port: str
-    port_patterns: Sequence[str]
-
-
-@dataclass(frozen=True)
-class TlsFiles:
-    """What an allocation's services prove themselves with. On the cluster the key is 0600 in a folder that is 0700, and goes
-    with the allocation.
-
-    :param key: PEM, without a passphrase.
-    :param certificate: PEM.
-    """
-
-    key: str = field(repr=False)
-    certificate: str
 
 
 @dataclass(frozen=True)
@@ -115,43 +80,6 @@ class Cluster:
         return address
 
     # ---- submitting ------------------------------------------------------------------------------------------------
-    def submission(
-        self,
-        name: str,
-        token: str,
-        request: AllocationRequest,
-        services: Iterable[ServiceCommand],
-        about: str,
-        keeper: KeeperSettings,
-        after: int = 0,
-        tls: TlsFiles | None = None,
-    ) -> str:
-        """The script that searches for the allocation `name` and submits it if there is none."""
-        _check(_NAME, "name", name)
-        _check(_TOKEN, "token", token)
-        services = list(services)
-        fills = "".join(f'service_dir=$dir/services/{s.name}\nmkdir -p "$service_dir"\n{_fill(s)}' for s in services)
-        asked = hashlib.sha256(f"{request.sbatch_arguments()}{fills}{keeper}".encode()).hexdigest()[:16]
-        return (
-            f"asked={asked}\n"
-            f"keeper={quote(self.keeper_for(request, keeper))}\n"
-            f"about={quote(about.replace(chr(10), ' '))}\n"
-            f"services() {{\n{fills}:\n}}\n"
-            f"secrets() {{\n{_put_tls(tls) if tls else ''}:\n}}\n"
-            f"request() {{\n{self.sbatch_line(request, comment(name, about))}\n}}\n"
-            f"submit {name} {quote(token)} {int(after)}\n"
-        )
-
-    def sbatch_line(self, request: AllocationRequest, text: str) -> str:
-        """The sbatch command; `$1` is the job's name and `$2` the allocation's folder."""
-        words = request.sbatch_arguments()
-        ours = ["--parsable", "--no-requeue", "--signal=B:TERM@60", f"--comment={text}"]
-        if request.nodes > 1:
-            ours.append("--no-kill")
-        asked, first = (" ".join(quote(word) for word in some) for some in (words, ours))
-        # Ours first: an option of the site's own that takes the word behind it must not take one of these.
-        return f'at_most 60 sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
-
     async def submit(
         self,
         name: str,
@@ -172,9 +100,10 @@ class Cluster:
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
         :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
         """
-        answer = await self._call(
-            self.submission(name, token, request, list(services), about, keeper or KeeperSettings(), after, tls), 120
-        )
+        keeper = keeper or KeeperSettings()
+        script = self.keeper_for(request, keeper)
+        body = submission(name, token, request, list(services), about, keeper, script, after, tls)
+        answer = await self._call(body, 120)
         values = dict(line.partition(" ")[::2] for line in answer.split("\n"))
         if "refused" in values:
             code, _, text = values["refused"].partition(" ")
@@ -204,7 +133,7 @@ class Cluster:
         """
         lines = []
         for waiter in waiters:
-            _check(_NAME, "name", waiter.name)
+            check(NAME, "name", waiter.name)
         if patience >= 1:
             words = " ".join(f"'{w.name} {w.incarnation} {w.want} {w.known}'" for w in waiters)
             lines.append(f"await_news {int(patience)} {tick} {words}")
@@ -214,7 +143,7 @@ class Cluster:
                 lines.append(f"all_logs {waiter.name} {waiter.incarnation}")
                 lines.append(f"certificate {waiter.name} {waiter.incarnation}")
             for service, offset in (waiter.offsets or {}).items():
-                _check(_SERVICE, "service", service)
+                check(SERVICE, "service", service)
                 lines.append(f"log_since {waiter.name} {waiter.incarnation} {service} {int(offset)}")
         folders = " ".join(f'"$state_dir/{w.name}/{w.incarnation}"' for w in waiters)
         lines.append(f"look_at_jobs {folders}")
@@ -225,7 +154,7 @@ class Cluster:
         answer = await self._call(f"certificate_at {quote(node)} {int(port)}", _COMMAND_SECONDS)
         for line in answer.splitlines():
             match line.split(" "):
-                case ["certificate", name, _, text] if _NAME.fullmatch(name) and (found := decode(text)):
+                case ["certificate", name, _, text] if NAME.fullmatch(name) and (found := decode(text)):
                     return name, found
         return None
 
@@ -243,7 +172,7 @@ class Cluster:
 
     async def post_mortem(self, name: str, incarnation: int) -> str:
         """The keeper's last lines and, where there is accounting, Slurm's verdict."""
-        _check(_NAME, "name", name)
+        check(NAME, "name", name)
         answer = await self._call(f"post_mortem {name} {int(incarnation)}", _COMMAND_SECONDS)
         values = {key: decode(rest).strip() for key, _, rest in (line.partition(" ") for line in answer.splitlines())}
         parts = [f"Slurm's accounting: {values['sacct']}"] if values.get("sacct") else []
@@ -261,7 +190,7 @@ class Cluster:
         :raises ConnectionLost: the cluster could not be asked.
         :raises AllocationLost: a job still runs although it was ended.
         """
-        _check(_NAME, "name", name)
+        check(NAME, "name", name)
         answer = await self._call(f"release_all {name} {grace}\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
         self._check_released(name, answer)
         if "asked" not in answer.split("\n"):
@@ -274,7 +203,7 @@ class Cluster:
         :raises ConnectionLost: the cluster could not be asked.
         :raises AllocationLost: its job still runs although it was ended.
         """
-        _check(_NAME, "name", status.name)
+        check(NAME, "name", status.name)
         body = f"reap {status.name} {int(status.incarnation)} {quote(status.owner)} {grace}"
         answer = await self._call(body, _COMMAND_SECONDS + 40)
         if answer.startswith("taken "):
@@ -297,8 +226,8 @@ class Cluster:
         :param name: an allocation's name, or the beginning that the parts of one booking have in common.
         :return: how many allocations were ended.
         """
-        _check(_TOKEN, "token", token)
-        _check(_NAME, "name", name)
+        check(TOKEN, "token", token)
+        check(NAME, "name", name)
         answer = await self._call(f"cancel_all {name} {token}", 20)
         return sum(line.startswith("cancelled ") for line in answer.splitlines())
 
@@ -327,9 +256,9 @@ class Cluster:
         await self._drive("let_go", allocations, token, "")
 
     async def _drive(self, verb: str, allocations: Sequence[Allocation], token: str, more: str) -> list[list[str]]:
-        _check(_TOKEN, "token", token)
+        check(TOKEN, "token", token)
         for allocation in allocations:
-            _check(_NAME, "name", allocation.name)
+            check(NAME, "name", allocation.name)
         script = "\n".join(f"{verb} {one.name} {int(one.incarnation)} {token}{more}" for one in allocations)
         answer = await self._call(script or ":", _COMMAND_SECONDS)
         keys = {one.key for one in allocations}
@@ -351,7 +280,7 @@ class Cluster:
         :param node: which one; empty for whichever has room.
         :raises ConnectionLost: it could not be run to its end.
         """
-        _check(_NAME, "name", allocation.name)
+        check(NAME, "name", allocation.name)
         body = f"step {quote(str(allocation.job_id))} {int(timeout)} {quote(node)} {quote(script)}"
         return await self._call(body, timeout + 30)
 
@@ -383,17 +312,17 @@ class Cluster:
 
         :raises AllocationLost: the allocation has ended.
         """
-        _check(_SERVICE, "service", service.name)
-        _check(_NAME, "name", allocation.name)
-        script = f"fill() {{\n{_fill(service)}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
+        check(SERVICE, "service", service.name)
+        check(NAME, "name", allocation.name)
+        script = f"fill() {{\n{fill(service)}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
         answer = await self._call(script, _COMMAND_SECONDS)
         if answer.startswith("ended"):
             raise AllocationLost(f"{decode(answer.partition(' ')[2].strip())}; allocate nodes anew.", retry=False)
 
     async def stop_service(self, allocation: Allocation, service: str) -> None:
         """Stop one service and wait until it has ended; one that has already ended is success."""
-        _check(_SERVICE, "service", service)
-        _check(_NAME, "name", allocation.name)
+        check(SERVICE, "service", service)
+        check(NAME, "name", allocation.name)
         answer = await self._call(
             f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS
         )
@@ -474,52 +403,6 @@ class LocalCluster(Cluster):
         return ""
 
 
-def _fill(service: ServiceCommand) -> str:
-    _check(_SERVICE, "service", service.name)
-    patterns = "".join(f"{pattern}\n" for pattern in service.port_patterns)
-    return (
-        "".join(
-            f'printf "%s" {quote(value)} >"$service_dir/{name}"\n'
-            for name, value in (
-                ("index", f"{service.index}\n"),
-                ("port", f"{service.port}\n"),
-                ("port.sed", patterns),
-                ("command.new", f"{service.script}\n"),
-            )
-        )
-        + 'mv "$service_dir/command.new" "$service_dir/command"\n'
-    )
-
-
-def mark(installation: str) -> str:
-    """An Airflow's mark, as a job's comment holds it."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", installation)[:64]
-
-
-def _put_tls(tls: TlsFiles) -> str:
-    """The umask is 077. `printf` is the shell's own: nothing of this is ever in an argument list."""
-    return (
-        'mkdir -p "$dir/tls"\n'
-        f'printf "%s" {quote(tls.key)} >"$dir/tls/key.pem"\nprintf "%s" {quote(tls.certificate)} >"$dir/tls/cert.pem"\n'
-    )
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def comment(name: str, about: str) -> str:
-    """The job's comment: whose it is, and what an admin wants to read in squeue."""
-    try:
-        told = json.loads(about)
-        whose, what = str(told["installation"]), f"{told['dag_id']}/{told['run_id']}/{told['task_id']}"
-    except (ValueError, KeyError, TypeError):
-        whose, what = "", about or name
-    readable = re.sub(r"[^A-Za-z0-9_.:/+@=-]+", "_", what)[:200]
-    return f"airflow-brayns:{mark(whose)}:{readable}"
-
-
-def _check(pattern: re.Pattern[str], field_name: str, value: str) -> None:
-    if not pattern.fullmatch(value):
-        raise InvalidSetting(field_name, f"{value[:80]!r} is not of the form {pattern.pattern}")

@@ -20,10 +20,11 @@ from airflow_brayns import cluster_store
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.brayns.command import ServiceSpec
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, visible
-from airflow_brayns.cluster.cluster import Cluster, LocalCluster, ServiceCommand, SlurmCluster, Waiter, comment
+from airflow_brayns.cluster.cluster import Cluster, LocalCluster, SlurmCluster, Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed, LocalShell, quote
+from airflow_brayns.cluster.submission import ServiceCommand, comment, sbatch_line, submission
 from airflow_brayns.cluster_encode import Sources, encode_script
 from airflow_brayns.cluster_store import ClusterStore, check_folder
 from airflow_brayns.errors import BraynsError, InvalidSetting
@@ -85,7 +86,6 @@ _OPTION_WORDS = (
 
 def requests(bench: Bench, rng: Random, values: Sequence[str]) -> int:
     """Fields of `AllocationRequest`, and the job's comment, through `sbatch_line` to an sbatch that writes down its words."""
-    cluster = SlurmCluster(LocalShell(), state_dir="/state")
     made: dict[str, tuple[AllocationRequest, str, str]] = {}
     lines = [f"scheduler=slurm\nstate_dir=/state\n{shell_text('login')}"]
     for number, value in enumerate(values):
@@ -96,7 +96,7 @@ def requests(bench: Bench, rng: Random, values: Sequence[str]) -> int:
             continue
         about = rng.choice(values)
         made[name] = request, about, field
-        lines.append(f"one() {{\n{cluster.sbatch_line(request, comment(name, about))}\n}}\none {name} /dir/{number}")
+        lines.append(f"one() {{\n{sbatch_line(request, comment(name, about))}\n}}\none {name} /dir/{number}")
     bench.run("\n".join(lines))
     seen = {}
     for call in bench.calls("sbatch"):
@@ -234,7 +234,7 @@ def _program(bench: Bench, folder: Path, value: str) -> str:
 
 # ---- submission, whole ------------------------------------------------------------------------------------------------
 def submissions(bench: Bench, rng: Random, values: Sequence[str]) -> int:
-    """`Cluster.submission` with a hostile folder, text, service and owner; read back from the state folder."""
+    """`submission` with a hostile folder, text, service and owner; read back from the state folder."""
     for number, value in enumerate(values):
         state = f"{bench.scratch()}/{value}"
         cluster = bench.accepted("state_dir", lambda state=state: SlurmCluster(LocalShell(), state_dir=state))
@@ -246,8 +246,8 @@ def submissions(bench: Bench, rng: Random, values: Sequence[str]) -> int:
         name = f"ab-{number:x}"
         text = bench.accepted(
             "value",
-            lambda cluster=cluster, name=name, token=token, service=service, about=about: cluster.submission(
-                name, token, AllocationRequest(), [service], about, KeeperSettings()
+            lambda cluster=cluster, name=name, token=token, service=service, about=about: submission(
+                name, token, AllocationRequest(), [service], about, KeeperSettings(), cluster.keeper_for(AllocationRequest(), KeeperSettings())
             ),
             "token", "about", "script",
         )  # fmt: skip

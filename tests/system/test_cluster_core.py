@@ -12,9 +12,10 @@ import asyncssh
 import pytest
 
 from airflow_brayns.cluster.allocation import HOPELESS_REASONS, AllocationStatus, JobState
-from airflow_brayns.cluster.cluster import ServiceCommand, SlurmCluster, Waiter
+from airflow_brayns.cluster.cluster import SlurmCluster, Waiter
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.ssh import SSHShell
+from airflow_brayns.cluster.submission import ServiceCommand
 from airflow_brayns.errors import SubmissionRefused
 from tests.support.cluster import NODES, USER, TestCluster
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus, Job
-from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster, comment
+from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.submission import comment
 from airflow_brayns.reaper import RunOf, find_leftovers, give_back, leftovers
 
 NAME = "ab-0123456789ab000"

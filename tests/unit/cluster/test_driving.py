@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
-from airflow_brayns.cluster.cluster import LocalCluster, ServiceCommand, Waiter
+from airflow_brayns.cluster.cluster import LocalCluster, Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.submission import ServiceCommand
 
 NAME = "ab-0123456789cd000"
 SLEEPER = ServiceCommand("s1", 1, "sleep 600", "0", (r"s/^never \(.*\)/\1/p",))

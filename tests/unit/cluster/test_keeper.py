@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus
-from airflow_brayns.cluster.cluster import LocalCluster, ServiceCommand, TlsFiles, Waiter
+from airflow_brayns.cluster.cluster import LocalCluster, Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed, LocalShell
+from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
 
 NAME = "ab-0123456789ab000"
 PATTERN = (r"s/^listening on \([0-9][0-9]*\)$/\1/p",)
