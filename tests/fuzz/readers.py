@@ -49,7 +49,7 @@ from tests.fuzz import cases
 from tests.fuzz.senders import NAME, Nowhere, a_plan, a_specification
 
 _UNSEEN = {chr(code) for code in (*range(9), *range(10, 32), *range(127, 160), 0x200B, 0x202E, 0x2028, 0x2029, 0xFEFF)}
-SLOW = 1.0  # seconds that nothing may take
+SLOW = 1.0  # seconds of the processor that nothing may take; others may keep it busy
 Case = Callable[[Random], None]
 
 
@@ -274,14 +274,14 @@ def logs(rng: Random) -> None:
     )
     service = ServiceStatus("s1", "n1", None, rng.choice((None, 0, 1, 98, 127, 139)), cases.text(rng))
     found = AllocationStatus(NAME, 1, services=(service,))
-    began = time.monotonic()
+    began = time.process_time()
     for _ in range(2):
         follower._show_logs(Allocation(NAME, 1, "7"), {"s1": data.decode("utf-8", "replace")}, found)
     _ours(lambda: follower.check(found, service))
     why_it_ended(1, cases.text(rng), follower.log_of(found, service), ["x"])
     must(
-        time.monotonic() - began < SLOW,
-        f"a log of {len(data)} bytes took {time.monotonic() - began:.1f} s: {data[:100]!r}",
+        time.process_time() - began < SLOW,
+        f"a log of {len(data)} bytes took {time.process_time() - began:.1f} s: {data[:100]!r}",
     )
     must(not any(set(line) & _UNSEEN for line in quiet.lines), "a line with what is not seen")
     must(sum(map(len, follower._logs.values())) <= 8192, "more is kept than said")
@@ -390,9 +390,9 @@ def pictures(rng: Random) -> None:
         bad = good[:place] + rng.randbytes(rng.randint(1, 4)) + good[place + rng.randint(1, 4) :]
     if kind == "png" and rng.random() < 0.5:
         bad = _with_sums(bad)
-    began = time.monotonic()
+    began = time.process_time()
     _ours(lambda: check_picture(bad + rng.choice((b"", end)), (96, 64), kind))
-    must(time.monotonic() - began < SLOW, "a picture took too long")
+    must(time.process_time() - began < SLOW, "a picture took too long")
 
 
 def _with_sums(data: bytes) -> bytes:
@@ -469,9 +469,9 @@ def encoded(rng: Random) -> None:
     if rng.random() < 0.05:
         text = (rng.choice(("Stream #0:0", "Duration: 1:", ": Video: a", "frame=1")) * 10_000)[:65536]
     sources = cluster_encode.Sources("/f", a_plan(), "/ffmpeg")
-    began = time.monotonic()
+    began = time.process_time()
     _ours(lambda: cluster_encode._read(text, "/x/movie.mp4", sources, 25.0))
-    must(time.monotonic() - began < SLOW, f"{time.monotonic() - began:.1f} s for {text[:80]!r}")
+    must(time.process_time() - began < SLOW, f"{time.process_time() - began:.1f} s for {text[:80]!r}")
 
 
 # ---- what people write --------------------------------------------------------------------------------------------------
@@ -493,7 +493,7 @@ def specifications(rng: Random) -> None:
         ),
     }
     content = cases.damaged(rng, good, 0.05)
-    began = time.monotonic()
+    began = time.process_time()
     if rng.random() < 0.5:
         text = cases.as_json(rng, content)
         if rng.random() < 0.2:
@@ -513,7 +513,7 @@ def specifications(rng: Random) -> None:
         spec = _ours(lambda: MovieSpecification.read(text, folder=Path("/x")))
     else:
         spec = _ours(lambda: MovieSpecification.check(content, folder=Path("/x")))
-    must(time.monotonic() - began < SLOW, f"reading took {time.monotonic() - began:.1f} s")
+    must(time.process_time() - began < SLOW, f"reading took {time.process_time() - began:.1f} s")
     if spec is None:
         return
     plain = spec.plain()
@@ -593,9 +593,9 @@ def templated(rng: Random) -> None:
             text = repr(cases.value(rng))
         case _:
             text = cases.text(rng)
-    began = time.monotonic()
+    began = time.process_time()
     literal(text)
-    must(time.monotonic() - began < 2 * SLOW, f"{text[:60]!r} took {time.monotonic() - began:.1f} s")
+    must(time.process_time() - began < 2 * SLOW, f"{text[:60]!r} took {time.process_time() - began:.1f} s")
     endpoint = rng.choice((text, f"{text}:5000", "h" * 300 + ":1", "a..b:5", "h:٣", "[::1]:5", "h:00080"))
     try:
         host, port = parse_endpoint(endpoint)
