@@ -7,13 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import trimesh
 
 from airflow_brayns.emulator.scene import SECTIONS, Geometry
-
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int32]
 
 _TUBE_SIDES = 10
 

@@ -6,13 +6,15 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from airflow_brayns.emulator.loaders import FloatArray
 from airflow_brayns.emulator.scene import Model
+
+if TYPE_CHECKING:
+    from airflow_brayns.emulator.scene import FloatArray
 
 _BOUNCES_EPSILON = 1e-4
 _FILTER_SIGMA = 0.6

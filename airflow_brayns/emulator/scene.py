@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_brayns.emulator.loaders import FloatArray, IntArray
+    import numpy as np
+    import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float32]
+    IntArray = npt.NDArray[np.int32]
 
 FLOAT_MAX = 3.4028235e38
 MESH_EXTENSIONS = ("off", "stl", "ply", "obj")

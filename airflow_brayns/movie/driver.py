@@ -7,16 +7,13 @@ import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import BraynsError, ConnectionLost, RenderingFailed, RpcFailed
+from airflow_brayns.movie.board import Board
 from airflow_brayns.movie.store import StorageFailed, Superseded
 from airflow_brayns.movie.supply import Station
 from airflow_brayns.movie.way import Way
-
-if TYPE_CHECKING:
-    from airflow_brayns.movie.production import Production
 
 _STRIKES = 2
 _RECONNECTS = (0.0, 0.5, 2.0)
@@ -32,17 +29,23 @@ class _Asked:
     at: float
 
 
-class Driver:
-    """One service's share of a production.
+def client_of(station: Station) -> BraynsClient:
+    """A client that is not connected yet."""
+    return BraynsClient(station.endpoint, ssl_context=station.ssl_context)
 
+
+class Driver:
+    """One service's share of a movie.
+
+    :param board: what it shares with the others.
     :param client: connected, with the scene loaded and `way` begun.
     :param stack: closes further clients.
     """
 
     def __init__(
-        self, production: Production, station: Station, client: BraynsClient, way: Way, stack: contextlib.AsyncExitStack
+        self, board: Board, station: Station, client: BraynsClient, way: Way, stack: contextlib.AsyncExitStack
     ) -> None:
-        self._production, self._station, self._client, self._way = production, station, client, way
+        self._board, self._station, self._client, self._way = board, station, client, way
         self._stack = stack
         self._asked: deque[_Asked] = deque()
         self._keeping: deque[tuple[int, asyncio.Task[None]]] = deque()
@@ -51,48 +54,48 @@ class Driver:
 
     async def work(self) -> str | None:
         """Take frames until there are none; why not any more, where that is the service's fault."""
-        production = self._production
+        board = self._board
         try:
-            while not production.is_over():
-                if production.would_not_finish(self._station) and not self._asked:
-                    production.note(f"{self._station} takes no more frames: its allocation ends.")
+            while not board.over:
+                if board.would_not_finish(self._station) and not self._asked:
+                    board.note(f"{self._station} takes no more frames: its allocation ends.")
                     await self._settle(0)
                     return None
                 if not self._station.holds():
-                    await production.change()  # its lease is being confirmed, or is lost; whoever keeps it tells
+                    await board.change()  # its lease is being confirmed, or is lost; whoever keeps it tells
                     if not self._asked:
                         continue
                 self._ask()
                 if not self._asked:
                     await self._settle(0)
-                    if not production.is_over():
-                        await production.change()
+                    if not board.over:
+                        await board.change()
                     continue
                 if (why := await self._take_reply()) is not None:
                     return why
-                await self._settle(self._production.outstanding)
+                await self._settle(self._board.outstanding)
             await self._settle(0)
             return None
         finally:
             self._drop_all()
 
     def _ask(self) -> None:
-        production, ahead = self._production, self._production.ahead(self._station, self._way)
+        board, ahead = self._board, self._board.ahead(self._station, self._way)
         while (
             len(self._asked) < ahead
-            and not production.would_not_finish(self._station)
+            and not board.would_not_finish(self._station)
             and self._station.holds()
-            and (frame := production.take(self._station, len(self._asked))) is not None
+            and (frame := board.take(self._station, len(self._asked))) is not None
         ):
-            path = production.file_path(frame)
-            task = asyncio.create_task(self._way.render(self._client, production.plan, frame, path))
+            path = board.file_path(frame)
+            task = asyncio.create_task(self._way.render(self._client, board.plan, frame, path))
             self._asked.append(_Asked(frame, task, time.monotonic()))
 
     async def _take_reply(self) -> str | None:
         """Await the oldest request. A text: this service is of no use any more."""
         asked = self._asked[0]
         began = max(asked.at, self._last_reply)
-        limit = self._production.limit()
+        limit = self._board.limit()
         await asyncio.wait({asked.task}, timeout=max(0.01, began + limit - time.monotonic()))
         now = time.monotonic()
         if not asked.task.done():
@@ -104,7 +107,7 @@ class Driver:
             self._asked.popleft()
             self._last_reply = now
             keeping = asyncio.create_task(
-                self._production.keep(self._station, asked.frame, asked.task.result(), now - began, self._way.name)
+                self._board.keep(self._station, asked.frame, asked.task.result(), now - began, self._way.name)
             )
             self._keeping.append((asked.frame, keeping))
             return None
@@ -117,7 +120,7 @@ class Driver:
         frame = self._asked[0].frame
         self._strikes += 1
         behind = [one.frame for one in self._asked][1:]
-        again = self._production.failed(frame, self._station, error)
+        again = self._board.failed(frame, self._station, error)
         self._asked[0].task.cancel()
         first = self._asked.popleft()
         if lost or behind:
@@ -135,13 +138,13 @@ class Driver:
         await self._client.close()
         for pause in _RECONNECTS:
             await asyncio.sleep(pause)
-            client = self._production.client_of(self._station)
+            client = client_of(self._station)
             try:
                 async with asyncio.timeout(_RECONNECT_SECONDS):
                     await client.open()
                 self._stack.push_async_callback(client.close)
                 await client.call("get-version", timeout=_RECONNECT_SECONDS)
-                await self._way.begin(client, self._production.plan)
+                await self._way.begin(client, self._board.plan)
             except (ConnectionLost, RpcFailed, TimeoutError) as error:
                 await client.close()
                 if isinstance(error.__cause__, ConnectionRefusedError):
@@ -162,7 +165,7 @@ class Driver:
                 raise
             except RenderingFailed as error:
                 self._strikes += 1
-                self._production.failed(frame, self._station, error)
+                self._board.failed(frame, self._station, error)
                 if self._strikes >= _STRIKES:
                     raise
 
@@ -171,7 +174,7 @@ class Driver:
             asked = self._asked.pop()
             asked.task.cancel()
             asked.task.add_done_callback(_forget)
-            self._production.give_back(asked.frame)
+            self._board.give_back(asked.frame)
 
     def _drop_all(self) -> None:
         self._drop_asked()
@@ -179,7 +182,7 @@ class Driver:
             if not task.done():
                 task.cancel()
             task.add_done_callback(_forget)
-            self._production.give_back(frame)
+            self._board.give_back(frame)
         self._keeping.clear()
 
 

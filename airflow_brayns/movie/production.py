@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import Counter, deque
 from dataclasses import dataclass
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RenderingFailed
-from airflow_brayns.movie.driver import Driver
-from airflow_brayns.movie.frames import DEADLY, FrameQueue, Pace
+from airflow_brayns.movie.board import Board
+from airflow_brayns.movie.driver import Driver, client_of
+from airflow_brayns.movie.frames import FrameQueue
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import Made, StorageFailed, Store, Superseded, Survey, listed
-from airflow_brayns.movie.supply import Progress, Reporter, Station, Supply
+from airflow_brayns.movie.store import StorageFailed, Store, Superseded, Survey
+from airflow_brayns.movie.supply import Reporter, Station, Supply
 from airflow_brayns.movie.way import SNAPSHOT, Trial, Way, make_way, try_both
 
 FIRST_FRAME_SECONDS = 1800.0  # nothing is known yet of how long one takes
-_QUEUE_AHEAD_BELOW = 2.0  # seconds a frame: above it, the way there and back is nothing
-_END_MARGIN = 3.0
 _OUTLOOK_SECONDS = 5.0
 
 
@@ -74,17 +72,10 @@ class Production:
         self._frame_timeout, self._load_timeout = frame_timeout, load_timeout
         self._manifest = Manifest(None, {})
         self._planning = asyncio.Lock()
-        self._plan: Plan | None = None
         self._header: Header | None = None
         self._survey = Survey()
-        self._frames = FrameQueue(deque(), 0)
-        self._pace = Pace()
-        self._live: dict[str, Station] = {}
+        self._board = Board(store, reporter, frame_timeout)
         self._restarts: Counter[str] = Counter()
-        self._nodes: Counter[str] = Counter()
-        self._rendered = 0
-        self._changed = asyncio.Event()
-        self._failures: list[BraynsError] = []
 
     # ---- the whole ---------------------------------------------------------------------------------------------
     async def run(self) -> Outcome:
@@ -101,11 +92,10 @@ class Production:
             await self._drive_all()
         finally:
             await self._store.close()
-        assert self._plan is not None
         assert self._header is not None
-        if missing := [*self._frames.waiting, *self._frames.taken, *self._frames.given_up]:
-            raise self._gaps(sorted(missing))
-        return Outcome(self._plan, self._survey, self._header, self._rendered)
+        if missing := self._board.missing():
+            raise self._board.gaps(missing)
+        return Outcome(self._board.plan, self._survey, self._header, self._board.rendered)
 
     async def look(self) -> Outcome | None:
         """What `run` would return if there is nothing left to render: then no node is needed; else None."""
@@ -132,12 +122,12 @@ class Production:
         outlook = asyncio.create_task(self._tell_outlook())
         incoming = self._supply.stations()
         try:
-            while not (self._plan is not None and self._frames.over):
+            while not self._board.over:
                 if supplying is None and incoming is not None:
                     supplying = asyncio.ensure_future(anext(incoming))
                 waiting = {*drivers, *({supplying} if supplying else ())}
                 if not waiting:
-                    raise self._none_left()
+                    raise self._board.none_left()
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done & drivers:
                     drivers.discard(task)
@@ -152,9 +142,9 @@ class Production:
                         raise
                     except BraynsError as error:
                         incoming = None  # type: ignore[assignment]
-                        self._failures.append(error)
+                        self._board.failures.append(error)
                         if not drivers:
-                            raise self._none_left() from error
+                            raise self._board.none_left() from error
                         self._reporter.trouble(f"No further service comes: {error}")
                     supplying = None
         finally:
@@ -168,35 +158,8 @@ class Production:
 
     async def _tell_outlook(self) -> None:
         while True:
-            self._supply.outlook(self._seconds_left())
+            self._supply.outlook(self._board.seconds_left())
             await asyncio.sleep(_OUTLOOK_SECONDS)
-
-    def _seconds_left(self) -> float | None:
-        rate = self._pace.rate(list(self._live.values()))
-        left = self._frames.total - self._frames.done - len(self._frames.given_up)
-        return left / rate if rate and self._plan else None
-
-    def _none_left(self) -> BraynsError:
-        """Why it cannot go on."""
-        last = self._failures[-1] if self._failures else None
-        if self._plan is None:
-            return last or RenderingFailed("No service became usable.")
-        missing = sorted([*self._frames.waiting, *self._frames.taken, *self._frames.given_up])
-        return self._gaps(missing)
-
-    def _gaps(self, missing: list[int]) -> RenderingFailed:
-        given_up = self._frames.given_up
-        text = f"{len(missing)} of {self._frames.total} frames are missing ({listed(missing)})."
-        if given_up:
-            worst = min(given_up)
-            text += (
-                f" Frames {listed(sorted(given_up))} failed on {DEADLY} different services, so it is the frame: look at camera "
-                f"and scene there. Of frame {worst}: {given_up[worst]}"
-            )
-        if len(given_up) < len(missing):
-            why = f" The last failure: {self._failures[-1]}" if self._failures else ""
-            text += f" No service is left to render them; a retry goes on from here.{why}"
-        return RenderingFailed(text, retry=len(given_up) < len(missing))
 
     # ---- one service -------------------------------------------------------------------------------------------
     async def _drive(self, station: Station) -> None:
@@ -205,42 +168,36 @@ class Production:
         self._reporter.note(f"{station} ({station.version or 'version not told'}) joins.")
         try:
             async with contextlib.AsyncExitStack() as stack:
-                client = await stack.enter_async_context(self.client_of(station))
+                client = await stack.enter_async_context(client_of(station))
                 way = await self._join(station, client)
-                self._live[station.endpoint] = station
-                why = await Driver(self, station, client, way, stack).work()
-                if why is None and not self._frames.over:
+                self._board.joins(station)
+                why = await Driver(self._board, station, client, way, stack).work()
+                if why is None and not self._board.over:
                     await self._supply.set_aside(station, "its allocation ends", again=False)
         except (Superseded, StorageFailed):
             raise
         except InvalidSetting as error:
-            if self._plan is None:
+            if not self._board.planned:
                 raise  # the very first service: it is the specification
             why = str(error)
         except (BraynsError, OSError) as error:
             why = str(error)
-            self._failures.append(error if isinstance(error, BraynsError) else RenderingFailed(str(error)))
+            self._board.failures.append(error if isinstance(error, BraynsError) else RenderingFailed(str(error)))
         finally:
-            self._live.pop(station.endpoint, None)
-            self._changed.set()
-        if why is not None and not (self._plan is not None and self._frames.over):
+            self._board.leaves(station)
+        if why is not None and not self._board.over:
             await self._set_aside(station, why)
-
-    def client_of(self, station: Station) -> BraynsClient:
-        """A client that is not connected yet."""
-        return BraynsClient(station.endpoint, ssl_context=station.ssl_context)
 
     async def _join(self, station: Station, client: BraynsClient) -> Way:
         """Load the scene; the first one to have it makes the plan."""
         facts = await prepare(client, self._spec, timeout=self._load_timeout)
         async with self._planning:
-            if self._plan is None:
+            if not self._board.planned:
                 await self._make_plan(station, client, facts)
-        assert self._plan is not None
         assert self._header is not None
-        if not self._plan.facts.agrees_with(facts):
+        if not self._board.plan.facts.agrees_with(facts):
             raise RenderingFailed(
-                f"{station} sees another scene than the others: {facts.bounds} instead of {self._plan.facts.bounds}", retry=False
+                f"{station} sees another scene than the others: {facts.bounds} instead of {self._board.plan.facts.bounds}", retry=False
             )  # fmt: skip
         if station.version and station.version != self._header.version:
             raise RenderingFailed(
@@ -254,7 +211,7 @@ class Production:
                 f"{station} is not ours alone, and the movie's frames are rendered by {self._header.way}, which needs that",
                 retry=False,
             )
-        await way.begin(client, self._plan)
+        await way.begin(client, self._board.plan)
         return way
 
     async def _make_plan(self, station: Station, client: BraynsClient, facts: SceneFacts) -> None:
@@ -277,10 +234,9 @@ class Production:
         if header != known:
             await self._store.begin(header)
         self._survey, self._header = survey, header
-        self._frames = FrameQueue(deque(survey.left), len(plan.frames), done=len(survey.done))
-        self._plan = plan
-        if trial is not None and trial.data and self._frames.take(trial.frame):
-            await self.keep(station, trial.frame, trial.data, trial.measured.get(trial.way, 0.0), trial.way)
+        self._board.begin(plan, FrameQueue(deque(survey.left), len(plan.frames), done=len(survey.done)))
+        if trial is not None and trial.data and self._board.frames.take(trial.frame):
+            await self._board.keep(station, trial.frame, trial.data, trial.measured.get(trial.way, 0.0), trial.way)
 
     def _check_same(self, station: Station, known: Header) -> None:
         if station.version and known.version and station.version != known.version:
@@ -325,102 +281,3 @@ class Production:
             self._restarts[place] += 1
         comes = await self._supply.set_aside(station, why, again=again)
         self._reporter.trouble(f"{station} is set aside{' and started anew on its node' if comes else ''}: {why}")
-
-    # ---- what drivers use --------------------------------------------------------------------------------------
-    @property
-    def plan(self) -> Plan:
-        """The movie's frames."""
-        assert self._plan is not None
-        return self._plan
-
-    @property
-    def outstanding(self) -> int:
-        """See `Store`."""
-        return self._store.outstanding
-
-    def note(self, text: str) -> None:
-        """For the log."""
-        self._reporter.note(text)
-
-    def file_path(self, frame: int) -> str:
-        """Where the service is to write a frame itself."""
-        return self._store.file_path(self.plan, frame)
-
-    def limit(self) -> float:
-        """Seconds after which a frame counts as lost."""
-        return self._pace.limit(self._frame_timeout)
-
-    def take(self, station: Station, in_flight: int) -> int | None:
-        """The next frame for a service; None where it should take none now."""
-        frames = self._frames
-        if not frames.waiting:
-            return None
-        typical = self._pace.typical(station)
-        others = [one for one in self._live.values() if one.endpoint != station.endpoint]
-        if typical is not None and others and (rate := self._pace.rate(others)):
-            quickest = min(seconds for one in others if (seconds := self._pace.typical(one)) is not None)
-            # The others are done with all that is left before this service is with one: a slow one must not be the last.
-            if typical * (in_flight + 1) > len(frames.waiting) / rate + max(quickest, 0.05):
-                return None
-        if in_flight and (typical is None or len(frames.waiting) <= len(self._live)):
-            return None
-        return frames.next_for(station, others)
-
-    def ahead(self, station: Station, way: Way) -> int:
-        """How many frames may be asked for at once."""
-        typical = self._pace.typical(station)
-        return 2 if way.queues and typical is not None and typical < _QUEUE_AHEAD_BELOW else 1
-
-    def is_over(self) -> bool:
-        """Whether there is nothing left to do."""
-        return self._frames.over
-
-    def would_not_finish(self, station: Station) -> bool:
-        """Whether the allocation ends before a further frame is done."""
-        ends_at = station.ends_at()
-        if ends_at is None:
-            return False
-        expected = self._pace.typical(station) or self._pace.slowest or 1.0
-        return time.time() + 1.5 * expected > ends_at - _END_MARGIN
-
-    async def change(self) -> None:
-        """Await that a frame comes back or the last one is done."""
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await self._changed.wait()
-
-    async def keep(self, station: Station, frame: int, data: bytes, seconds: float, way: str) -> None:
-        """Check and write a frame, count it."""
-        if not station.holds():
-            self._frames.give_back(frame)
-            return
-        made = Made(seconds, station.node, station.job, station.name, station.version, way)
-        await self._store.keep(self.plan, frame, data, made)
-        self._frames.finish(frame)
-        self._rendered += 1
-        self._nodes[station.node or station.endpoint] += 1
-        self._pace.add(station, seconds)
-        self._changed.set()
-        rate = self._pace.rate(list(self._live.values()))
-        self._reporter.progress(
-            Progress(self._frames.done, self._frames.total, rate, self._seconds_left(), dict(self._nodes), seconds)
-        )
-
-    def give_back(self, frame: int) -> None:
-        """A frame that this service did not get to."""
-        self._frames.give_back(frame)
-        self._changed.set()
-
-    def failed(self, frame: int, station: Station, error: BraynsError) -> bool:
-        """A frame that failed on this service. Whether it did on another before."""
-        self._failures.append(error)
-        alone = not any(one.endpoint != station.endpoint for one in self._live.values())
-        again = self._frames.fail(frame, station, str(error), alone=alone)
-        self._reporter.trouble(f"Frame {frame} failed on {station}: {error}")
-        if frame in self._frames.given_up:
-            self._reporter.trouble(
-                f"Frame {frame} failed on {DEADLY} different services; the others are rendered without it."
-            )
-        self._changed.set()
-        return again

@@ -45,7 +45,8 @@ class Emulator:
         self.lines: list[str] = []
         self.port = 0
         self._listening = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         if wait and not self._listening.wait(20):
             raise AssertionError(f"the emulator does not listen: {self.lines}")
 
@@ -77,8 +78,10 @@ class Emulator:
             os.kill(self.pid, number)
 
     def wait(self, seconds: float = 10) -> int | None:
-        """The exit code, or None where it still runs after so many seconds."""
+        """The exit code, or None where it still runs after so many seconds. What it printed before has been read."""
         self._process.join(seconds)
+        if self.exit_code is not None:
+            self._reader.join(5)
         return self.exit_code
 
     def end(self) -> int | None:
