@@ -27,7 +27,7 @@ _LOG_TAIL = 20
 _SILENCE_LIMIT = 600.0  # how long a cluster may be out of reach while something is awaited
 _FORGOTTEN_LOOKS = 3
 _HEARTBEAT_LIMIT = 240.0  # more than the wrappers' own
-_STOPPED_LIMIT = 15.0  # a job that ends stops its services first, and then says why
+_STOPPED_LIMIT = 15.0  # a job that is ended by others stops its services first, and then its keeper says why
 
 
 class _Tally:
@@ -375,7 +375,7 @@ class Follower:
 
     def _check_stopped(self, status: AllocationStatus, service: ServiceStatus, since: dict[str, float]) -> None:
         """Fail for a service that was stopped alone: nobody starts it again, and its job goes on without it."""
-        if service.exit_code is None or status.state is not JobState.RUNNING:
+        if service.exit_code is None or status.ending or status.state is not JobState.RUNNING:
             return
         now = asyncio.get_running_loop().time()
         if now - since.setdefault(service.name, now) > _STOPPED_LIMIT:
