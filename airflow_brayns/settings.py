@@ -30,7 +30,8 @@ def literal(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the latter two: nested too deep
+        # TypeError: a set of lists, which is no value; the last two: nested too deep.
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return text
 

@@ -8,6 +8,7 @@ import reprlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Any
 
 from airflow_brayns.brayns.client import BraynsClient
@@ -47,9 +48,18 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     :raises InvalidSetting: for anything else.
     """
     match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not match or not 0 < int(match[2]) < 65536 or (match[1][0] != "[" and not _HOST.fullmatch(match[1])):
+    if not match or not 0 < int(match[2]) < 65536 or not _is_host(match[1]):
         raise InvalidSetting("endpoint", f"{str(text)[:200]!r} is not host:port, such as r1i1n0:5000")
     return match[1].strip("[]"), int(match[2])
+
+
+def _is_host(text: str) -> bool:
+    if not text.startswith("["):
+        return _HOST.fullmatch(text) is not None
+    try:
+        return bool(IPv6Address(text[1:-1]))
+    except ValueError:
+        return False
 
 
 def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ class Model(_Part):
             raise ValueError(
                 "properties or colors hold something that JSON does not have: a date, NaN, half a character, keys that are no words"
             ) from None
-        if self.loader is None and self.extension not in LOADERS:
+        if not self.loader and self.extension not in LOADERS:
             raise ValueError(
                 f"no loader is known for '.{self.extension}' files; give `loader`, or one of {', '.join(sorted(LOADERS))}"
             )

@@ -122,3 +122,8 @@ def test_numbers_without_end_and_half_characters_name_their_field(extras: dict[s
 def test_a_text_that_is_nested_without_end_is_a_text(text: str) -> None:
     """It came as RecursionError or MemoryError out of a template's value."""
     assert literal(text) == text
+
+
+def test_a_set_of_dicts_is_a_text() -> None:
+    """As Jinja renders `{{{x}}}` around a dict; it came as a TypeError."""
+    assert literal("{{'a': 1}}") == "{{'a': 1}}"

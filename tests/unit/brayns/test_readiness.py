@@ -80,11 +80,17 @@ def test_endpoints(bad: str) -> None:
         parse_endpoint(bad)
 
 
-@pytest.mark.parametrize("bad", ["a..b:5", ".:5", "x" * 64 + ":5", "h:٣", "h:5\n5", "a." * 130 + "b:5"])
+@pytest.mark.parametrize(
+    "bad", ["a..b:5", ".:5", "x" * 64 + ":5", "h:٣", "h:5\n5", "a." * 130 + "b:5", f"[1{'0' * 64}]:5", "[127.0.0.1]:5"]
+)
 def test_an_endpoint_is_a_name_that_can_be_looked_up(bad: str) -> None:
     """Python's IDNA codec fails on such names with a UnicodeError, in the middle of a probe."""
     with pytest.raises(InvalidSetting, match="endpoint"):
         parse_endpoint(bad)
+
+
+def test_an_address_of_ipv6_stands_in_brackets() -> None:
+    assert parse_endpoint("[::1]:5000") == ("::1", 5000)
 
 
 async def test_a_node_with_no_possible_name_is_not_there_yet() -> None:

@@ -38,6 +38,7 @@ KEYS = [{"frame": 0, "position": [0, 0, 1], "target": [0, 0, 0]}]
         ("models:", "models: {", r"m\.yaml line \d+: not YAML or JSON"),
         ("fps: 24", "fps: 24\nfps: 25", r"line 5, fps: is there twice"),
         ("neuron.swc", "neuron.xyz", r"line 3, models\.0: no loader is known for '\.xyz'"),
+        ("/data/neuron.swc", "/data/neuron.xyz\n    loader: ''", r"line 3, models\.0: no loader is known for '\.xyz'"),
         ("fps: 24", "lights: []", r"line 4, lights: without a light the production renderer kills"),
         ("/data/neuron.swc", "neuron.swc", r"models\.0\.path: 'neuron.swc' is relative"),
         ("  path: turntable", "  path: keyframes", r"line 7, camera: `keyframes` are given with path 'keyframes'"),
