@@ -13,7 +13,7 @@ demo: $(READY)
 	sh tests/demo.sh
 
 unit: $(READY)
-	$(PY) -m pytest tests/unit -q -n 6 --dist worksteal
+	$(PY) -m pytest tests/unit -q -n 4 --dist worksteal
 
 # Hostile input at scale: FUZZ_SECONDS=600 for each fuzzer, HOSTILE_INPUTS=100000, FUZZ_JOBS=(processors)
 fuzz: $(READY)
@@ -21,7 +21,7 @@ fuzz: $(READY)
 
 test: $(READY)
 	tests/cluster/cluster.sh packages
-	$(PY) -m pytest tests/unit -q -n 6 --dist worksteal
+	$(PY) -m pytest tests/unit -q -n 4 --dist worksteal
 	$(PY) -m pytest tests/system -q
 
 lint: $(READY)
