@@ -17,7 +17,7 @@ from threading import Condition, Lock
 from tests.support.cluster import USER
 from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services
 from tests.system.faults.bench import Bench, bench
-from tests.system.faults.report import HEAD, keep, last_line, line
+from tests.system.faults.report import HEAD, compared, keep, known, last_line, line
 from tests.system.faults.table import Fault, Outcome, Row, play
 from tests.system.faults.watch import at_the_login_node
 
@@ -133,7 +133,7 @@ def main() -> int:
         print("\n".join(f"{fault.name}/{row.stage}" for fault, rows in picked for row in rows))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was brought up is taken down
-    began = time.monotonic()
+    began, before = time.monotonic(), known()
     try:
         with bench() as one:
             print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
@@ -143,6 +143,7 @@ def main() -> int:
         sys.stdout.flush()
         os._exit(1)  # rows that are under way in threads of their own are not waited for
     print(f"in {(time.monotonic() - began) / 60:.1f} minutes")
+    print(compared(outcomes, before))
     print(last_line(outcomes))
     return int(any(one.left or one.doubled or one.wrong for one in outcomes))
 

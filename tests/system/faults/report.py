@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from tests.support.cluster import REPO
 from tests.system.faults.table import Outcome
@@ -39,11 +40,28 @@ def last_line(outcomes: list[Outcome]) -> str:
     return f"{len(outcomes)} rows, {left} left behind, {doubled} doubled, {wrong} wrong"
 
 
+def known(path: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """How each row came out when it was last run."""
+    return {one["name"]: one for one in json.loads(path.read_text())} if path.exists() else {}
+
+
+def compared(outcomes: list[Outcome], before: dict[str, dict[str, Any]]) -> str:
+    """Whether the same rows ended the same: end states, what was left, what was alive at once, right or wrong."""
+    again = [(one, before[one.name]) for one in outcomes if one.name in before]
+    other = [
+        f"{one.name}: {old['got']} before, {one.got} now" if old["got"] != one.got else f"{one.name}: not as before"
+        for one, old in again
+        if (one.got, len(one.left), one.doubled, one.wrong)
+        != (old["got"], len(old["left"]), old["doubled"], old["wrong"])
+    ]
+    return "\n".join([f"{len(again) - len(other)} of {len(again)} rows ended as in the run before", *other])
+
+
 def keep(outcomes: list[Outcome], path: Path = RESULTS) -> None:
     """Into `build/faults.json`, in the place of what was known of the same rows."""
-    known = {one["name"]: one for one in json.loads(path.read_text())} if path.exists() else {}
+    rows = known(path)
     for one in outcomes:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        known[one.name] = {"name": one.name, **asdict(one), "wrong": one.wrong, "doubled": one.doubled, "when": when}
+        rows[one.name] = {"name": one.name, **asdict(one), "wrong": one.wrong, "doubled": one.doubled, "when": when}
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+    path.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
