@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from airflow_brayns.booking import Booking, Service, way_to
-from airflow_brayns.brayns.readiness import NotYet, probe, why_it_ended
+from airflow_brayns.brayns.readiness import NotYet, Usable, probe, why_it_ended
 from airflow_brayns.cluster.allocation import (
     HOPELESS_REASONS,
     Allocation,
@@ -23,6 +24,7 @@ from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, N
 from airflow_brayns.settings import ClusterSettings
 
 _PROBE_PAUSE = 0.5
+_STILL_SECONDS = 10.0  # for what was usable to answer once more
 _LOG_TAIL = 20
 _SILENCE_LIMIT = 600.0  # how long a cluster may be out of reach while something is awaited
 _FORGOTTEN_LOOKS = 3
@@ -143,14 +145,16 @@ class Follower:
         self.waits["brayns.start_wait"] = passed - self.waits.get("brayns.queue_wait", 0.0)
         return [tally.found[key] for key in sorted(tally.found)]
 
-    async def still_there(self, found: Sequence[dict[str, Any]] | None) -> None:
-        """One look at what was found before: it must still be there.
+    async def still_there(self, found: Sequence[dict[str, Any]] | None) -> list[tuple[AllocationStatus, ServiceStatus]]:
+        """One look at what was found before: it must still be there, as far as the cluster knows.
 
         :param found: entries of XCom's `services`; None for all nodes.
+        :return: these services, for `still_answer`.
         :raises BraynsError: a job has ended, or one of these services.
         """
         names = None if found is None else {(str(one["job_id"]), one["service"]) for one in found}
         jobs = None if names is None else {job_id for job_id, _ in names}
+        there = []
         for allocation in self._booking.allocations:
             if jobs is not None and allocation.job_id not in jobs:
                 continue
@@ -160,7 +164,30 @@ class Follower:
                         self.check(status, service)
                         if service.exit_code is not None:  # stopped, while its job goes on
                             raise ServiceFailed(f"{service.name} on {service.node} was stopped meanwhile.")
+                        there.append((status, service))
                 break
+        return there
+
+    async def still_answer(self, there: Sequence[tuple[AllocationStatus, ServiceStatus]]) -> None:
+        """Slurm takes minutes to notice that a node is off, and then nobody is there to write that its service has ended.
+
+        :raises ServiceFailed: one does not answer any more.
+        :raises ConnectionLost: there is no way to ask.
+        """
+        await asyncio.gather(*(self._still_answers(status, service) for status, service in there))
+
+    async def _still_answers(self, status: AllocationStatus, service: ServiceStatus) -> None:
+        give_up = asyncio.get_running_loop().time() + _STILL_SECONDS
+        while True:
+            try:
+                await self._ask(status, service)
+                return
+            except NotYet as reason:
+                if asyncio.get_running_loop().time() > give_up:
+                    raise ServiceFailed(
+                        f"{service.name} on {service.node} was usable, and does not answer any more: {reason}"
+                    ) from None
+            await asyncio.sleep(_PROBE_PAUSE)
 
     async def _until(
         self, follow: Callable[[int, Allocation, asyncio.Event], Awaitable[None]], settled: Callable[[], bool]
@@ -238,19 +265,15 @@ class Follower:
         host = self._cluster.address(service.node)
         give_up = asyncio.get_running_loop().time() + self._settings.start_timeout
         last = ""
-        context = self._settings.client_context(status.name, host, status.certificate)
-        near, port = host, service.port
         while True:
             try:
-                async with way_to(self._cluster, self._settings.route, host, service.port) as (near, port):
-                    usable = await probe(near, port, self._plugins, ssl_context=context)
+                usable = await self._ask(status, service)
                 break
             except (NotYet, ConnectionLost) as reason:
                 if isinstance(reason, ConnectionLost) and not reason.retry:
                     raise  # a host key or a login that is refused does not mend itself
-                # A tunnel's local port is another at each look, and says nothing to the reader.
-                if (told := str(reason).replace(f"{near}:{port}", f"{host}:{service.port}")) != last:
-                    last = told
+                if str(reason) != last:
+                    last = str(reason)
                     self._log.info("%s on %s is not usable yet: %s", service.name, service.node, last)
                 if asyncio.get_running_loop().time() > give_up:
                     raise NotReadyInTime(
@@ -266,8 +289,26 @@ class Follower:
         log = f"{folder}/services/{service.name}/log"
         return Service(
             service.name, service.node, host, service.port, status.job_id, usable, log,
-            ends.isoformat(timespec="seconds") if ends else None, status.certificate, context,
+            ends.isoformat(timespec="seconds") if ends else None, status.certificate, self._context(status, host),
         )  # fmt: skip
+
+    def _context(self, status: AllocationStatus, host: str) -> ssl.SSLContext | None:
+        return self._settings.client_context(status.name, host, status.certificate)
+
+    async def _ask(self, status: AllocationStatus, service: ServiceStatus) -> Usable:
+        """One probe, from here.
+
+        :raises NotYet: it names the node's port: a tunnel's own is another at each look, and says nothing to the reader.
+        :raises ConnectionLost: there is no way to the node.
+        """
+        assert service.port is not None
+        host = self._cluster.address(service.node)
+        near, port = host, service.port
+        try:
+            async with way_to(self._cluster, self._settings.route, host, service.port) as (near, port):
+                return await probe(near, port, self._plugins, ssl_context=self._context(status, host))
+        except NotYet as reason:
+            raise NotYet(str(reason).replace(f"{near}:{port}", f"{host}:{service.port}")) from None
 
     # ---- what each look tells --------------------------------------------------------------------------------------
     async def statuses(self, allocation: Allocation, want: int) -> AsyncIterator[AllocationStatus]:

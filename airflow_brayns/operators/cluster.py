@@ -166,8 +166,11 @@ def look_again(operator: BraynsOperator, event: dict[str, Any]) -> None:
     async def main() -> None:
         settings = operator.read_settings()
         try:
-            async with asyncio.timeout(_LOOK_SECONDS), operator.hook.connect(settings) as poller:
-                await Follower(poller, booking, settings, (), operator.log).still_there(event.get("services"))
+            async with operator.hook.connect(settings) as poller:
+                follower = Follower(poller, booking, settings, (), operator.log)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    there = await follower.still_there(event.get("services"))
+                await follower.still_answer(there)
         except (ConnectionLost, TimeoutError) as error:
             operator.log.warning("Handed on as it was found at %s; it cannot be looked at again: %s", at, error)
 

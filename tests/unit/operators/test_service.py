@@ -105,6 +105,30 @@ def test_the_sensor_hands_on_nothing_that_has_ended(context: Any, cluster: Any) 
     release(context, cluster)
 
 
+def test_what_does_not_answer_any_more_is_not_handed_on(
+    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that is switched off writes nothing, and Slurm has its job running for minutes: only asking tells (seen)."""
+    monkeypatch.setattr("airflow_brayns.follow._STILL_SECONDS", 0.3)
+    monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
+    with pytest.raises(TaskDeferred) as deferred:
+        service(deferrable=True).execute(context)
+    event = run_trigger(deferred.value) | {"at": None}
+    [folder] = Path(event["booking"]["allocations"][0]["folder"]).glob("services/*")
+    process = int((folder / "pid").read_text())
+    os.kill(process, signal.SIGSTOP)
+    try:
+        with pytest.raises(
+            AirflowException, match=r"brayns1 on slot1 was usable, and does not answer any more: "
+        ) as raised:
+            service(deferrable=True).resume(context, event=event)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert not isinstance(raised.value, AirflowFailException), "a retry allocates anew"
+    assert "endpoint" not in context["ti"].xcom
+    wait_until_nothing_runs(cluster)
+
+
 def end_service(booking: dict[str, Any], stopped: bool = False) -> None:
     """By SIGKILL, or as `StopBraynsServiceOperator` does; returns when its wrapper has written it down."""
     [folder] = Path(booking["allocations"][0]["folder"]).glob("services/*")
