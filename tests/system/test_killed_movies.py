@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,14 +228,16 @@ def test_ctrl_c(running_slurm: TestCluster, tmp_path: Path) -> None:
     specification = {"models": [{"path": running_slurm.scene.replace("neuron.swc", "cube.obj")}], "frames": FRAMES, "resolution": [128, 72]}  # fmt: skip
     conf = json.dumps({"specification": specification, "folder": str(tmp_path), "nodes": NODES_EACH})
     command = [BIN / "airflow", "dags", "test", "test_movie", "-c", conf]
+    # What a shell starts with `&` ignores SIGINT, and so would all that the tests start there.
+    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     first = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=heeds
+    )  # fmt: skip
     manifest = tmp_path / "frames" / "manifest.jsonl"
     running_slurm.until(lambda: manifest.exists() and len(records(tmp_path / "frames")) > 60, 90)
     os.killpg(first.pid, signal.SIGINT)
     output, _ = first.communicate(timeout=120)
     assert first.returncode == 0, output[-3000:]
-    assert b"job(s) given back" in output
+    assert b"job(s) given back" in output, output.decode("utf-8", "replace")
     check_whole(tmp_path / "frames", FRAMES, doubles=IN_FLIGHT)
     running_slurm.empty(15)
