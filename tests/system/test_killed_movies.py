@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -117,23 +118,32 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
+def at_once(*harms: Callable[[], Any]) -> None:
+    """Each in a thread of its own: a movie must not come to its end while another is waited for."""
+    with ThreadPoolExecutor(len(harms)) as pool:
+        for harm in [pool.submit(one) for one in harms]:
+            harm.result()
+
+
 def test_workers_killed_at_four_moments(movie: Any, running_slurm: TestCluster) -> None:
     """By SIGKILL: before the first frame, in the middle, with its supervisor (as by the loss of a machine), at the last frames."""
-    # The later it is to be killed, the slower: it must not be done while the others are looked after.
-    pace = {"early": 0.1, "middle": 0.2, "whole": 0.2, "late": 0.3}
+    pace = {"early": 0.1, "middle": 0.2, "whole": 0.2, "late": 0.4}
     early, middle, whole, late = (
         movie(name, emulator=f"snapshot_seconds=0,frame_seconds={seconds}").start() for name, seconds in pace.items()
     )
-    os.kill(early.driver(), signal.SIGKILL)
-    middle.until(100)
-    os.kill(middle.driver(), signal.SIGKILL)
-    whole.until(50)
-    runner = whole.driver()
-    supervisor = parent_of(runner)
-    os.kill(supervisor, signal.SIGKILL)
-    os.kill(runner, signal.SIGKILL)
-    late.until(290)
-    os.kill(late.driver(), signal.SIGKILL)
+
+    def kill(one: Movie, frames: int, *, supervisor: bool = False) -> None:
+        one.until(frames)
+        runner = one.driver()
+        for pid in [parent_of(runner), runner] if supervisor else [runner]:
+            os.kill(pid, signal.SIGKILL)
+
+    at_once(
+        partial(kill, early, 0),
+        partial(kill, middle, 100),
+        partial(kill, whole, 50, supervisor=True),
+        partial(kill, late, 290),
+    )
     for one in (early, middle, whole, late):
         one.check(tries=2)
     running_slurm.empty(15)
@@ -142,18 +152,26 @@ def test_workers_killed_at_four_moments(movie: Any, running_slurm: TestCluster) 
 def test_services_killed_and_a_time_limit(movie: Any, running_slurm: TestCluster) -> None:
     """One service: no retry is needed. All of them, twice: one is. The allocation's time limit: one is."""
     one, all_of_them, limited = (movie(name).start() for name in ("one", "all", "limited"))
-    one.until(60)
-    machine, pid = one.services(one.jobs()[0])[0]
-    running_slurm.run(machine, "kill", "-KILL", pid)
-    limited.until(60)
-    for job in limited.jobs():
-        running_slurm.run("slurmctl", "scontrol", "update", f"JobId={job}", "TimeLimit=1")
-    all_of_them.until(60)
-    while all_of_them.tries() == 1:  # each is started anew once on its node; then none is left
-        for job in all_of_them.jobs():
-            for machine, pid in all_of_them.services(job):
-                with suppress(subprocess.CalledProcessError):  # it may have ended by itself
-                    running_slurm.run(machine, "kill", "-KILL", pid)
+
+    def kill_one() -> None:
+        one.until(60)
+        machine, pid = one.services(one.jobs()[0])[0]
+        running_slurm.run(machine, "kill", "-KILL", pid)
+
+    def limit() -> None:
+        limited.until(60)
+        for job in limited.jobs():
+            running_slurm.run("slurmctl", "scontrol", "update", f"JobId={job}", "TimeLimit=1")
+
+    def kill_all() -> None:
+        all_of_them.until(60)
+        while all_of_them.tries() == 1:  # each is started anew once on its node; then none is left
+            for job in all_of_them.jobs():
+                for machine, pid in all_of_them.services(job):
+                    with suppress(subprocess.CalledProcessError):  # it may have ended by itself
+                        running_slurm.run(machine, "kill", "-KILL", pid)
+
+    at_once(kill_one, limit, kill_all)
     one.check(tries=1)
     all_of_them.check(doubles=3 * IN_FLIGHT)
     limited.check(doubles=2 * IN_FLIGHT)
@@ -163,12 +181,18 @@ def test_services_killed_and_a_time_limit(movie: Any, running_slurm: TestCluster
 def test_a_full_disk_and_ssh_cut(movie: Any, running_slurm: TestCluster, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         full, cut = movie("disk").start(), movie("cut").start()
-        full.until(40)
-        fill(disk / "filler")
-        cut.until(40)
-        running_slurm.fault("sshreset", "login")
-        time.sleep(2)  # what is cut is to be noticed; it is back before the tries are used up
-        running_slurm.fault("sshback", "login")
+
+        def fill_it() -> None:
+            full.until(40)
+            fill(disk / "filler")
+
+        def cut_it() -> None:
+            cut.until(40)
+            running_slurm.fault("sshreset", "login")
+            time.sleep(2)  # what is cut is to be noticed; it is back before the tries are used up
+            running_slurm.fault("sshback", "login")
+
+        at_once(fill_it, cut_it)
         full.airflow.until(
             lambda: "No space left on device" in full.airflow.log("test_movie", full.run, "movie"),
             60,
