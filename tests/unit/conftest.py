@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 # A profile's own work costs each service its time, and one that is killed in it can leave a lock (pyenv's: a minute each).
-os.environ["HOME"] = tempfile.mkdtemp(prefix="airflow-brayns-user-")
+HOME = os.environ["HOME"] = tempfile.mkdtemp(prefix="airflow-brayns-user-")
+
+
+def pytest_unconfigure() -> None:
+    """In each of the workers too."""
+    shutil.rmtree(HOME, ignore_errors=True)
