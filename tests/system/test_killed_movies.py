@@ -165,11 +165,15 @@ def test_services_killed_and_a_time_limit(movie: Any, running_slurm: TestCluster
 
     def kill_all() -> None:
         all_of_them.until(60)
-        while all_of_them.tries() == 1:  # each is started anew once on its node; then none is left
+
+        def kill_them() -> bool:  # each is started anew once on its node; then none is left
             for job in all_of_them.jobs():
                 for machine, pid in all_of_them.services(job):
                     with suppress(subprocess.CalledProcessError):  # it may have ended by itself
                         running_slurm.run(machine, "kill", "-KILL", pid)
+            return all_of_them.tries() > 1
+
+        all_of_them.airflow.until(kill_them, 120, "the second try has begun")
 
     at_once(kill_one, limit, kill_all)
     one.check(tries=1)
