@@ -241,10 +241,10 @@ def test_a_movie_is_smooth_where_services_take_turns(slurm: TestCluster, context
     turn = spec(str(slurm.scene), frames=36, resolution=[160, 90], camera={"path": "turntable", "turns": 0.25})
     movie(
         "", tmp_path / "movie.mp4", emulator="snapshot_seconds=0", nodes=4, plugins=["braynsCircuitExplorer"], specification=turn,
-        frames_dir=str(tmp_path / "frames"), keep_frames=True,
+        min_ready=4, frames_dir=str(tmp_path / "frames"), keep_frames=True,
     ).execute(context)  # fmt: skip
     lines = records(tmp_path / "frames")
-    assert len({line["node"] for line in lines}) > 1
+    assert len({line["node"] for line in lines}) == 4
     images = [Image.open(tmp_path / "frames" / f"{number:05d}.png").convert("RGB") for number in range(36)]
     steps = [sum(ImageStat.Stat(ImageChops.difference(a, b)).mean) / 3 for a, b in itertools.pairwise(images)]
     assert min(steps) > 0, "it moves"
