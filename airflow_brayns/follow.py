@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from airflow_brayns.booking import Booking, Service, way_to
-from airflow_brayns.brayns.readiness import NotYet, Usable, probe, why_it_ended
+from airflow_brayns.brayns.readiness import NotYet, Usable, missing_plugin, probe, why_it_ended, why_without_plugin
 from airflow_brayns.cluster.allocation import (
     HOPELESS_REASONS,
     Allocation,
@@ -21,6 +21,7 @@ from airflow_brayns.cluster.allocation import (
 )
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
+from airflow_brayns.service_log import ServiceLog
 from airflow_brayns.settings import ClusterSettings
 
 _PROBE_PAUSE = 0.5
@@ -105,8 +106,7 @@ class Follower:
         # Seconds that were spent in the queue and with starting, for metrics.
         self.waits: dict[str, float] = {}
         self._told: dict[tuple[str, int], str] = {}
-        self._logs: dict[tuple[str, int, str], str] = {}
-        self._missing: dict[tuple[str, int, str], str] = {}
+        self._logs: dict[tuple[str, int, str], ServiceLog] = {}
         self._usable: set[tuple[str, int, str]] = set()
         self._shown: dict[tuple[str, int, str], str] = {}
 
@@ -356,16 +356,17 @@ class Follower:
 
     def _show_logs(self, allocation: Allocation, logs: dict[str, str], status: AllocationStatus) -> None:
         for service, raw in logs.items():
-            text = visible(raw)
             key = (*allocation.key, service)
-            whole = self._logs.get(key, "") + text
-            self._logs[key] = whole[-8192:]
-            # No pattern that begins with `.*`: on a long line each of its characters would be a new beginning.
-            if (at := whole.find("Error opening dynamic library")) >= 0:
-                self._missing[key] = whole[at : at + 1000].splitlines()[0]
             found = status.service(service)
-            for line in text.splitlines():
-                self._log.info("[%s %s] %s", found.node if found else "", service, line)
+            node = found.node if found else ""
+            if key not in self._logs:
+                where = f"{allocation.folder}/services/{service}/log"
+                self._log.info(
+                    "[%s %s] Its start and its warnings are shown here; all it says is in %s", node, service, where
+                )
+            log = self._logs.setdefault(key, ServiceLog())
+            for level, line in log.add(visible(raw)):
+                self._log.log(level, "[%s %s] %s", node, service, line)
 
     async def _check_job(self, allocation: Allocation, status: AllocationStatus, forgotten: int) -> None:
         job = status.job
@@ -404,13 +405,13 @@ class Follower:
         return f"Job {allocation.job_id} ended{word} before it was done with.{why} Clear the task to allocate anew.\n{details}".strip()
 
     def check(self, status: AllocationStatus, service: ServiceStatus) -> None:
-        """Fail for a service that has ended, or goes on without a plugin."""
+        """Fail for a service that has ended, or could not load a plugin."""
         log = self.log_of(status, service)
         if service.exit_code is not None and service.exit_text != "stopped":  # stopped: the job's end tells why
             reason = why_it_ended(service.exit_code, service.exit_text, log, self._plugins)
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=_may_mend(service, log))
-        if "Error opening dynamic library" in log:
-            reason = why_it_ended(0, "", log, self._plugins).replace(" and exited with 0", " and goes on without it")
+        if missing := missing_plugin(log):
+            reason = why_without_plugin(missing, self._plugins, generation=self._generation(status, service))
             raise ServiceFailed(f"{reason}\n{self._tail(service, log)}", retry=False)
         self._shown[status.name, status.incarnation, service.name] = self._tail(service, log)
 
@@ -425,11 +426,14 @@ class Follower:
                 "scancel of its step, or by a StopBraynsServiceOperator. Clear the task that started it to start it anew."
             )
 
+    def _generation(self, status: AllocationStatus, service: ServiceStatus) -> int | None:
+        log = self._logs.get((status.name, status.incarnation, service.name))
+        return (log.generation if log else None) or self._settings.generation
+
     def log_of(self, status: AllocationStatus, service: ServiceStatus) -> str:
         """The end of a service's log, as far as it has come."""
-        key = (status.name, status.incarnation, service.name)
-        log = self._logs.get(key, "")
-        return log if key not in self._missing or self._missing[key] in log else f"{self._missing[key]}\n{log}"
+        log = self._logs.get((status.name, status.incarnation, service.name))
+        return log.told() if log else ""
 
     def check_start(
         self, status: AllocationStatus, since: datetime | None, service: ServiceStatus, proven: bool

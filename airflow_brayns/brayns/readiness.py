@@ -62,14 +62,35 @@ def _is_host(text: str) -> bool:
         return False
 
 
+def missing_plugin(log: str) -> str:
+    """The plugin that a log says could not be loaded; empty for none."""
+    found = re.search(r"Error opening dynamic library: lib(\S+?)\.so", log)
+    return found[1] if found else ""
+
+
+def why_without_plugin(
+    missing: str, plugins: Sequence[str], *, exit_code: int | None = None, generation: int | None = None
+) -> str:
+    """One sentence for a plugin that could not be loaded.
+
+    :param exit_code: what the service ended with; None where that is not known (yet).
+    :param generation: of the service; None where it is not known. Generation 3 ends, 1 and 2 go on without the plugin (facts:
+        run for 3.10.1, read for the others).
+    """
+    if exit_code is not None:
+        then = f" and exited with {exit_code}"
+    else:
+        then = {1: " and goes on without it", 2: " and goes on without it", 3: " and ends"}.get(generation or 0, "")
+    return (
+        f"plugins: braynsService could not load the plugin '{missing}'{then}. Take it off the "
+        f"list ({', '.join(plugins)}), or load a module that has it in the connection's setup."
+    )
+
+
 def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -> str:
     """One sentence for a service that ended before it was usable: what happened, and what to do."""
-    missing = re.search(r"Error opening dynamic library: lib(\S+?)\.so", log)
-    if missing:
-        return (
-            f"plugins: braynsService could not load the plugin '{missing[1]}' and exited with {exit_code}. Take it off the "
-            f"list ({', '.join(plugins)}), or load a module that has it in the connection's setup."
-        )
+    if missing := missing_plugin(log):
+        return why_without_plugin(missing, plugins, exit_code=exit_code)
     if exit_code == SETUP_FAILED:
         return (
             "setup: the connection's setup failed before braynsService was started; its output is below. Mend it there."

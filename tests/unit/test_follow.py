@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -29,16 +28,6 @@ def following() -> tuple[Follower, Allocation, AllocationStatus]:
     follower = Follower(poller, Booking("ab-1", (allocation,)), ClusterSettings.read({}), (), logging.getLogger("x"))  # type: ignore[arg-type]
     status = AllocationStatus("ab-1", 1, services=(ServiceStatus("s1"),))
     return follower, allocation, status
-
-
-def test_a_log_of_one_long_line_holds_nobody_up() -> None:
-    """A pattern that began with `.*` tried each of its characters as a beginning: 64 KiB took seconds of the triggerer's loop."""
-    follower, allocation, status = following()
-    began = time.monotonic()
-    follower._show_logs(allocation, {"s1": "x" * 65536}, status)
-    follower._show_logs(allocation, {"s1": "Error opening dynamic library: libX.so: no\n" + "x" * 65536}, status)
-    assert time.monotonic() - began < 0.5
-    assert "libX.so" in follower.log_of(status, status.services[0])
 
 
 def test_a_log_cannot_move_the_readers_cursor() -> None:
@@ -98,3 +87,38 @@ async def test_why_a_service_is_not_usable_is_told_once_and_names_its_node(
         await asyncio.wait_for(follower.prove(status, service), 10)
     assert next(ports) > 40003, "it looked several times"
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "exit_code", "says"),
+    [
+        ("3.10.1", None, "the plugin 'X' and ends. Take"),
+        ("3.10.1", 1, "the plugin 'X' and exited with 1. Take"),
+        ("2.0.0", None, "the plugin 'X' and goes on without it. Take"),
+        ("2.0.0", 0, "the plugin 'X' and exited with 0. Take"),
+        ("", None, "the plugin 'X'. Take"),
+    ],
+)
+def test_what_a_service_does_without_a_plugin_is_told_by_its_generation(
+    version: str, exit_code: int | None, says: str
+) -> None:
+    """'goes on without it' was said of a 3.x that had exited: a look may come between its line and its end."""
+    follower, allocation, status = following()
+    name = f"Brayns version {version} (x)\n" if version else ""
+    follower._show_logs(allocation, {"s1": f"{name}Error opening dynamic library: libX.so: no such file\n"}, status)
+    with pytest.raises(ServiceFailed, match=says) as raised:
+        follower.check(status, ServiceStatus("s1", exit_code=exit_code))
+    assert not raised.value.retry
+
+
+def test_the_log_says_once_where_the_rest_is(caplog: pytest.LogCaptureFixture) -> None:
+    follower, _, status = following()
+    allocation = Allocation("ab-1", 1, "7", folder="/home/me/.airflow-brayns/ab-1/1")
+    with caplog.at_level(logging.INFO):
+        for _ in range(10):
+            follower._show_logs(allocation, {"s1": "[info][21:12:00] New request.\n"}, status)
+        follower._show_logs(allocation, {"s1": "[warn][21:12:00] odd\n"}, status)
+    assert [(one.levelno, one.getMessage()) for one in caplog.records] == [
+        (logging.INFO, "[ s1] Its start and its warnings are shown here; all it says is in /home/me/.airflow-brayns/ab-1/1/services/s1/log"),
+        (logging.WARNING, "[ s1] [warn][21:12:00] odd"),
+    ]  # fmt: skip

@@ -63,11 +63,18 @@ def _starting(run: Run) -> bool:
 
 def _waiting(run: Run) -> bool:
     """Its port is open, its plugin is loading; then it is stopped, which looks the same from outside, for as long as need be."""
-    if not run.services() or "Loading plugin '" not in run.log():
+    if not run.services() or "Loading plugin '" not in service_logs(run):
         return False
     for _, pid in run.services():
         run.bench.signal(pid, signal.SIGSTOP)
     return True
+
+
+def service_logs(run: Run) -> str:
+    """What its services have written: the task's log shows only some of it."""
+    folder = Path(f"/home/{USER}/.airflow-brayns")
+    logs = [path for name in run.names for path in folder.glob(f"{name}*/*/services/*/log")]
+    return "\n".join(path.read_text(errors="replace") for path in logs)
 
 
 def _using(run: Run) -> bool:
