@@ -20,10 +20,11 @@ def check_movie(params: Mapping[str, Any], run_id: str, context: Context | None 
     """Check the parameters of the DAG `brayns_movie`.
 
     :param run_id: so that two runs with one output do not share their frames.
-    :param context: the task's; the specification's text is a template.
+    :param context: the task's; a specification's file is a template of plain values of it.
     :return: `specification` as plain values, absolute paths `movie`, and `frames`, a folder beside it that is this run's own.
     :raises AirflowFailException: naming the field, or the specification's key and line.
     """
+    around = None if context is None else {**context, "params": dict(params), "run_id": run_id}
     operator = BraynsOperator(
         task_id="check",
         cluster_conn_id=params["cluster_conn_id"],
@@ -31,7 +32,7 @@ def check_movie(params: Mapping[str, Any], run_id: str, context: Context | None 
         partition=params.get("partition"),
     )
     try:
-        specification = read_specification(operator, params["specification"], context)
+        specification = read_specification(operator, params["specification"], around)
         settings = operator.read_settings()
         settings.request(whole_number("nodes", params["nodes"]))
         settings.service(tuple(word_list("plugins", params["plugins"])))

@@ -10,8 +10,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import Context
-
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import remove_frames
@@ -19,22 +17,27 @@ from airflow_brayns.operators.base import (
     BraynsOperator,
     is_set,
 )
+from airflow_brayns.operators.file_values import renderer_of
 from airflow_brayns.settings import literal
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def read_specification(operator: BraynsOperator, value: Any, context: Context | None) -> MovieSpecification:
+def read_specification(operator: BraynsOperator, value: Any, context: Mapping[str, Any] | None) -> MovieSpecification:
     """A specification as it was given: a file's path, YAML or JSON, or plain values.
 
-    :param context: a file's text is a template too, rendered with this; None to take it as it is.
+    :param context: a file's text is a template too, rendered with plain values of this (see `operators.file_values`); None to
+        take it as it is.
     :raises InvalidSetting: naming the key and, in a file, its line.
     """
     if isinstance(value, MovieSpecification):
         return value
     if isinstance(value, str) and "\n" not in value and value.strip().endswith(_SUFFIXES):
-        render = None if context is None else lambda text: operator.render_template(text, context)
-        found = MovieSpecification.read_file(Path(value.strip()).expanduser(), render)
+        path = Path(value.strip()).expanduser()
+        more = getattr(operator, "template_values", None)
+        if is_set(more) and not isinstance(more := literal(more) if isinstance(more, str) else more, Mapping):
+            raise InvalidSetting("template_values", f"must be a dict, not {reprlib.repr(more)}")
+        found = MovieSpecification.read_file(path, renderer_of(path, context, more or None))
     elif isinstance(value, str):
         plain = literal(value) if value.lstrip()[:1] == "{" else value
         found = MovieSpecification.check(plain) if isinstance(plain, dict) else MovieSpecification.read(value)

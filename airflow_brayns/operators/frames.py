@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -41,8 +41,10 @@ from airflow_brayns.settings import ClusterSettings
 class RendersFrames(BraynsOperator):
     """What rendering takes.
 
-    :param specification: the movie: path of a YAML or JSON file on the worker (its text is a template too), its text, or a
-        dict; see `airflow_brayns.movie.specification.MovieSpecification` (templated)
+    :param specification: the movie: path of a YAML or JSON file on the worker (its text is a template too, of plain values),
+        its text, or a dict; see `airflow_brayns.movie.specification.MovieSpecification` (templated)
+    :param template_values: what a file's text may use besides `params`, `ds`, `run_id`, `dag_run.conf` and the like: plain
+        values by name. A file has no connections and no variables; what you give it here, whoever names a file can read (templated)
     :param way: `snapshot` or `render-image`; None to try both on the first frame and take the faster (templated)
     :param renew_before: seconds before an allocation's end at which the next one is queued, if the movie will not be done by
         then; None for no next one (templated)
@@ -53,7 +55,7 @@ class RendersFrames(BraynsOperator):
     """
 
     template_fields: Sequence[str] = (
-        *BraynsOperator.template_fields, "specification", "way", "renew_before", "frames_on",
+        *BraynsOperator.template_fields, "specification", "template_values", "way", "renew_before", "frames_on",
     )  # fmt: skip
     template_fields_renderers = {**BraynsOperator.template_fields_renderers, "specification": "yaml"}
 
@@ -61,6 +63,7 @@ class RendersFrames(BraynsOperator):
         self,
         *,
         specification: Any,
+        template_values: Mapping[str, Any] | None = None,
         way: str | None = None,
         renew_before: timedelta | float | str | None = None,
         frame_timeout: timedelta | float = FIRST_FRAME_SECONDS,
@@ -71,6 +74,7 @@ class RendersFrames(BraynsOperator):
         super().__init__(**kwargs)
         self.frames_on = frames_on
         self.specification = specification
+        self.template_values = template_values
         self.way = way
         self.renew_before = renew_before
         self.frame_timeout = frame_timeout

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
@@ -83,3 +85,15 @@ def test_a_failed_task_inside_fails_the_run() -> None:
 def test_every_dag_has_a_leaf_that_fails_with_its_work(bag: DagBag, name: str) -> None:
     leaves = [task for task in bag.dags[name].tasks if not task.downstream_task_ids and not task.is_teardown]
     assert leaves
+
+
+def test_a_parameter_is_not_rendered_a_second_time(bag: DagBag) -> None:
+    """Who types a template into a form gets it back as it is."""
+    typed = "{{ conn.finance_db.password }}"
+    task = bag.dags["brayns_nightly_snapshot"].get_task("snapshot")
+    params = {"cluster_conn_id": typed, "scene": typed, "output": typed, "width": 64, "height": 64}
+    context: Any = {"params": params, "ds": "2026-03-04", "ti": SimpleNamespace(xcom_pull=lambda **asked: None)}
+    task.render_template_fields(context)
+    assert task.cluster_conn_id == typed
+    assert task.specification["models"] == [{"path": typed}]
+    assert task.frames_dir == f"{typed}/2026-03-04"
