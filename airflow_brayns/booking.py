@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from airflow_brayns.brayns.command import PORT_PATTERNS
@@ -20,6 +21,7 @@ from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.settings import ClusterSettings
+from airflow_brayns.tunnel import local_port
 
 
 def booking_name(installation: str, dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
@@ -178,12 +180,16 @@ async def context_for(cluster: Cluster, settings: ClusterSettings, host: str, po
 
 @asynccontextmanager
 async def way_to(cluster: Cluster, route: str, host: str, port: int) -> AsyncIterator[tuple[str, int]]:
-    """A host and port that can be connected to from here, for as long as the block runs."""
-    if route == "direct" or not isinstance(cluster.shell, SSHShell):
+    """A host and port that can be connected to from here, for as long as the block runs, also when the login connection breaks
+    meanwhile and is made anew.
+
+    :raises ConnectionLost: the login node, or with `route: node` the node, cannot be reached now.
+    """
+    shell = cluster.shell
+    if route == "direct" or not isinstance(shell, SSHShell):
         yield host, port
         return
-    listener = await (cluster.shell.forward_in(host, port) if route == "node" else cluster.shell.forward(host, port))
-    try:
-        yield "127.0.0.1", listener.get_port()
-    finally:
-        listener.close()
+    await (shell.inside(host) if route == "node" else shell.connection())
+    reach = partial(shell.channel_in, host, port) if route == "node" else partial(shell.channel, host, port)
+    async with local_port(reach) as near:
+        yield "127.0.0.1", near

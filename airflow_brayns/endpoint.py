@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from airflow_brayns.booking import context_for, way_to
 from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings
-
-_BLOCK = 1 << 18
+from airflow_brayns.tunnel import local_port
 
 
 @dataclass(frozen=True)
@@ -101,52 +100,5 @@ async def _plain(hook: BraynsClusterHook, settings: ClusterSettings, endpoint: s
         if near.ssl_context is None:
             yield near.endpoint
             return
-        relay = _Relay(near)
-        server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
-        try:
-            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-            await relay.close()
-
-
-class _Relay:
-    """Speaks TLS for clients that cannot."""
-
-    def __init__(self, there: Reached) -> None:
-        self._there = there
-        self._open: set[asyncio.Task[None]] = set()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One client, to its end."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            far_reader, far_writer = await asyncio.open_connection(
-                self._there.host, self._there.port, ssl=self._there.ssl_context
-            )
-            try:
-                await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-            finally:
-                far_writer.transport.abort()
-        except (OSError, asyncio.CancelledError):
-            pass  # the client sees its connection end; a certificate that is refused ends it too
-        finally:
-            writer.transport.abort()
-            self._open.discard(task)
-
-    async def close(self) -> None:
-        """End all connections."""
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while block := await reader.read(_BLOCK):
-        writer.write(block)
-        await writer.drain()
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+        async with local_port(partial(asyncio.open_connection, near.host, near.port, ssl=near.ssl_context)) as port:
+            yield f"127.0.0.1:{port}"

@@ -4,11 +4,11 @@ set -eu
 cd "$(dirname "$0")/.."
 trap 'rm -rf build/shell' EXIT
 mkdir -p build/shell
-for name in keeper login frames; do
+for name in keeper login frames prove; do
     {
         echo '#!/bin/sh'
         echo "scheduler=\$1 nodes=\$1 idle_limit=\$1 start_timeout=\$1 time_limit=\$1 heartbeat_limit=\$1 cpus_per_task=\$1"
-        echo "dir=\$1 token=\$1 ffmpeg=\$1"
+        echo "dir=\$1 token=\$1 ffmpeg=\$1 service_dir=\$1"
         echo "state_dir=\$1 keeper=\$1 about=\$1 asked=\$1"
         cat "airflow_brayns/cluster/$name.sh"
     } >"build/shell/$name.sh"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, decode, read_jobs, read_status, whole
+from airflow_brayns.cluster.finding import Finding, read_finding
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
 from airflow_brayns.cluster.refusal import refusal
 from airflow_brayns.cluster.request import AllocationRequest
@@ -157,6 +158,37 @@ class Cluster:
                 case ["certificate", name, _, text] if NAME.fullmatch(name) and (found := decode(text)):
                     return name, found
         return None
+
+    async def service_at(self, node: str, port: int) -> Finding | None:
+        """The service of ours that listens, or listened last, there; for those who only know where it is.
+
+        :raises ConnectionLost: the cluster could not be asked.
+        """
+        answer = await self._call(f"service_at {quote(node)} {int(port)}", _COMMAND_SECONDS)
+        words = next((line.split(" ") for line in answer.splitlines() if line.startswith("at ")), [])
+        if len(words) != 4 or whole(words[2]) is None:
+            return None
+        return await self.examine(words[1], int(words[2]), words[3])
+
+    async def examine(self, name: str, incarnation: int, service: str) -> Finding | None:
+        """What has become of a service, asked of its folder, the scheduler, and its node: whose socket its port is. It counts as
+        used; None where there is none of that name.
+
+        :raises ConnectionLost: the cluster could not be asked.
+        """
+        check(NAME, "name", name)
+        check(SERVICE, "service", service)
+        words = f"{name} {int(incarnation)} {service}"
+        body = f"printf 'at %s\\n' '{words}'\nexamine {words} {quote(shell_text('prove'))}"
+        return read_finding(await self._call(body, _COMMAND_SECONDS))
+
+    async def renew(self, name: str, incarnation: int) -> bool:
+        """Say that an allocation is in use. Whether it is there to be used.
+
+        :raises ConnectionLost: the cluster could not be asked.
+        """
+        check(NAME, "name", name)
+        return "used" in (await self._call(f"renew {name} {int(incarnation)}", _COMMAND_SECONDS)).split("\n")
 
     async def list_all(self) -> list[AllocationStatus]:
         """Every allocation in the state folder that has not ended by its keeper's word."""

@@ -290,6 +290,60 @@ certificate_at() { # certificate_at NODE PORT: of whatever service of ours liste
     done
 }
 
+# ---- a service that is in use: which one, and what has become of it -------------------------------------------------------
+
+service_at() { # service_at NODE PORT: which service of ours listens, or listened last, there; NODE may be nothing, for any
+    best=
+    best_lives=
+    for one in "$state_dir"/ab-*/[0-9]*/services/*/listening; do
+        line=
+        [ -e "$one" ] && IFS= read -r line <"$one"
+        [ "$line" = "$2" ] || continue
+        one=${one%/listening}
+        line=
+        [ -e "$one/node" ] && IFS= read -r line <"$one/node"
+        [ -z "$1" ] || [ "$line" = "$1" ] || continue
+        lives=
+        [ -e "$one/exit" ] || [ -e "${one%/services/*}/ended" ] || lives=yes
+        if [ -n "$best" ] && [ "$lives" = "$best_lives" ]; then # the later one
+            # shellcheck disable=SC2012 # names of ours
+            [ "$(ls -td "$one/listening" "$best/listening" | head -n 1)" = "$one/listening" ] || continue
+        elif [ -n "$best" ] && [ -z "$lives" ]; then
+            continue
+        fi
+        best=$one
+        best_lives=$lives
+    done
+    [ -n "$best" ] || return 0
+    set -- "$best"
+    owner_name=${1%/*/services/*}
+    number=${1%/services/*}
+    printf 'at %s %s %s\n' "${owner_name##*/}" "${number##*/}" "${1##*/}"
+}
+
+examine() { # examine NAME N SERVICE SCRIPT: what its folder and the scheduler tell, its last lines, and what SCRIPT says on its node
+    set -- "$1" "$2" "$3" "$4" "$state_dir/$1/$2"
+    describe "$1" "$2" 1
+    printf 'folder %s\n' "$(printf '%s' "$5" | coded)"
+    [ ! -e "$5/keeper.sh" ] || printf 'idle %s\n' "$(sed -n '/^idle_limit=/{s/^idle_limit=//p;q;}' "$5/keeper.sh")"
+    [ ! -e "$5/services/$3/port" ] || printf 'asked %s\n' "$(first "$5/services/$3/port")"
+    [ ! -e "$5/services/$3/log" ] || printf 'tail %s\n' "$(tail -c 8192 "$5/services/$3/log" | tail -n 20 | coded)"
+    look_at_jobs "$5"
+    # While neither its end nor the job's is known.
+    if [ -n "$4" ] && [ -e "$5/services/$3/listening" ] && [ ! -e "$5/services/$3/exit" ] && [ ! -e "$5/ended" ]; then
+        id=$(first "$5/job")
+        step "${id%% *}" 10 "$([ "$scheduler" = local ] || first "$5/services/$3/node")" "service_dir='$(printf '%s' "$5/services/$3" | sed "s/'/'\\\\''/g")'
+$4"
+    fi
+}
+
+renew() { # renew NAME N: somebody uses it
+    if [ -d "$state_dir/$1/$2" ] && [ ! -e "$state_dir/$1/$2/ended" ]; then
+        put "$state_dir/$1/$2/lease" "$(now)"
+        printf 'used\n'
+    fi
+}
+
 log_since() { # log_since NAME N SERVICE OFFSET: new bytes of a service's log, at most 64 KiB
     file=$state_dir/$1/$2/services/$3/log
     [ -e "$file" ] || return 0

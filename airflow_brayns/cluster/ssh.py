@@ -109,31 +109,37 @@ class SSHShell:
                 raise ConnectionLost(f"The connection to the login node broke: {error}") from error
         return framed.read(output, errors)
 
-    async def forward(self, host: str, port: int) -> asyncssh.SSHListener:
-        """A local port that leads through the connection to `host:port` as the login node sees it."""
-        connection = await self.connection()
-        import asyncssh
+    async def channel(self, host: str, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        """A connection to `host:port` as the login node sees it.
 
-        try:
-            return await connection.forward_local_port("127.0.0.1", 0, host, port)
-        except (OSError, asyncssh.Error) as error:
-            raise ConnectionLost(f"No way through the login node to {host}:{port}: {error}") from error
+        :raises ConnectionLost: there is no way there.
+        """
+        return await self._channel(self.connection, host, port, f"through the login node to {host}:{port}")
 
-    async def forward_in(self, node: str, port: int) -> asyncssh.SSHListener:
-        """A local port that leads to a port of a node's own loopback, by a second SSH hop into the node.
+    async def channel_in(self, node: str, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        """A connection to a port of a node's own loopback, by a second SSH hop into the node.
 
         :raises ConnectionLost: the node cannot be entered.
         """
-        connection = await self._inside(node)
+        return await self._channel(lambda: self.inside(node), "127.0.0.1", port, f"into {node}, port {port}")
+
+    async def _channel(
+        self, connect: Callable[[], Awaitable[asyncssh.SSHClientConnection]], host: str, port: int, told: str
+    ) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        connection = await connect()
         import asyncssh
 
         try:
-            return await connection.forward_local_port("127.0.0.1", 0, "127.0.0.1", port)
+            reader, writer = await connection.open_connection(host, port, encoding=None)
         except (OSError, asyncssh.Error) as error:
-            raise ConnectionLost(f"No way into {node}, port {port}: {error}") from error
+            raise ConnectionLost(f"No way {told}: {error}") from error
+        return reader, writer
 
-    async def _inside(self, node: str) -> asyncssh.SSHClientConnection:
-        """The open connection to a node, opened if need be; all services of a node share one."""
+    async def inside(self, node: str) -> asyncssh.SSHClientConnection:
+        """The open connection to a node, opened if need be; all services of a node share one.
+
+        :raises ConnectionLost: the node cannot be entered.
+        """
         async with self._hopping.setdefault(node, asyncio.Lock()):
             kept = self._nodes.get(node)
             if kept is not None and not kept.is_closed():

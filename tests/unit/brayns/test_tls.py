@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -80,21 +81,18 @@ def test_generation_1_has_none() -> None:
 
 async def test_a_relay_for_clients_that_speak_no_tls_checks_the_certificate(service, pair) -> None:
     """What `open_endpoint` puts before the official client."""
-    from airflow_brayns.endpoint import Reached, _Relay
+    from airflow_brayns.tunnel import local_port
 
     async def through(context: ssl.SSLContext) -> bytes:
-        relay = _Relay(Reached("127.0.0.1", service.port, context))
-        server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        try:
-            return await asyncio.wait_for(reader.read(15), 5)
-        except ConnectionResetError:
-            return b""
-        finally:
-            writer.close()
-            server.close()
-            await relay.close()
+        async with local_port(partial(asyncio.open_connection, "127.0.0.1", service.port, ssl=context)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            try:
+                return await asyncio.wait_for(reader.read(15), 5)
+            except ConnectionResetError:
+                return b""
+            finally:
+                writer.close()
 
     assert (await through(client_context(pair.certificate, NAME))).startswith(b"HTTP/1.1 200")
     assert await through(client_context(make_key_pair(NAME).certificate, NAME)) == b""
