@@ -18,6 +18,17 @@ def states_of(ti: Any) -> set[str]:
     return {str(state) for run in found.values() for state in run.values()}
 
 
+def states_by_key(ti: Any, task_id: str) -> dict[str, str]:
+    """The states of all instances of a task in the run of `ti`, by `<task_id>`, or `<task_id>_<map index>` (3.3.2); a state that
+    is none yet is 'None'. Empty where Airflow does not say.
+    """
+    try:
+        found = RuntimeTaskInstance.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
+    except Exception:  # not being able to ask is no reason not to release what has a name
+        return {}
+    return {key: str(getattr(state, "value", state)) for run in found.values() for key, state in run.items()}
+
+
 def run_state(dag_id: str, run_id: str) -> str | None:
     """The state of a DAG run; None where there is no such run any more."""
     if RuntimeTaskInstance.get_dr_count(dag_id=dag_id, run_ids=[run_id]) == 0:

@@ -85,12 +85,15 @@ def release(args: argparse.Namespace) -> None:
     _see_connections()
     if not is_name(args.name):
         raise SystemExit(f"{args.name!r} is no allocation's name; `airflow brayns services` lists them.")
-    found = 0
+    found, troubles = 0, []
     for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
         try:
             found += asyncio.run(_release(cluster, args.name))
-        except BraynsError as error:
-            raise SystemExit(f"{cluster}: {error}") from None
+        except BraynsError as error:  # the others are still asked: it may be there
+            troubles.append(f"{cluster}: {error}")
+    if troubles:
+        done = f"{args.name} has been given back on another cluster.\n" if found else ""
+        raise SystemExit(done + "\n".join(troubles))
     if not found:
         raise SystemExit(f"No cluster has an allocation {args.name}; `airflow brayns services` lists what there is.")
     print(f"{args.name} has been given back.")

@@ -352,12 +352,17 @@ class Cluster:
             raise AllocationLost(f"{decode(answer.partition(' ')[2].strip())}; allocate nodes anew.", retry=False)
 
     async def stop_service(self, allocation: Allocation, service: str) -> None:
-        """Stop one service and wait until it has ended; one that has already ended is success."""
+        """Stop one service and wait until it has ended; one that has already ended is success.
+
+        :raises InvalidSetting: the allocation never had a service of that name.
+        """
         check(SERVICE, "service", service)
         check(NAME, "name", allocation.name)
         answer = await self._call(
             f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS
         )
+        if answer.startswith("absent "):
+            raise InvalidSetting("service", f"{allocation.name} has no service {service!r}, so nothing was stopped")
         if "stopped" not in answer:
             raise BraynsError(f"The service {service} of {allocation.name} did not end within 20 s; release the nodes.")
 

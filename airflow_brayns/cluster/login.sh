@@ -583,6 +583,10 @@ add_service() { # add_service NAME N SERVICE; set: fill (a function that writes 
 stop_service() { # stop_service NAME N SERVICE
     dir=$state_dir/$1/$2
     service_dir=$dir/services/$3
+    if [ -d "$dir" ] && [ ! -d "$service_dir" ]; then # never started: not the same as ended
+        printf 'absent %s\n' "$3"
+        return
+    fi
     if [ -d "$service_dir" ] && [ ! -e "$service_dir/exit" ] && [ ! -e "$dir/ended" ]; then
         : >"$service_dir/stop"
         end_job "$dir" soft

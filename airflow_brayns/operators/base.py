@@ -104,6 +104,7 @@ class BraynsOperator(BaseOperator):
     )
     template_fields_renderers = {"environment": "json", "sbatch_options": "json"}
     ui_color = "#e8f0fb"
+    allocates: bool = False  # whether it may be named by `allocated_by` of a release
 
     def __init__(
         self,
@@ -216,10 +217,11 @@ class BraynsOperator(BaseOperator):
         except InvalidSetting as error:
             failed(str(error), retry=error.retry)
 
-    def name_for(self, context: Context, task_id: str | None = None) -> str:
-        """The name of the booking of a task of this run."""
+    def name_for(self, context: Context, task_id: str | None = None, map_index: int | None = None) -> str:
+        """The name of the booking of a task of this run; of this task's map index where none is given."""
         ti = context["ti"]
-        map_index = -1 if ti.map_index is None else ti.map_index
+        if map_index is None:
+            map_index = -1 if ti.map_index is None else ti.map_index
         return booking_name(installation_id(), ti.dag_id, ti.run_id, task_id or ti.task_id, map_index)
 
     def about(self, context: Context) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,15 +17,24 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_brayns.booking import Booking, book
-from airflow_brayns.errors import ConnectionLost
+from airflow_brayns.errors import ConnectionLost, InvalidSetting
 from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import IDENTITY
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.links.texts import jobs
 from airflow_brayns.observe import record
-from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, whole_number
-from airflow_brayns.settings import ClusterSettings, is_name
-from airflow_brayns.task_state import states_of
+from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, is_set, whole_number
+from airflow_brayns.operators.release import (
+    Wanted,
+    check_allocating,
+    instances,
+    is_list,
+    is_mapped,
+    release_each,
+    verdict,
+)
+from airflow_brayns.settings import ClusterSettings, is_name, literal
+from airflow_brayns.task_state import states_by_key, states_of
 
 _PROVEN_SECONDS = 5.0  # so old a proof may be
 _LOOK_SECONDS = 20.0
@@ -43,6 +52,7 @@ class AllocateNodesOperator(BraynsOperator):
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "nodes")
     operator_extra_links: Any = (SlurmJobLink(),)
+    allocates = True
 
     def __init__(self, *, nodes: int | str = 1, deferrable: bool = DEFERRABLE, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -191,22 +201,27 @@ def announce(operator: BraynsOperator, context: Context, booking: Booking, setti
     ti.xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
 
 
-def own_allocation(context: Context, task_id: str | None = None) -> dict[str, Any]:
-    """The XCom `allocation` of this task, or of another in the same run; empty if there is none."""
+def own_allocation(context: Context) -> dict[str, Any]:
+    """The XCom `allocation` of this task; empty if there is none."""
     ti = context["ti"]
-    map_index = -1 if ti.map_index is None else ti.map_index
-    value = ti.xcom_pull(task_ids=task_id or ti.task_id, key="allocation", map_indexes=map_index)
+    return allocation_of(ti, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def allocation_of(ti: Any, task_id: str, map_index: int) -> dict[str, Any]:
+    """The XCom `allocation` of a task in the run of `ti`; empty if there is none."""
+    value = ti.xcom_pull(task_ids=task_id, key="allocation", map_indexes=map_index)
     return dict(value) if isinstance(value, dict) else {}
 
 
 class ReleaseNodesOperator(BraynsOperator):
-    """Gives nodes back. Idempotent: 'already gone' is success. Use it as a teardown:
+    """Gives nodes back. Idempotent: 'already gone' is success; that nothing was ever there is not. Use it as a teardown:
 
     `release.as_teardown(setups=allocate, on_failure_fail_dagrun=True)`: a failed release must not show green.
 
-    :param allocation: what `AllocateNodesOperator` returned, or an allocation's name (templated)
+    :param allocation: what `AllocateNodesOperator` returned, a list of that, or an allocation's name (templated)
     :param allocated_by: id of the task that allocated, in the same run; needs no XCom, so it also works when that task
-        failed half-way (templated)
+        failed half-way. An id that the DAG does not have fails when the DAG is parsed. Of a mapped task all instances are
+        given back; where both are in one mapped group, that of the same index (templated)
     """
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "allocation", "allocated_by")
@@ -216,35 +231,82 @@ class ReleaseNodesOperator(BraynsOperator):
         self.allocation = allocation
         self.allocated_by = allocated_by
 
+    def resolve_template_files(self) -> None:
+        """Airflow calls it when the DAG has been parsed and is whole (3.3.2, `DagBag.bag_dag`): what fails here is an import
+        error, and the DAG never runs with a release that releases nothing.
+        """
+        super().resolve_template_files()
+        if isinstance(self.allocated_by, str) and "{{" not in self.allocated_by and self.has_dag():  # type: ignore[no-untyped-call]
+            check_allocating(self.dag, self.allocated_by, self.task_id)
+
     def execute(self, context: Context) -> None:
-        """Release, and say so."""
-        allocation = own_allocation(context, self.allocated_by) if self.allocated_by else self.allocation
-        name = self._name(context, allocation)
+        """Release, look at what was found, and say so."""
         settings = self.read_settings()
-        self._check_cluster(settings, allocation)
+        wanted = self._wanted(context)
+        for one in wanted:
+            self._check_cluster(settings, one.told)
 
-        async def main() -> None:
+        async def main() -> list[tuple[Wanted, int]]:
             async with self.hook.connect(settings) as poller:
-                await poller.cluster.release(name)
+                return await release_each(poller.cluster, wanted)
 
-        self.block(main())
-        self.log.info("%s has been given back.", name)
+        told = [verdict(one, found) for one, found in self.block(main())]
+        for _, _, text in told:
+            self.log.info("%s", text)
+        if wrong := [(retry, text) for right, retry, text in told if not right]:
+            failed("\n".join(text for _, text in wrong), retry=any(retry for retry, _ in wrong))
 
-    def _name(self, context: Context, allocation: Any) -> str:
-        if self.allocated_by and not allocation:
-            return self.name_for(context, self.allocated_by)
+    def _wanted(self, context: Context) -> list[Wanted]:
+        """What is to be given back."""
+        if is_set(self.allocated_by):
+            return self._allocated(context, str(self.allocated_by))
+        given = (
+            literal(self.allocation) if isinstance(self.allocation, str) and "{" in self.allocation else self.allocation
+        )
+        if is_list(given) and not given:
+            self.log.info("allocation: an empty list, so there is nothing to give back.")
+        return [self._given(one) for one in (given if is_list(given) else [given])]
+
+    def _allocated(self, context: Context, task_id: str) -> list[Wanted]:
+        """By the task's id; its instances are asked for, since one that was killed half-way handed on nothing."""
+        ti = context["ti"]
+        own = -1 if ti.map_index is None else ti.map_index
+        try:
+            task = check_allocating(self.dag, task_id, self.task_id) if self.has_dag() else None  # type: ignore[no-untyped-call]
+        except InvalidSetting as error:
+            raise AirflowFailException(str(error)) from error
+        states = instances(states_by_key(ti, task_id), task_id)
+        if task is None or (is_mapped(task) and own >= 0):
+            chosen = [own]
+        elif is_mapped(task):
+            chosen = sorted(states) or [-1]
+        else:
+            chosen = [-1]
+        return [
+            self._instance(context, task_id, index, states.get(index, "None" if states else "")) for index in chosen
+        ]
+
+    def _instance(self, context: Context, task_id: str, index: int, state: str) -> Wanted:
+        told = allocation_of(context["ti"], task_id, index)
+        name = self._given(told).name if told else self.name_for(context, task_id, index)
+        return Wanted(name, told, state, task_id if index < 0 else f"{task_id}[{index}]")
+
+    def _given(self, allocation: Any) -> Wanted:
+        """What somebody handed on, or typed in."""
         text = isinstance(allocation, str) and is_name(allocation)
         name = allocation if text else booking_of(allocation).name
         if not is_name(name):
             raise AirflowFailException(
                 f"allocation: {name!r} is no allocation's name. Pass what AllocateNodesOperator returned, or allocated_by."
             )
-        return str(name)
+        if text:
+            return Wanted(str(name), {})
+        return Wanted(str(name), dict(literal(allocation) if isinstance(allocation, str) else allocation))
 
-    def _check_cluster(self, settings: ClusterSettings, allocation: Any) -> None:
+    def _check_cluster(self, settings: ClusterSettings, allocation: Mapping[str, Any]) -> None:
         """'Nothing there' on another cluster must not show green: Airflow also says 'no such connection' when its API
         server does not answer, and then the default is this machine."""
-        asked = allocation.get("cluster") if isinstance(allocation, dict) else None
+        asked = allocation.get("cluster")
         now = {name: getattr(settings, name) for name in IDENTITY}
         if asked and asked != now:
             failed(

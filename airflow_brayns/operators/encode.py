@@ -39,6 +39,7 @@ class EncodesMovies(BraynsOperator):
 
     poster: bool
     contact_sheet: bool
+    allocates = True  # a node of the cluster, where the frames are there
 
     async def encode(
         self,

@@ -148,11 +148,16 @@ class StopBraynsServiceOperator(BraynsOperator):
     def execute(self, context: Context) -> None:
         """Stop each and wait until it has ended."""
         booking = booking_of(self.started)
+        services = started_of(self.started).get("services") or []
+        if not services:
+            raise AirflowFailException(
+                "started: it names no service, so nothing would be stopped. Pass what StartBraynsServiceOperator returned."
+            )
 
         async def main() -> None:
             async with self.hook.connect(self.read_settings()) as poller:
                 for allocation in booking.allocations:
-                    for service in started_of(self.started).get("services", []):
+                    for service in services:
                         await poller.cluster.stop_service(allocation, service)
 
         self.block(main())
