@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     IntArray = npt.NDArray[np.int32]
 
 FLOAT_MAX = 3.4028235e38
-MESH_EXTENSIONS = ("off", "stl", "ply", "obj")
 SECTIONS = {1: "soma", 2: "axon", 3: "dendrite", 4: "apical_dendrite"}
 DEFAULT_COLOR = (0.8, 0.8, 0.8, 1.0)
 

@@ -190,8 +190,13 @@ class Server:
 
 
 def _deliver(client: ServerConnection, message: str | bytes) -> None:
+    text = isinstance(message, str)
+    if (
+        isinstance(message, str) and not message.isascii()
+    ):  # quoted bytes of a file that are no UTF-8 go out as they are
+        message = message.encode("utf-8", "surrogateescape")
     try:
-        client.send(message)
+        client.send(message, text=text)
     except (ConnectionClosed, OSError):
         pass  # the client has gone; its request was done all the same
 
@@ -211,4 +216,6 @@ def _send_error(client: ServerConnection, request_id: Any, error: RpcError) -> N
     details: dict[str, Any] = {"code": error.code, "message": error.message}
     if error.data is not None:
         details["data"] = error.data
-    _deliver(client, json.dumps({"error": details, "id": request_id, "jsonrpc": "2.0"}, sort_keys=True))
+    raw = any("\udc80" <= letter <= "\udcff" for letter in error.message)
+    body = {"error": details, "id": request_id, "jsonrpc": "2.0"}
+    _deliver(client, json.dumps(body, sort_keys=True, ensure_ascii=not raw))

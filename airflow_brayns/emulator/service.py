@@ -15,7 +15,6 @@ from airflow_brayns.emulator.faults import Faults
 from airflow_brayns.emulator.pictures import Cancelled, Studio, Wanted
 from airflow_brayns.emulator.scene import (
     FLOAT_MAX,
-    MESH_EXTENSIONS,
     SECTIONS,
     Model,
 )
@@ -310,7 +309,7 @@ class BraynsState:
         loader = self._loader(call, extension)
         if self.sandbox is not None and not Path(path).resolve().is_relative_to(self.sandbox):
             raise RpcError(INTERNAL_ERROR, f"Cannot read {path}: outside of the sandbox path")
-        if not Path(path).exists():
+        if loader["name"] != "Neuron Morphology loader" and not Path(path).exists():  # that one has its own words
             raise RpcError(INTERNAL_ERROR, f"File {path} does not exists")
         return [self._load(call, loader, path, path, extension, "from_file").describe()]
 
@@ -327,19 +326,19 @@ class BraynsState:
         info = {
             "load_info": {"load_parameters": properties, "loader_name": loader["name"], "path": path, "source": source}
         }
-        from airflow_brayns.emulator.loaders import load_mesh, load_morphology
+        from airflow_brayns.emulator.loaders import LoadError, load_mesh, load_morphology
 
         time.sleep(self.faults.load_seconds)
         try:
-            if loader["name"] == "mesh" and extension in MESH_EXTENSIONS:
+            if loader["name"] == "mesh":
                 geometry, metadata = load_mesh(data, extension)
                 return self._add(model_type="mesh", info={**info, "metadata": metadata}, geometry=geometry)
-            if loader["name"] == "Neuron Morphology loader" and isinstance(data, str) and extension == "swc":
+            if loader["name"] == "Neuron Morphology loader" and isinstance(data, str):
                 call.progress(f"Loading {path}", 0)
                 neuron, names = load_morphology(data, properties)
                 return self._add(model_type="morphology", info=info, geometry=neuron, section_names=names)
-        except (ValueError, OSError, KeyError, IndexError) as error:
-            raise RpcError(INTERNAL_ERROR, f"Failed to load {path or 'the uploaded model'}: {error}") from error
+        except LoadError as error:
+            raise RpcError(INTERNAL_ERROR, str(error)) from error
         raise RpcError(INTERNAL_ERROR, f"The emulator has no {loader['name']} for '.{extension}' files")
 
     # ---- colours and materials -----------------------------------------------------------------------------------

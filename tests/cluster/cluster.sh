@@ -27,7 +27,7 @@ install_service() { # braynsService for the nodes: the emulator, with its few li
   if [ ! -e "$site/.done" ]; then
     rm -rf "$site"
     "$repo/.venv/bin/python" -m pip install -q --disable-pip-version-check --target "$site" --python-version 3.11 --only-binary=:all: \
-      $(grep -E '^(embreex|numpy|pillow|trimesh|websockets)==' "$repo/requirements.txt")
+      $(grep -E '^(embreex|numpy|pillow|websockets)==' "$repo/requirements.txt")
     touch "$site/.done"
   fi
   rm -rf "$site/airflow_brayns"
