@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from airflow_brayns.emulator.faults import VARIABLE, Faults
 from airflow_brayns.emulator.service import PLUGIN_NAMES, BraynsState
 
 _LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
-_CONTAINER_FLAGS = ("plugin",)
+_LIBRARIES = ("embreex", "numpy", "PIL")
 
 
 class UsageError(Exception):
@@ -113,6 +114,17 @@ class Log:
             print(f"{prefix}{text}", flush=True)
 
 
+def _check_libraries(log: Log) -> None:
+    """End before anything listens: a service that dies at its first model must never look usable."""
+    missing = [name for name in _LIBRARIES if find_spec(name) is None]
+    if missing:
+        log(
+            f"Fatal error: 'brayns-emulator lacks {', '.join(missing)}: pip install 'airflow-brayns[emulator]''.",
+            "critical",
+        )
+        raise SystemExit(1)
+
+
 def _open_port(options: Options, generation: int, log: Log) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -189,6 +201,7 @@ def _serve(options: Options, generation: int, faults: Faults) -> None:
     log("Command line parameters values:")
     for name, value in vars(options).items():
         log(f"    - {name}: {value}")
+    _check_libraries(log)
     time.sleep(faults.start_seconds)
     if faults.never_listens:
         threading.Event().wait()

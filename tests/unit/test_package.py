@@ -53,3 +53,9 @@ def test_imports_go_one_way(room: str, forbidden: tuple[str, ...]) -> None:
         if any(name == one or name.startswith(f"{one}.") for one in forbidden)
     ]
     assert not wrong
+
+
+def test_the_example_is_the_scene_of_the_dags() -> None:
+    from airflow_brayns.examples import NEURON
+
+    assert Path(NEURON).read_bytes() == (PACKAGE.parent / "dags" / "scenes" / "neuron.swc").read_bytes()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from airflow_brayns.emulator.command_line import UsageError, parse
+from airflow_brayns.emulator.command_line import UsageError, main, parse
 from airflow_brayns.emulator.faults import Faults
 
 
@@ -30,6 +31,19 @@ def test_command_lines_are_bound_to_their_generation() -> None:
 def test_unknown_options_of_the_emulator_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown key 'nonsense'"):
         Faults.from_environment({"BRAYNS_EMULATOR": "nonsense=1"})
+
+
+@pytest.mark.parametrize("library", ["numpy", "embreex", "PIL"])
+def test_without_a_library_it_ends_before_it_listens_and_says_what_to_install(
+    library: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(SystemExit) as ended:
+        main(["--uri", "127.0.0.1:0", "--log-level", "critical"])
+    assert ended.value.code == 1
+    printed = capfd.readouterr().out
+    assert f"lacks {library}" in printed and "pip install 'airflow-brayns[emulator]'" in printed
+    assert "Initializing network manager" not in printed
 
 
 def test_an_unknown_plugin_ends_generation_3_after_its_port_opened(emulator) -> None:
