@@ -179,7 +179,10 @@ class Cluster:
         check(NAME, "name", name)
         check(SERVICE, "service", service)
         words = f"{name} {int(incarnation)} {service}"
-        body = f"printf 'at %s\\n' '{words}'\nexamine {words} {quote(shell_text('prove'))}"
+        on_node = (
+            f'scheduler={self.scheduler}\nset -- "${{service_dir%/services/*}}" held {service}\n{shell_text("keeper")}'
+        )
+        body = f"printf 'at %s\\n' '{words}'\nexamine {words} {quote(on_node)}"
         return read_finding(await self._call(body, _COMMAND_SECONDS))
 
     async def renew(self, name: str, incarnation: int) -> bool:

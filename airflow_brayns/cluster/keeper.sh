@@ -29,10 +29,26 @@ session_pids() { # every process of the service's session
     cat /proc/[0-9]*/stat 2>/dev/null | awk -v session="$1" '{ pid = $1; sub(/^.*\) /, ""); if ($4 == session) print pid }'
 }
 
-listening_sockets() { # "inode uid" of each socket that listens on a TCP port
+family_pids() { # every process of the service's session, and all that come from these, in whatever session
+    cat /proc/[0-9]*/stat 2>/dev/null | awk -v session="$1" '
+        { pid = $1; sub(/^.*\) /, ""); if ($1 == "Z") next; parent[pid] = $2; if ($4 == session || pid == session) ours[pid] = 1 }
+        END {
+            do {
+                more = 0
+                for (pid in parent) if (!(pid in ours) && (parent[pid] in ours)) { ours[pid] = 1; more = 1 }
+            } while (more)
+            for (pid in ours) print pid
+        }'
+}
+
+listening_sockets() { # "inode uid address" of each socket that listens on a TCP port; an IPv4 address within IPv6 is IPv4
     hex=$(printf '%04X' "$1")
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-        awk -v port=":$hex" '$4 == "0A" && substr($2, length($2) - 4) == port { print $10, $8 }' | sort -u
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port=":$hex" '
+        $4 == "0A" && substr($2, length($2) - 4) == port {
+            address = substr($2, 1, length($2) - 5)
+            sub(/^0000000000000000FFFF0000/, "", address)
+            print $10, $8, address
+        }' | sort -u
 }
 
 holds_socket() { # holds_socket INODE PID...
@@ -45,13 +61,68 @@ holds_socket() { # holds_socket INODE PID...
     return 1
 }
 
+bears_our_mark() { # bears_our_mark PID: started by this service, though its parents have gone; or of the same step of the job
+    [ -O "/proc/$1" ] || return 1
+    if [ "$(tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | grep -cxF -e "AB_FOLDER=$dir" -e "AB_SERVICE=$service")" = 2 ]; then return 0; fi
+    case $(cat /proc/self/cgroup 2>/dev/null) in
+    */step_[0-9]*) [ "$(cat "/proc/$1/cgroup" 2>/dev/null)" = "$(cat /proc/self/cgroup)" ] ;;
+    *) return 1 ;;
+    esac
+}
+
+is_our_socket() { # is_our_socket INODE UID PID...: the processes are the service's
+    wanted=$1
+    its_user=$2
+    shift 2
+    holds_socket "$wanted" "$@" && return 0
+    # shellcheck disable=SC2012 # as above
+    holders=$(ls -l /proc/[0-9]*/fd 2>/dev/null |
+        awk -v wanted="socket:[$wanted]" '/^\/proc\// { split($0, part, "/"); pid = part[3] } $NF == wanted { print pid }')
+    for one in $holders; do bears_our_mark "$one" && return 0; done
+    [ -z "$holders" ] && [ "$its_user" = "$(id -u)" ] || return 1
+    # A container runtime's processes may hide what they hold from their own user.
+    for one in "$@"; do
+        [ -d "/proc/$one" ] && ! ls "/proc/$one/fd" >/dev/null 2>&1 && return 0
+    done
+    return 1
+}
+
+classify() { # classify PORT: sets ours and strangers, the addresses on which sockets listen there
+    ours=
+    strangers=
+    sockets=$(listening_sockets "$1")
+    [ -n "$sockets" ] || return 0
+    # shellcheck disable=SC2046 # one word a process id
+    set -- $(family_pids "$service_pid")
+    while read -r inode uid address; do
+        if is_our_socket "$inode" "$uid" "$@"; then ours="$ours $address"; else strangers="$strangers $address"; fi
+    done <<SOCKETS
+$sockets
+SOCKETS
+}
+
+is_every_address() { # is_every_address HEX: 0.0.0.0 or ::
+    case $1 in *[!0]*) return 1 ;; *) return 0 ;; esac
+}
+
+in_the_way() { # whether who means our socket could get a stranger's: not where that listens on another address of the node
+    for theirs in $strangers; do
+        is_every_address "$theirs" && return 0
+        for mine in $ours; do
+            [ "$mine" != "$theirs" ] || return 0
+            is_every_address "$mine" && return 0
+        done
+    done
+    return 1
+}
+
 who_listens() { # a text that names whoever listens on a port
-    listening_sockets "$1" | while read -r inode uid; do
+    listening_sockets "$1" | while read -r inode uid _; do
         owner=$(id -nu "$uid" 2>/dev/null || printf 'uid %s' "$uid")
         found=
         for proc in /proc/[0-9]*; do
             if holds_socket "$inode" "${proc#/proc/}"; then
-                found=" (pid ${proc#/proc/}: $(tr '\0' ' ' <"$proc/cmdline" 2>/dev/null | cut -c1-120))"
+                found=" (pid ${proc#/proc/}: $(tr '\0\n' '  ' <"$proc/cmdline" 2>/dev/null | cut -c1-120))"
                 break
             fi
         done
@@ -84,7 +155,8 @@ choose_port() { # sets AB_PORT from "0", "5000" or "5000-5009"
         ;;
     esac
     AB_FOLDER=$dir # where the allocation's certificate is
-    export AB_PORT AB_FOLDER
+    AB_SERVICE=$service # by both, what the service starts is known for its own
+    export AB_PORT AB_FOLDER AB_SERVICE
 }
 
 stop_service() {
@@ -97,32 +169,73 @@ stop_service() {
     for one in $(session_pids "$service_pid"); do kill -KILL "$one" 2>/dev/null; done
 }
 
-check_listening() { # once the log names the port: is it ours alone?
+named_ports() { # the ports that lines of the log name, in their order; whoever writes to the log can name one
     # In the C locale any byte is a character; elsewhere a line with another encoding's would be matched only in part.
     # `read` fails on a line that has not ended yet: of `…:5000` only `…:50` may be there.
-    port=$(LC_ALL=C sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null | { IFS= read -r line && printf '%s' "$line"; })
-    [ -n "$port" ] || return 0
-    sockets=$(listening_sockets "$port")
-    # shellcheck disable=SC2046 # one word a process id
-    set -- $(session_pids "$service_pid")
-    strangers=
-    ours=0
-    while read -r inode _; do
-        [ -n "$inode" ] || continue
-        if holds_socket "$inode" "$@"; then ours=$((ours + 1)); else strangers=yes; fi
-    done <<SOCKETS
-$sockets
-SOCKETS
-    if [ -n "$strangers" ] && [ "$ours" -gt 0 ]; then
-        text="port $port on $node is shared with $(who_listens "$port")stop the stranger, or use port 0"
-        stop_service
-        fail_service 98 "$text"
-    elif [ -n "$strangers" ] && [ "$AB_PORT" != 0 ]; then
-        text="port $port on $node is not ours but $(who_listens "$port")use port 0"
+    LC_ALL=C sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null |
+        while IFS= read -r port; do
+            case $port in '' | 0 | *[!0-9]* | ??????*) ;; *) printf '%s\n' "$port" ;; esac
+        done | awk '!seen[$0]++' | head -n 50
+}
+
+check_listening() { # once the log names a port on which the service itself listens, and nobody else: tell it
+    for port in $(named_ports); do
+        classify "$port"
+        if [ -n "$ours" ] && ! in_the_way; then
+            put "$service_dir/listening" "$port"
+            return
+        elif [ -n "$ours" ]; then
+            text="port $port on $node is shared with $(who_listens "$port")stop the stranger, or use port 0"
+            stop_service
+            fail_service 98 "$text"
+        elif [ -n "$strangers" ] && [ "$AB_PORT" = "$port" ]; then
+            text="port $port on $node is not ours but $(who_listens "$port")use port 0"
+            stop_service
+            fail_service 98 "$text"
+        elif [ -n "$strangers" ]; then
+            case " $passed_over " in
+            *" $port "*) ;;
+            *)
+                passed_over="$passed_over $port"
+                say "the log names port $port, where $(who_listens "$port")it is not the service's own"
+                ;;
+            esac
+        fi
+    done
+}
+
+check_held() { # whether the socket is still the service's alone; twice in a row it is not: nobody may believe it any more
+    port=$(first "$service_dir/listening")
+    classify "$port"
+    if [ -n "$ours" ] && ! in_the_way; then
+        unheld=0
+        return
+    fi
+    unheld=$((unheld + 1))
+    if [ "$unheld" -ge 2 ] && kill -0 "$service_pid" 2>/dev/null; then
+        text="the service no longer listens alone on port $port of $node; start it anew"
         stop_service
         fail_service 98 "$text"
     fi
-    put "$service_dir/listening" "$port"
+}
+
+held() { # held SERVICE: asked from outside, of the node's kernel: `socket ours`, `gone` (it has ended) or `strange`, and who is there
+    service=$1
+    service_dir=$dir/services/$1
+    ls "$service_dir" >/dev/null 2>&1
+    service_pid=$(first "$service_dir/pid")
+    port=$(first "$service_dir/listening")
+    case $service_pid,$port in ,* | *, | *[!0-9,]*) return ;; esac
+    classify "$port"
+    theirs=$(listening_sockets "$port" | while read -r _ uid _; do id -nu "$uid" 2>/dev/null || printf 'uid:%s\n' "$uid"; done |
+        sort -u | tr '\n' ' ')
+    if [ -z "$(family_pids "$service_pid")" ]; then
+        printf 'socket gone %s\n' "$theirs"
+    elif [ -n "$ours" ] && ! in_the_way; then
+        printf 'socket ours\n'
+    else
+        printf 'socket strange %s\n' "$theirs"
+    fi
 }
 
 moved_bytes() {
@@ -151,6 +264,8 @@ wrap() {
     beat_at=$(now)
     looked_at=$beat_at
     bytes_at=0
+    passed_over=
+    unheld=0
     while :; do
         if ! kill -0 "$service_pid" 2>/dev/null; then
             wait "$service_pid"
@@ -188,6 +303,7 @@ wrap() {
                 bytes_at=$time
                 moved=$(moved_bytes "$(first "$service_dir/listening")")
                 [ "$moved" = "$(first "$service_dir/bytes")" ] || put "$service_dir/bytes" "$moved"
+                check_held
             fi
             nap 1
         fi
@@ -344,5 +460,6 @@ keep() {
 
 case ${2-} in
 wrap) wrap "$3" "$4" ;;
+held) held "$3" ;;
 *) keep ;;
 esac
