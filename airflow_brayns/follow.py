@@ -19,6 +19,7 @@ from airflow_brayns.cluster.allocation import (
     ServiceStatus,
     visible,
 )
+from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
 from airflow_brayns.service_log import ServiceLog
@@ -181,6 +182,7 @@ class Follower:
         while True:
             try:
                 await self._ask(status, service)
+                await self._check_ours(status, service)
                 return
             except NotYet as reason:
                 if asyncio.get_running_loop().time() > give_up:
@@ -188,6 +190,12 @@ class Follower:
                         f"{service.name} on {service.node} was usable, and does not answer any more: {reason}"
                     ) from None
             await asyncio.sleep(_PROBE_PAUSE)
+
+    async def _check_ours(self, status: AllocationStatus, service: ServiceStatus) -> None:
+        """Whoever has just answered must be it: another account's process may have waited for the port of one that died."""
+        found = await self._cluster.examine(status.name, status.incarnation, service.name)
+        if found is not None and found.fate in (Fate.ENDED, Fate.STRANGE):
+            raise ServiceFailed(found.text())
 
     async def _until(
         self, follow: Callable[[int, Allocation, asyncio.Event], Awaitable[None]], settled: Callable[[], bool]

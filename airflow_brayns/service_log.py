@@ -13,6 +13,7 @@ from dataclasses import dataclass
 _KEPT = 8192  # characters: what an error shows the end of
 _LONGEST = 2000  # characters of a line that are shown
 _SETUP_LINES = 3  # of what comes before braynsService's own: what the connection's setup prints
+_TELLING_LINES = 5  # a service says once which version it is, and where it listens
 MOST_WARNINGS = 30  # of one service
 # `[info][21:11:45] …`: 3.0 to 3.10.1 (run). Generations 1 and 2 write no level.
 _LEVELLED = re.compile(r"\[(trace|debug|info|warn|warning|error|critical|fatal)\]\[[0-9:.]+\] ?")
@@ -45,7 +46,7 @@ class ServiceLog:
     missing: str = ""
     generation: int | None = None
     _unfinished: str = ""
-    _began: bool = False
+    _telling: int = 0
     _before: int = 0
     _warnings: int = 0
 
@@ -56,11 +57,11 @@ class ServiceLog:
         # No pattern that begins with `.*`: on a long line each of its characters would be a new beginning.
         if (at := whole.find(_MISSING)) >= 0:
             self.missing = whole[at : at + 1000].splitlines()[0]
-        *lines, self._unfinished = (self._unfinished + text).split("\n")
+        finished, _, self._unfinished = (self._unfinished + text).rpartition("\n")
         self._unfinished = self._unfinished[-_KEPT:]
-        for line in lines:
+        for line in finished.splitlines():  # at whatever a reader of the task's log would take for a line's end
             if line.strip():
-                yield from self._shown(line.rstrip("\r")[:_LONGEST])
+                yield from self._shown(line[:_LONGEST])
 
     def _shown(self, line: str) -> Iterator[tuple[int, str]]:
         if self.generation is None and (found := _VERSION.search(line)):
@@ -72,10 +73,10 @@ class ServiceLog:
                 yield level, line
             if self._warnings == MOST_WARNINGS:
                 yield logging.WARNING, "(what else it warns of is only in its own log)"
-        elif _TELLING.search(line):
-            self._began = True
+        elif self._telling < _TELLING_LINES and _TELLING.search(line):
+            self._telling += 1
             yield level, line
-        elif not self._began and not _LEVELLED.match(line) and self._before < _SETUP_LINES:
+        elif not self._telling and not _LEVELLED.match(line) and self._before < _SETUP_LINES:
             self._before += 1
             yield level, line
 

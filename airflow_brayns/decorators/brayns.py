@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,8 @@ class _BraynsDecoratedOperator(DecoratedOperator, BraynsOperator):
                     keywords = KeywordParameters.determine(self.python_callable, self.op_args, values).unpacking()
                     return self._handle_output(self.python_callable(*self.op_args, **keywords))
                 finally:
-                    client.disconnect()
+                    with contextlib.suppress(Exception):  # of a connection that has broken already
+                        client.disconnect()
         except BraynsError as error:
             failed(str(error), retry=error.retry)
 
@@ -75,6 +77,9 @@ def brayns_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any
     """Make a task of a function whose argument `client` is the official client, connected.
 
     `client` is handed over by name, so give the function's other arguments by name too.
+
+    The service counts as used while the function runs. Several tasks may work with one service at once, as a mapped task does:
+    they share its scene, and what one changes all see. A movie does not share: see `RenderFramesOperator.endpoints`.
 
     :param endpoint: `host:port`, or a list of which the first is taken; usually `service.output` (templated)
     :param kwargs: fields of the `brayns_cluster` connection, and any argument of a task.

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_brayns.booking import Booking
 from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
-from airflow_brayns.endpoint import reachable
+from airflow_brayns.endpoint import check_endpoint, reachable
 from airflow_brayns.errors import BraynsError, NotReadyInTime
 from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import BraynsClusterHook
@@ -180,6 +180,7 @@ async def wait_for_endpoint(
         while True:
             try:
                 usable = await probe(near.host, near.port, plugins, ssl_context=near.ssl_context)
+                await check_endpoint(hook, settings, endpoint, log)
                 break
             except NotYet as reason:
                 if str(reason) != last:
