@@ -92,6 +92,7 @@ def open_endpoint(endpoint: str, cluster_conn_id: str = DEFAULT_CONN_ID, **overr
     hook = BraynsClusterHook(cluster_conn_id, overrides)
     settings = hook.settings
     parse_endpoint(endpoint)
+    hook.prepare()  # asks Airflow, which no loop may
     with _loop() as run:
         way = _opened(hook, settings, endpoint)
         near, use = run(way.__aenter__())

@@ -5,6 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, for a message; a time-out, a cancelled task or a broken connection often say nothing themselves."""
+    if text := str(error).strip():
+        return text
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, asyncio.CancelledError):
+        return "it was stopped before it was done"
+    return f"{type(error).__name__}, without a reason"
+
 
 class BraynsError(Exception):
     """Base of all errors of this package.

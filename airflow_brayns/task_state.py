@@ -15,7 +15,7 @@ def states_of(ti: Any) -> set[str]:
     found = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id, map_index=ti.map_index, task_ids=[ti.task_id], run_ids=[ti.run_id]
     )
-    return {str(state) for run in found.values() for state in run.values()}
+    return {str(getattr(state, "value", state)) for run in found.values() for state in run.values()}
 
 
 def states_by_key(ti: Any, task_id: str) -> dict[str, str]:
@@ -27,6 +27,15 @@ def states_by_key(ti: Any, task_id: str) -> dict[str, str]:
     except Exception:  # not being able to ask is no reason not to release what has a name
         return {}
     return {key: str(getattr(state, "value", state)) for run in found.values() for key, state in run.items()}
+
+
+# Of a task instance that is not this process's try any more, and for which a next one is on its way. A cleared one has none.
+_COMING = {"up_for_retry", "restarting", "scheduled", "queued", "None"}
+
+
+def next_try_comes(states: set[str]) -> bool:
+    """Whether the states that `states_of` tells say that Airflow starts the task once more."""
+    return bool(states & _COMING)
 
 
 def run_state(dag_id: str, run_id: str) -> str | None:
@@ -45,6 +54,9 @@ def supervisor_has_gone() -> bool:
     if not isinstance(one, socket.socket):
         return False
     try:
-        return bool(select.select([one], [], [], 0)[0]) and not one.recv(1, socket.MSG_PEEK)
+        # Another thread may have read the answer between the two: then there is nothing to wait for here.
+        return bool(select.select([one], [], [], 0)[0]) and not one.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
     except (OSError, ValueError):  # reset, or closed
         return True

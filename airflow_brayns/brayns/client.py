@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_brayns.errors import ConnectionLost, RpcFailed
+from airflow_brayns.errors import ConnectionLost, RpcFailed, reason_of
 
 if TYPE_CHECKING:
     from airflow_brayns.brayns.websocket import WebSocket
@@ -149,7 +149,9 @@ class BraynsClient:
             await self._cancel(sent)
             raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:g} s.") from None
         except OSError as error:
-            raise ConnectionLost(f"The connection to {self.endpoint} ended during {method}: {error}") from error
+            raise ConnectionLost(
+                f"The connection to {self.endpoint} ended during {method}: {reason_of(error)}"
+            ) from error
         except asyncio.CancelledError:
             await self._cancel(sent)
             raise
@@ -194,9 +196,9 @@ class BraynsClient:
             async for message in self._socket.messages():
                 self._receive(message)
         except OSError as error:
-            reason = str(error)[:_LARGEST_ERROR]
+            reason = reason_of(error)[:_LARGEST_ERROR]
         except (ValueError, RecursionError) as error:
-            reason = f"it sent something that is no JSON-RPC: {str(error)[:_LARGEST_ERROR]}"
+            reason = f"it sent something that is no JSON-RPC: {reason_of(error)[:_LARGEST_ERROR]}"
         finally:
             self._fail_all(reason)
 

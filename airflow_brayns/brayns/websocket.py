@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, WebSocketException
 
+from airflow_brayns.errors import reason_of
+
 
 class _Connect(connect):
     """Follows nobody elsewhere: the service that was proved is the one that is meant."""
@@ -41,7 +43,7 @@ class WebSocket:
                 open_timeout=None,
             )
         except (InvalidHandshake, WebSocketException, UnicodeError) as error:  # UnicodeError: no name
-            raise ConnectionError(str(error)) from error
+            raise ConnectionError(reason_of(error)) from error
         return cls(connection)
 
     async def send(self, message: str | bytes) -> None:
@@ -49,7 +51,7 @@ class WebSocket:
         try:
             await self._connection.send(message)
         except WebSocketException as error:
-            raise ConnectionError(str(error)) from error
+            raise ConnectionError(reason_of(error)) from error
 
     async def messages(self) -> AsyncIterator[str | bytes]:
         """Each message, until the other side closes."""
@@ -57,7 +59,7 @@ class WebSocket:
             async for message in self._connection:
                 yield message
         except WebSocketException as error:
-            raise ConnectionError(str(error)) from error
+            raise ConnectionError(reason_of(error)) from error
 
     async def close(self) -> None:
         """Close."""

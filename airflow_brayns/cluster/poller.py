@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
 from airflow_brayns.cluster.cluster import Cluster, Waiter, news
-from airflow_brayns.errors import BraynsError, ConnectionLost
+from airflow_brayns.errors import BraynsError, ConnectionLost, reason_of
 
 _FIRST_PATIENCE = 2.0
 _PAUSE = 0.3  # those who have heard what they waited for need no further question
+_CLOSE_SECONDS = 2.5  # a command of this machine gets 2 s to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
 
 # A look: what was seen, or why nothing was; the log's new text per service.
@@ -62,9 +64,14 @@ class Poller:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Let the last question end, and let go of the connection."""
-        await asyncio.gather(*self._ending, return_exceptions=True)
-        await self.cluster.shell.close()
+        """Let the last question end, and let go of the connection; within some seconds, whatever hangs: what was found must
+        not age meanwhile.
+        """
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=_CLOSE_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.cluster.shell.close()
 
     async def watch(self, allocation: Allocation, want: int, services: tuple[str, ...] = ()) -> AsyncIterator[Seen]:
         """Every look at one allocation, for as long as the caller iterates.
@@ -109,7 +116,9 @@ class Poller:
                 found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
             except Exception as error:  # whatever it is, those who wait must hear of it
                 lost = (
-                    error if isinstance(error, ConnectionLost) else ConnectionLost(f"{type(error).__name__}: {error}")
+                    error
+                    if isinstance(error, ConnectionLost)
+                    else ConnectionLost(f"{type(error).__name__}: {reason_of(error)}")
                 )
                 if isinstance(error, BraynsError):
                     lost.retry = error.retry

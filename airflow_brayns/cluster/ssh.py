@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_brayns.cluster.shell import BLOCK, REMOTE_COMMAND, Framed, converse
-from airflow_brayns.errors import ConnectionLost
+from airflow_brayns.errors import ConnectionLost, reason_of
 
 # sshd's default MaxSessions is 10, and a channel counts until its process has ended (measured: 0 of 150 refused at 8).
 MOST_CHANNELS = 8
@@ -66,23 +66,28 @@ class SSHShell:
                     return self._connection
                 except asyncssh.HostKeyNotVerifiable as error:
                     raise ConnectionLost(
-                        f"ssh_conn_id: the login node's host key is not trusted ({error}). Compare it with the site's "
+                        f"ssh_conn_id: the login node's host key is not trusted ({reason_of(error)}). Compare it with the site's "
                         "published key and add it to the connection's host_key or to known_hosts; it was not accepted.",
                         retry=False,
                     ) from error
                 except asyncssh.PermissionDenied as error:
                     raise ConnectionLost(
-                        f"ssh_conn_id: the login node refused the login ({error}). Check the connection's user name and "
+                        f"ssh_conn_id: the login node refused the login ({reason_of(error)}). Check the connection's user name and "
                         "key (key_file or private_key).",
                         retry=False,
                     ) from error
                 except (OSError, asyncssh.Error, TimeoutError) as error:
                     last = error
-            reason = str(last) or f"no answer within {self._connect_timeout:.0f} s"
+            reason = self._why_not(last)
             raise ConnectionLost(
                 f"ssh_conn_id: the login node cannot be reached: {reason}. Check the connection's host and port, and "
                 "that the node is up."
             ) from last
+
+    def _why_not(self, error: BaseException) -> str:
+        """Why a connection could not be opened."""
+        silent = isinstance(error, TimeoutError) and not str(error)
+        return f"no answer within {self._connect_timeout:.0f} s" if silent else reason_of(error)
 
     async def run(self, script: str, timeout: float) -> str:
         """See `Shell.run`."""
@@ -103,10 +108,10 @@ class SSHShell:
                 self._drop(connection)  # a silent link would hold the next command too
                 raise ConnectionLost(f"The login node did not answer within {timeout:.0f} s.") from None
             except asyncssh.ChannelOpenError as error:
-                raise ConnectionLost(f"The login node opens no further channel: {error}") from error
+                raise ConnectionLost(f"The login node opens no further channel: {reason_of(error)}") from error
             except (OSError, asyncssh.Error) as error:
                 self._drop(connection)
-                raise ConnectionLost(f"The connection to the login node broke: {error}") from error
+                raise ConnectionLost(f"The connection to the login node broke: {reason_of(error)}") from error
         return framed.read(output, errors)
 
     async def channel(self, host: str, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
@@ -132,7 +137,7 @@ class SSHShell:
         try:
             reader, writer = await connection.open_connection(host, port, encoding=None)
         except (OSError, asyncssh.Error) as error:
-            raise ConnectionLost(f"No way {told}: {error}") from error
+            raise ConnectionLost(f"No way {told}: {reason_of(error)}") from error
         return reader, writer
 
     async def inside(self, node: str) -> asyncssh.SSHClientConnection:
@@ -154,18 +159,17 @@ class SSHShell:
                     found = await self._connect_node(login, node)
             except asyncssh.HostKeyNotVerifiable as error:
                 raise ConnectionLost(
-                    f"node_known_hosts: the host key of node {node} is not trusted ({error}). Add the site's published keys of "
+                    f"node_known_hosts: the host key of node {node} is not trusted ({reason_of(error)}). Add the site's published keys of "
                     "its nodes to that file, or to the SSH connection's known_hosts; it was not accepted.",
                     retry=False,
                 ) from error
             except asyncssh.PermissionDenied as error:
                 raise ConnectionLost(
-                    f"route: node {node} refused the login ({error}). The site must let you log in to a node on which your job "
+                    f"route: node {node} refused the login ({reason_of(error)}). The site must let you log in to a node on which your job "
                     "runs (pam_slurm_adopt), with the key of the SSH connection; otherwise use route 'ssh'."
                 ) from error
             except (OSError, asyncssh.Error, TimeoutError) as error:
-                reason = str(error) or f"no answer within {self._connect_timeout:.0f} s"
-                raise ConnectionLost(f"route: node {node} cannot be reached by SSH: {reason}.") from error
+                raise ConnectionLost(f"route: node {node} cannot be reached by SSH: {self._why_not(error)}.") from error
             found.set_keepalive(_KEEP_ALIVE_SECONDS, 3)
             self._nodes[node] = found
             return found
@@ -179,7 +183,7 @@ class SSHShell:
             async with self._channels, connection.start_sftp_client() as sftp:
                 await sftp.put(str(local), remote)
         except (OSError, asyncssh.Error) as error:
-            raise ConnectionLost(f"{local.name} could not be copied to the login node: {error}") from error
+            raise ConnectionLost(f"{local.name} could not be copied to the login node: {reason_of(error)}") from error
 
     async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
         """See `Shell.get`; by SFTP."""
@@ -192,7 +196,7 @@ class SSHShell:
                     offset += len(block)
                     yield block.encode() if isinstance(block, str) else bytes(block)
         except (OSError, asyncssh.Error) as error:
-            raise ConnectionLost(f"{remote} could not be read to its end: {error}") from error
+            raise ConnectionLost(f"{remote} could not be read to its end: {reason_of(error)}") from error
 
     async def close(self) -> None:
         """See `Shell.close`."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
-from importlib import import_module
-from pathlib import Path
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -21,8 +19,10 @@ from airflow_brayns.cluster.cluster import Cluster, LocalCluster, SlurmCluster
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.cluster.ssh import SSHShell
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors import InvalidSetting, reason_of
+from airflow_brayns.hooks.login import SSHLogin
 from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
+from airflow_brayns.supervisor import ask
 
 if TYPE_CHECKING:
     import asyncssh
@@ -82,6 +82,7 @@ class BraynsClusterHook(BaseHook):
         super().__init__()
         self.cluster_conn_id = cluster_conn_id
         self.overrides = dict(overrides or {})
+        self._logins: dict[str, SSHLogin] = {}
 
     @cached_property
     def settings(self) -> ClusterSettings:
@@ -100,8 +101,37 @@ class BraynsClusterHook(BaseHook):
         try:
             connection = await self.aget_connection(self.cluster_conn_id)
         except AirflowNotFoundException:
-            return self._undefined()
-        return self._read(connection.conn_type, connection.extra_dejson)
+            settings = self._undefined()
+        else:
+            settings = self._read(connection.conn_type, connection.extra_dejson)
+        if name := settings.ssh_conn_id:
+            with suppress(AirflowNotFoundException):  # said when it is needed
+                self._logins[name] = SSHLogin.read(name, await self.aget_connection(name))
+        return settings
+
+    def prepare(self) -> None:
+        """Ask Airflow for all that `connect` needs, before a loop runs: there, no question may be cancelled.
+
+        :raises InvalidSetting: the SSH connection cannot be used.
+        """
+        if name := self.settings.ssh_conn_id:
+            with suppress(AirflowNotFoundException):  # said when it is needed
+                self.login(name)
+
+    def login(self, ssh_conn_id: str) -> SSHLogin:
+        """What an SSH connection says; asked for once.
+
+        :raises AirflowNotFoundException: there is no such connection.
+        """
+        if ssh_conn_id not in self._logins:
+            self._logins[ssh_conn_id] = SSHLogin.read(ssh_conn_id, self.get_connection(ssh_conn_id))
+        return self._logins[ssh_conn_id]
+
+    async def _login(self, ssh_conn_id: str) -> SSHLogin:
+        """`login`, for a loop."""
+        if ssh_conn_id in self._logins:
+            return self._logins[ssh_conn_id]
+        return await ask(partial(self.login, ssh_conn_id))
 
     def _undefined(self) -> ClusterSettings:
         if self.cluster_conn_id != DEFAULT_CONN_ID:
@@ -130,7 +160,7 @@ class BraynsClusterHook(BaseHook):
         pool = _shared.setdefault(asyncio.get_running_loop(), {})
         shared = pool.get(key)
         if shared is None:
-            shared = pool[key] = _Shared(Poller(make_cluster(settings), settings.poll_interval))
+            shared = pool[key] = _Shared(Poller(make_cluster(settings, self._login), settings.poll_interval))
         shared.users += 1
         try:
             yield shared.poller
@@ -143,22 +173,29 @@ class BraynsClusterHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Airflow's "Test" button: is the scheduler there?"""
 
-        async def ask() -> str:
-            async with self.connect(self.settings) as poller:
+        async def look(settings: ClusterSettings) -> str:
+            async with self.connect(settings) as poller:
                 found = await poller.cluster.list_all()
                 return f"The cluster answers; {len(found)} allocations in its state folder."
 
         try:
-            return True, asyncio.run(ask())
+            self.prepare()
+            return True, asyncio.run(look(self.settings))
         except Exception as error:
-            return False, str(error)
+            return False, reason_of(error)
 
 
-def make_cluster(settings: ClusterSettings) -> Cluster:
-    """The cluster that settings describe."""
+ReadLogin = Callable[[str], Awaitable[SSHLogin]]
+
+
+def make_cluster(settings: ClusterSettings, read_login: ReadLogin | None = None) -> Cluster:
+    """The cluster that settings describe.
+
+    :param read_login: tells what the SSH connection says, from inside a loop; None where it is only shown what would be run.
+    """
     shell: Shell = LocalShell()
     if settings.ssh_conn_id:
-        login = _Login(settings.ssh_conn_id, settings.node_known_hosts)
+        login = _Login(settings.ssh_conn_id, settings.node_known_hosts, read_login or BraynsClusterHook()._login)
         shell = SSHShell(login.connect, login.connect_node)
     if settings.scheduler == "local":
         return LocalCluster(shell, state_dir=settings.state_dir)
@@ -169,54 +206,29 @@ class _Login:
     """Opens SSH connections as an Airflow connection of type `ssh` says.
 
     :param node_known_hosts: file with the nodes' host keys; None for the connection's own.
+    :param read: tells what the connection says.
     """
 
-    def __init__(self, ssh_conn_id: str, node_known_hosts: str | None) -> None:
-        self._id, self._node_known_hosts = ssh_conn_id, node_known_hosts
-        self._hook: Any = None
+    def __init__(self, ssh_conn_id: str, node_known_hosts: str | None, read: ReadLogin) -> None:
+        self._id, self._node_known_hosts, self._read = ssh_conn_id, node_known_hosts, read
 
     async def connect(self) -> asyncssh.SSHClientConnection:
         """To the login node.
 
         :raises InvalidSetting: no such connection, or one that cannot be used.
         """
-        # Half a second to import: not in the triggerer's loop, and not for those who need no SSH.
-        provider = await asyncio.to_thread(import_module, "airflow.providers.ssh.hooks.ssh")
-        hook = provider.SSHHookAsync(ssh_conn_id=self._id)
-        try:
-            connection: asyncssh.SSHClientConnection = await hook.get_conn()
-        except AirflowNotFoundException:
-            raise InvalidSetting(
-                "ssh_conn_id", f"no connection {self._id!r} is defined. Make one of type 'ssh' to the login node."
-            ) from None
-        except ValueError as error:  # asyncssh.KeyImportError is one
-            raise InvalidSetting("ssh_conn_id", f"the connection {self._id!r} cannot be used: {error}") from error
-        self._hook = hook
-        return connection
+        return await (await self._login()).connect()
 
     async def connect_node(self, login: asyncssh.SSHClientConnection, node: str) -> asyncssh.SSHClientConnection:
         """On to a node through `login`: the same user and key; its host key is checked too."""
-        import asyncssh
+        return await (await self._login()).connect_node(login, node, self._node_known_hosts)
 
-        password = (await BaseHook.aget_connection(self._id)).password
-        options = self._node_options(password)
-        return await asyncssh.connect(node, tunnel=login, username=login.get_extra_info("username"), **options)
-
-    def _node_options(self, password: str | None) -> dict[str, Any]:
-        import asyncssh
-
-        hook = self._hook  # it has read the connection's extras
-        options: dict[str, Any] = {"password": password} if password else {}
-        if hook.private_key:
-            options["client_keys"] = [asyncssh.import_private_key(hook.private_key, hook.passphrase or None)]
-        elif hook.key_file:
-            options["client_keys"] = hook.key_file
-        if hook.passphrase:
-            options["passphrase"] = hook.passphrase
-        if self._node_known_hosts:
-            options["known_hosts"] = str(Path(self._node_known_hosts).expanduser())
-        elif str(hook.known_hosts).lower() == "none":  # the connection says no_host_key_check
-            options["known_hosts"] = None
-        elif hook.known_hosts != str(Path(hook.default_known_hosts).expanduser()):
-            options["known_hosts"] = hook.known_hosts
-        return options
+    async def _login(self) -> SSHLogin:
+        try:
+            return await self._read(self._id)
+        except AirflowNotFoundException:
+            raise InvalidSetting(
+                "ssh_conn_id",
+                f"no connection {self._id!r} is defined. Make one of type 'ssh' to the login node.",
+                retry=True,  # Airflow says the same when its API server does not answer
+            ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import reprlib
@@ -17,15 +18,20 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_brayns.booking import Booking, booking_name
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.keeper import IDLE_END
-from airflow_brayns.errors import BraynsError, InvalidSetting
+from airflow_brayns.errors import BraynsError, InvalidSetting, reason_of
 from airflow_brayns.hooks.cluster import WAITING_FIELDS, BraynsClusterHook, installation_id
 from airflow_brayns.observe import count
+from airflow_brayns.operators import blocking
 from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings, literal
+from airflow_brayns.supervisor import settle
 from airflow_brayns.task_state import supervisor_has_gone
 
 Result = TypeVar("Result")
 _KILL_SECONDS = 4.0
+# For what Airflow is still told when a loop has ended; a task that is killed has 5 s in all.
+_SETTLE_SECONDS, _SETTLE_KILLED_SECONDS = 10.0, 0.3
 _SUPERVISOR_LOOK_SECONDS = 2.0
+PATIENCE_SECONDS, MOST_PATIENCE_SECONDS = 5.0, 60.0  # a longer wait is the triggerer's
 
 OVERRIDES = tuple(ClusterSettings.model_fields)
 DEFERRABLE: bool = conf.getboolean("operators", "default_deferrable", fallback=False)
@@ -60,6 +66,20 @@ def word_list(field: str, value: Any) -> list[str]:
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise InvalidSetting(field, f"must be a list of texts, not {reprlib.repr(value)}")
     return list(value)
+
+
+def patience_of(value: Any) -> float:
+    """How long a deferrable task waits in the worker first, in seconds.
+
+    :raises InvalidSetting: naming the field.
+    """
+    try:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidSetting("patience", f"must be a number of seconds, not {reprlib.repr(value)}") from None
+    if not 0 <= seconds <= MOST_PATIENCE_SECONDS:  # NaN is neither
+        raise InvalidSetting("patience", f"must be from 0 to {MOST_PATIENCE_SECONDS:.0f} seconds, not {seconds:g}")
+    return seconds
 
 
 def booking_of(value: Any) -> Booking:
@@ -217,17 +237,22 @@ class BraynsOperator(BaseOperator):
         except InvalidSetting as error:
             failed(str(error), retry=error.retry)
 
+    @cached_property
+    def installation(self) -> str:
+        """Which Airflow this is; Airflow is asked once, so the first look must be before a loop runs."""
+        return installation_id()
+
     def name_for(self, context: Context, task_id: str | None = None, map_index: int | None = None) -> str:
         """The name of the booking of a task of this run; of this task's map index where none is given."""
         ti = context["ti"]
         if map_index is None:
             map_index = -1 if ti.map_index is None else ti.map_index
-        return booking_name(installation_id(), ti.dag_id, ti.run_id, task_id or ti.task_id, map_index)
+        return booking_name(self.installation, ti.dag_id, ti.run_id, task_id or ti.task_id, map_index)
 
     def about(self, context: Context) -> str:
         """What the allocation is for, for those who find it on the cluster."""
         ti = context["ti"]
-        text = {"installation": installation_id(), "dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        text = {"installation": self.installation, "dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
         return json.dumps({**text, "map_index": -1 if ti.map_index is None else ti.map_index})
 
     @staticmethod
@@ -236,7 +261,11 @@ class BraynsOperator(BaseOperator):
         return str(context["ti"].id)
 
     def block(self, main: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine to its end; `on_kill` cancels it. Our own errors become Airflow's."""
+        """Run a coroutine to its end; `on_kill` cancels it. Our own errors become Airflow's.
+
+        Airflow is asked for the SSH connection before, since no question to it may be cancelled, and what it is told in
+        between is told when this returns.
+        """
 
         async def guarded() -> Result:
             task = asyncio.current_task()
@@ -251,13 +280,24 @@ class BraynsOperator(BaseOperator):
                 watcher.cancel()
 
         try:
-            return asyncio.run(guarded())
+            if "settings" in self.hook.__dict__:  # else it needs no cluster
+                self.hook.prepare()
+            return blocking.run(guarded())
         except BraynsError as error:
             failed(str(error), retry=error.retry)
         except asyncio.CancelledError:
-            raise AirflowException("The task was told to stop; what it had allocated was given back.") from None
+            raise AirflowException(self.stopped_text) from None
         finally:
+            if inspect.getcoroutinestate(main) == inspect.CORO_CREATED:
+                main.close()
             self._main = None
+            if not settle(_SETTLE_KILLED_SECONDS if self._killed else _SETTLE_SECONDS):
+                self.log.warning("Airflow's API server is slow: not all that this task has to tell has been told yet.")
+
+    @property
+    def stopped_text(self) -> str:
+        """Why the task ends when it was told to."""
+        return "The task was told to stop; what it had allocated was given back."
 
     def on_kill(self) -> None:
         """Comes inside a signal handler while the loop runs: only asks the coroutine to stop; it gives back itself."""
@@ -273,24 +313,26 @@ class BraynsOperator(BaseOperator):
                 if number := await cluster.cancel(name, token):
                     self.log.info("%s: %d job(s) given back.", name, number)
         except (BraynsError, TimeoutError) as error:
-            self.log.warning(
-                "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
-            )
+            self._not_given_back(error)
+
+    def _not_given_back(self, error: BaseException) -> None:
+        self.log.warning(
+            "The nodes could not be given back now; the keeper ends them when they stay unused: %s", reason_of(error)
+        )
 
     def give_back_now(self, context: Context) -> None:
         """The same from outside a loop: for a task that fails after its wait."""
-
-        async def main() -> None:
-            async with self.hook.connect(self.read_settings()) as poller:
-                await self.give_back(poller.cluster, self.name_for(context), self.token(context))
-
         self._killed = False  # this is what a kill asks for
         try:
+            settings, name, token = self.read_settings(), self.name_for(context), self.token(context)
+
+            async def main() -> None:
+                async with self.hook.connect(settings) as poller:
+                    await self.give_back(poller.cluster, name, token)
+
             self.block(main())
         except Exception as error:
-            self.log.warning(
-                "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
-            )
+            self._not_given_back(error)
 
     @staticmethod
     def now() -> str:

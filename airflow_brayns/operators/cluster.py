@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.sdk import Context
@@ -17,13 +18,23 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_brayns.booking import Booking, book
-from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.errors import ConnectionLost, InvalidSetting, reason_of
 from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import IDENTITY
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.links.texts import jobs
 from airflow_brayns.observe import record
-from airflow_brayns.operators.base import DEFERRABLE, BraynsOperator, booking_of, failed, is_set, whole_number
+from airflow_brayns.operators.base import (
+    DEFERRABLE,
+    PATIENCE_SECONDS,
+    BraynsOperator,
+    booking_of,
+    failed,
+    is_set,
+    patience_of,
+    whole_number,
+)
 from airflow_brayns.operators.release import (
     Wanted,
     check_allocating,
@@ -34,10 +45,12 @@ from airflow_brayns.operators.release import (
     verdict,
 )
 from airflow_brayns.settings import ClusterSettings, is_name, literal
-from airflow_brayns.task_state import states_by_key, states_of
+from airflow_brayns.supervisor import ask
+from airflow_brayns.task_state import next_try_comes, states_by_key, states_of
 
 _PROVEN_SECONDS = 5.0  # so old a proof may be
 _LOOK_SECONDS = 20.0
+_STATE_SECONDS = 1.0  # for Airflow's answer when the task is told to stop: it has 5 s in all
 
 
 class AllocateNodesOperator(BraynsOperator):
@@ -48,16 +61,27 @@ class AllocateNodesOperator(BraynsOperator):
 
     :param nodes: how many (templated)
     :param deferrable: wait in the triggerer, without a worker slot.
+    :param patience: with `deferrable`: seconds to wait in the worker first, 0 to 60. What comes within them needs no hop to
+        the triggerer and back, and Airflow can take a task that defers at once for failed (apache/airflow#71580).
     """
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "nodes")
     operator_extra_links: Any = (SlurmJobLink(),)
     allocates = True
 
-    def __init__(self, *, nodes: int | str = 1, deferrable: bool = DEFERRABLE, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        nodes: int | str = 1,
+        deferrable: bool = DEFERRABLE,
+        patience: float | timedelta = PATIENCE_SECONDS,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.nodes = nodes
         self.deferrable = deferrable
+        self.patience = patience
+        self._kept = False
 
     _until: Any = "nodes"
     # None: no service is started together with the nodes.
@@ -65,19 +89,32 @@ class AllocateNodesOperator(BraynsOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit, then wait here or in the triggerer. Whatever goes wrong after the submission gives the nodes back."""
-        booking, found = self.block(self._submit(context))  # gives back itself when it fails
+        since = self.now()
+        booking, event = self.block(self._submission(context))  # gives back itself when it fails
         try:
-            if self._killed:
-                raise AirflowException("The task was told to stop; what it had allocated was given back.")
+            self._check_killed()
+            if event is not None:
+                return self._hand_over(context, event)
             self._check_wanted(context)
-            if found is None:
-                self._defer(context, booking)
-            return self.finish(context, found)
+            self._defer(context, booking, since)
         except TaskDeferred:
             raise
         except BaseException:
             self.give_back_now(context)
             raise
+
+    def _hand_over(self, context: Context, event: dict[str, Any]) -> Any:
+        """What was found, if it is wanted and still there, whichever way it came."""
+        record(event.get("waits", {}))
+        self._check_wanted(context)
+        look_again(self, event)
+        handed = self.finish(context, event[self._until])
+        self._check_killed()
+        return handed
+
+    def _check_killed(self) -> None:
+        if self._killed:
+            raise AirflowException(self.stopped_text)
 
     def _check_wanted(self, context: Context) -> None:
         """Whether the task has been marked or cleared meanwhile: Airflow tells it so only every few seconds, then refuses its
@@ -86,14 +123,57 @@ class AllocateNodesOperator(BraynsOperator):
         try:
             states = states_of(context["ti"])
         except Exception as error:  # not being able to ask is no reason to fail
-            self.log.debug("Airflow does not say what became of the task: %s", error)
+            self.log.debug("Airflow does not say what became of the task: %s", reason_of(error))
             return
-        if "running" not in states:
-            raise AirflowException(
-                f"The task is {', '.join(states) or 'deleted'} by now, so nobody wants the nodes; they were given back."
-            )
+        if "running" in states:
+            return
+        words = ", ".join(sorted(states)) or "deleted"
+        if next_try_comes(states):
+            self._killed = True  # as it is about to be told
+            raise AirflowException(f"The task is {words} by now; its next try finds the nodes.")
+        raise AirflowException(f"The task is {words} by now, so nobody wants the nodes; they were given back.")
 
-    def _defer(self, context: Context, booking: Booking) -> None:
+    def give_back_now(self, context: Context) -> None:
+        """Unless the next try comes, and finds the nodes."""
+        if self._killed and self._keeps(self._states(context)):
+            return
+        super().give_back_now(context)
+
+    async def _let_go(self, context: Context, cluster: Cluster, name: str, token: str) -> None:
+        """The same in a loop."""
+        states = set[str]()
+        if self._killed:
+            try:
+                async with asyncio.timeout(_STATE_SECONDS):
+                    states = await ask(partial(self._states, context))
+            except TimeoutError:
+                self.log.info("Airflow does not say in time what becomes of the task.")
+        if not self._keeps(states):
+            await self.give_back(cluster, name, token)
+
+    def _states(self, context: Context) -> set[str]:
+        try:
+            return states_of(context["ti"])
+        except Exception as error:
+            self.log.info("Airflow does not say what became of the task: %s", reason_of(error))
+            return set()
+
+    def _keeps(self, states: set[str]) -> bool:
+        """Whether a next try is coming, soon enough to find what is there. Airflow can take a task for failed that has just
+        come back from the triggerer, and stop it (apache/airflow#71580): giving back would cost a second place in the queue.
+        """
+        pause = self.retry_delay.total_seconds() if "up_for_retry" in states else 0.0
+        self._kept = next_try_comes(states) and pause < self.read_settings().idle_limit
+        if self._kept:
+            self.log.info("The task is %s: the nodes stay for its next try.", ", ".join(sorted(states)))
+        return self._kept
+
+    @property
+    def stopped_text(self) -> str:
+        """See `BraynsOperator.stopped_text`."""
+        return "The task was told to stop; its next try finds the nodes." if self._kept else super().stopped_text
+
+    def _defer(self, context: Context, booking: Booking, since: str) -> None:
         # Here, since Airflow's base of triggers costs whoever only names an operator a tenth of a second.
         from airflow_brayns.triggers.service import BraynsServiceTrigger
 
@@ -106,32 +186,59 @@ class AllocateNodesOperator(BraynsOperator):
                 plugins=self._plugins or (),
                 services=None,
                 owner=self.token(context),
-                since=self.now(),
+                since=since,
+                deferred_at=self.now(),
             ),
             method_name="resume",
             timeout=self.execution_timeout,
         )
 
-    async def _submit(self, context: Context) -> tuple[Booking, Any]:
+    def _submission(self, context: Context) -> Coroutine[Any, Any, tuple[Booking, dict[str, Any] | None]]:
+        """What `_submit` needs of Airflow is asked for here, before its loop runs."""
         settings = self.read_settings()
-        nodes = whole_number("nodes", self.nodes)
-        settings.request(nodes)
-        name, token = self.name_for(context), self.token(context)
+        try:
+            nodes = whole_number("nodes", self.nodes)
+            settings.request(nodes)
+            patience = patience_of(self.patience) if self.deferrable else None
+        except InvalidSetting as error:
+            raise AirflowFailException(str(error)) from error
+        return self._submit(context, settings, nodes, self.name_for(context), self.about(context), patience)
+
+    async def _submit(
+        self, context: Context, settings: ClusterSettings, nodes: int, name: str, about: str, patience: float | None
+    ) -> tuple[Booking, dict[str, Any] | None]:
+        """The booking, and what was found if it was awaited here: as the trigger tells it.
+
+        :param patience: seconds to wait here; None for as long as it takes.
+        """
+        token = self.token(context)
         async with self.hook.connect(settings) as poller:
             try:
                 booking = await book(
-                    poller.cluster, settings, name, token, nodes=nodes, plugins=self._plugins, about=self.about(context)
+                    poller.cluster, settings, name, token, nodes=nodes, plugins=self._plugins, about=about
                 )
-                announce(self, context, booking, settings)
-                if self.deferrable:
-                    return booking, None
+                await announce(self, context, booking, settings)
                 follower = Follower(poller, booking, settings, self._plugins or (), self.log)
-                found = await self._wait(follower)
-                record(follower.waits)
-                return booking, found
+                found = await self._wait_here(follower, patience)
             except BaseException:  # a cancelled submission too: what it did is found by name
-                await asyncio.shield(self.give_back(poller.cluster, name, token))
+                await asyncio.shield(self._let_go(context, poller.cluster, name, token))
                 raise
+            if found is None:
+                return booking, None
+            event = {self._until: found, "at": self.now(), "booking": booking.to_json(), "waits": follower.waits}
+            return booking, event
+
+    async def _wait_here(self, follower: Follower, patience: float | None) -> Any:
+        """What is found; None where it takes longer than `patience`."""
+        if patience == 0:
+            return None
+        try:
+            async with asyncio.timeout(patience) as limit:
+                return await self._wait(follower)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return None
 
     async def _wait(self, follower: Follower) -> Any:
         return [node for status in await follower.nodes() for node in status.nodes]
@@ -141,10 +248,7 @@ class AllocateNodesOperator(BraynsOperator):
         try:
             if event["status"] != "success":
                 failed(event["message"], retry=event["retry"])
-            record(event.get("waits", {}))
-            self._check_wanted(context)
-            look_again(self, event)
-            return self.finish(context, event[self._until])
+            return self._hand_over(context, event)
         except BaseException:
             self.give_back_now(context)
             raise
@@ -164,17 +268,17 @@ class AllocateNodesOperator(BraynsOperator):
 
 
 def look_again(operator: BraynsOperator, event: dict[str, Any]) -> None:
-    """Before a hand-over that had to wait for a free worker: what the trigger found may have ended since.
+    """Before each hand-over: what was found may have ended since. A deferred task waits for a free worker, a blocking one for
+    connections that stall when they are closed.
 
+    :param event: what was found, and when, as a trigger tells it.
     :raises AirflowException: it has.
     """
-    at = event.get("at")
-    if at and (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds() < _PROVEN_SECONDS:
+    if is_fresh(event):
         return
-    booking = Booking.from_json(event["booking"])
+    booking, at, settings = Booking.from_json(event["booking"]), event.get("at"), operator.read_settings()
 
     async def main() -> None:
-        settings = operator.read_settings()
         try:
             async with operator.hook.connect(settings) as poller:
                 follower = Follower(poller, booking, settings, (), operator.log)
@@ -182,13 +286,21 @@ def look_again(operator: BraynsOperator, event: dict[str, Any]) -> None:
                     there = await follower.still_there(event.get("services"))
                 await follower.still_answer(there)
         except (ConnectionLost, TimeoutError) as error:
-            operator.log.warning("Handed on as it was found at %s; it cannot be looked at again: %s", at, error)
+            operator.log.warning(
+                "Handed on as it was found at %s; it cannot be looked at again: %s", at, reason_of(error)
+            )
 
     operator.block(main())
 
 
-def announce(operator: BraynsOperator, context: Context, booking: Booking, settings: ClusterSettings) -> None:
-    """Say what was submitted, in the log and in XCom."""
+def is_fresh(event: dict[str, Any]) -> bool:
+    """Whether what an event tells was proved a moment ago; events of an older version know no time."""
+    at = event.get("at")
+    return at is not None and 0 <= (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds() < _PROVEN_SECONDS
+
+
+async def announce(operator: BraynsOperator, context: Context, booking: Booking, settings: ClusterSettings) -> None:
+    """Say what was submitted, in the log and in XCom: now, for who looks while the task waits."""
     for allocation in booking.allocations:
         word = "Found the running" if allocation.adopted else "Submitted"
         operator.log.info("%s job %s (%s/%d)", word, allocation.job_id, *allocation.key)
@@ -197,8 +309,13 @@ def announce(operator: BraynsOperator, context: Context, booking: Booking, setti
     ti = context["ti"]
     cluster = {name: getattr(settings, name) for name in IDENTITY}
     plugins = list(getattr(operator, "_plugins", None) or [])
-    ti.xcom_push(key="allocation", value={**booking.to_json(), "cluster": cluster, "plugins": plugins})
-    ti.xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
+    told = {**booking.to_json(), "cluster": cluster, "plugins": plugins}
+
+    def push() -> None:
+        ti.xcom_push(key="allocation", value=told)
+        ti.xcom_push(key="brayns_jobs", value=jobs([one.job_id for one in booking.allocations]))
+
+    await ask(push)
 
 
 def own_allocation(context: Context) -> dict[str, Any]:

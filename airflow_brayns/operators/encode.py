@@ -80,19 +80,17 @@ class EncodesMovies(BraynsOperator):
     ) -> Encoded:
         """A small job of its own encodes where the frames are; the movie is brought here if it is wanted."""
         settings = self.read_settings().model_copy(update={"packing": "one_job"})
-        name, token = self.name_for(context), self.token(context)
+        name, token, about = self.name_for(context), self.token(context), self.about(context)
 
         async def main() -> Encoded:
             async with self.hook.connect(settings) as poller:
-                sources = await self._sources(context, poller, folder, metadata)
+                sources = await self._sources(about, poller, folder, metadata)
                 script = encode_script(
                     sources, str(target), encoding, metadata, poster=self.poster, sheet=self.contact_sheet
                 )
                 try:
-                    booking = await book(
-                        poller.cluster, settings, name, token, nodes=1, plugins=None, about=self.about(context)
-                    )
-                    announce(self, context, booking, settings)
+                    booking = await book(poller.cluster, settings, name, token, nodes=1, plugins=None, about=about)
+                    await announce(self, context, booking, settings)
                     made, sha256 = await encode_there(
                         poller, settings, booking, script, str(target), sources, self.log, encoding.fps
                     )
@@ -106,11 +104,11 @@ class EncodesMovies(BraynsOperator):
 
         return self.block(main())
 
-    async def _sources(self, context: Context, poller: Poller, folder: str, metadata: dict[str, Any]) -> Sources:
+    async def _sources(self, about: str, poller: Poller, folder: str, metadata: dict[str, Any]) -> Sources:
         """What is encoded: all frames of the manifest's movie, whole. Tells `metadata` what they are."""
         ffmpeg = await poller.cluster.install(Path(static_ffmpeg()))
         token = f"encode-{secrets.token_hex(4)}"
-        store = ClusterStore(poller.cluster, folder, ffmpeg, f"encoding {self.about(context)}", token, list)
+        store = ClusterStore(poller.cluster, folder, ffmpeg, f"encoding {about}", token, list)
         manifest = await store.open()
         try:
             header = manifest.header

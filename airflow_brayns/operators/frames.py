@@ -17,7 +17,7 @@ from airflow_brayns.brayns.readiness import NotYet, probe
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster_store import check_folder
 from airflow_brayns.endpoint import reachable
-from airflow_brayns.errors import InvalidSetting, ServiceFailed
+from airflow_brayns.errors import InvalidSetting, ServiceFailed, reason_of
 from airflow_brayns.movie.encode import static_ffmpeg
 from airflow_brayns.movie.production import FIRST_FRAME_SECONDS, Outcome, Production
 from airflow_brayns.movie.specification import MovieSpecification
@@ -122,8 +122,12 @@ class RendersFrames(BraynsOperator):
         folder: str,
         how: Rendering,
         files: str,
+        about: str,
     ) -> Outcome:
-        """Every frame that is left."""
+        """Every frame that is left.
+
+        :param about: what follow-up allocations are for.
+        """
         driver = self.driver(context)
         ffmpeg = await poller.cluster.install(Path(static_ffmpeg())) if self.on_cluster() else ""
         return await render_with(
@@ -136,7 +140,7 @@ class RendersFrames(BraynsOperator):
             how,
             driver=driver,
             owner=self.token(context),
-            about=self.about(context),
+            about=about,
             log=self.log,
             files=files,
         )
@@ -193,12 +197,14 @@ class RenderFramesOperator(RendersFrames):
         if self.deferrable and booking is not None:
             self._defer(context, settings, specification, booking, folder, how)
 
+        about = self.about(context)  # asks Airflow, so it comes before the loop
+
         async def main() -> Outcome:
             if booking is None:
                 return await self._render_at(context, settings, endpoints, specification, Path(folder), how)
             async with self.hook.connect(settings) as poller:
                 files = await files_of(poller.cluster, specification)
-                return await self.render(context, poller, settings, booking, specification, folder, how, files)
+                return await self.render(context, poller, settings, booking, specification, folder, how, files, about)
 
         outcome = self.block(main())
         self.log.info("%d frames rendered, %d were there: %s", outcome.rendered, len(outcome.survey.done), folder)
@@ -234,6 +240,7 @@ class RenderFramesOperator(RendersFrames):
                 movie=self.movie_of(context),
                 owner=self.token(context),
                 about=self.about(context),
+                deferred_at=self.now(),
             ),
             method_name="resume",
             timeout=self.execution_timeout,
@@ -262,7 +269,7 @@ class RenderFramesOperator(RendersFrames):
                 try:
                     usable = await probe(one.host, one.port, ssl_context=one.ssl_context)
                 except (NotYet, ServiceFailed) as error:
-                    self.log.warning("%s will not render: %s", told, error)
+                    self.log.warning("%s will not render: %s", told, reason_of(error))
                     continue
                 stations.append(
                     Station(

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_brayns import __version__
 from airflow_brayns.booking import book
 from airflow_brayns.cluster_store import check_folder
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors import InvalidSetting, reason_of
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.movie.encode import Encoded, Encoding, static_ffmpeg
 from airflow_brayns.movie.production import Outcome
@@ -98,15 +98,16 @@ class BraynsMovieOperator(RendersFrames, EncodesMovies):
             settings.service(tuple(plugins))
             how = self.rendering(plugins)
             folder = self._folder(context, target)
+            owner = self.name_for(context), self.about(context)  # asks Airflow, so it comes before the loop
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
         if self.on_cluster():
-            self.block(self._frames(context, settings, specification, folder, nodes, how))
+            self.block(self._frames(context, settings, specification, folder, nodes, how, *owner))
             metadata: dict[str, Any] = {"airflow-brayns": __version__}
             made = self.encode_on_cluster(context, folder, target, encoding, metadata, near)
         else:
             made, metadata = self.block(
-                self._here(context, settings, specification, Path(folder), nodes, how, target, encoding)
+                self._here(context, settings, specification, Path(folder), nodes, how, target, encoding, *owner)
             )
             if not self.keep_frames:
                 drop_frames(Path(folder))
@@ -131,9 +132,11 @@ class BraynsMovieOperator(RendersFrames, EncodesMovies):
         how: Rendering,
         target: Path,
         encoding: Encoding,
+        name: str,
+        about: str,
     ) -> tuple[Encoded, dict[str, Any]]:
         """Rendered and encoded in one go: told to stop, both do."""
-        outcome = await self._frames(context, settings, specification, str(folder), nodes, how)
+        outcome = await self._frames(context, settings, specification, str(folder), nodes, how, name, about)
         metadata = movie_metadata(outcome, manifest_of(folder)[1], [("airflow-brayns", __version__)])
         frames = outcome.plan.frames
         return await self.encode(folder, target, encoding, len(frames), frames[0], metadata), metadata
@@ -146,9 +149,11 @@ class BraynsMovieOperator(RendersFrames, EncodesMovies):
         folder: str,
         nodes: int,
         how: Rendering,
+        name: str,
+        about: str,
     ) -> Outcome:
         """Every frame, with nodes that are given back whatever happens."""
-        name, token = self.name_for(context), self.token(context)
+        token = self.token(context)
         async with self.hook.connect(settings) as poller:
             files = await files_of(poller.cluster, specification)
             ffmpeg = await poller.cluster.install(Path(static_ffmpeg())) if self.on_cluster() else ""
@@ -157,17 +162,19 @@ class BraynsMovieOperator(RendersFrames, EncodesMovies):
                 return outcome
             try:
                 booking = await book(
-                    poller.cluster, settings, name, token, nodes=nodes, plugins=how.plugins, about=self.about(context)
+                    poller.cluster, settings, name, token, nodes=nodes, plugins=how.plugins, about=about
                 )
-                announce(self, context, booking, settings)
-                outcome = await self.render(context, poller, settings, booking, specification, folder, how, files)
+                await announce(self, context, booking, settings)
+                outcome = await self.render(
+                    context, poller, settings, booking, specification, folder, how, files, about
+                )
             except BaseException:
                 await asyncio.shield(self.give_back(poller.cluster, name, token))
                 raise
             try:
                 await poller.cluster.release(name)
             except Exception as error:  # the frames are there: a release that fails must not cost them
-                self.log.warning("%s", error)
+                self.log.warning("%s", reason_of(error))
                 await self.give_back(poller.cluster, name, token)
             return outcome
 

@@ -12,7 +12,8 @@ from airflow_brayns.errors import BraynsError
 from airflow_brayns.hooks.cluster import installation_id
 from airflow_brayns.observe import count
 from airflow_brayns.operators.base import BraynsOperator
-from airflow_brayns.reaper import find_leftovers, give_back
+from airflow_brayns.reaper import give_back, leftovers
+from airflow_brayns.supervisor import ask
 from airflow_brayns.task_state import run_state
 
 
@@ -38,7 +39,8 @@ class ReapNodesOperator(BraynsOperator):
 
         async def main() -> list[str]:
             async with self.hook.connect(settings) as poller:
-                found = await find_leftovers(poller.cluster, mark, lambda run: run_state(run.dag_id, run.run_id))
+                seen, jobs = await poller.cluster.survey()
+                found = await ask(lambda: leftovers(seen, jobs, mark, lambda run: run_state(run.dag_id, run.run_id)))
                 for one in found:
                     self.log.info("%s, job %s, of %s: %s", one.name, one.job_id, one.run or "an unknown run", one.why)
                     if str(self.only_say) == "True":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import Context
 
+from airflow_brayns.errors import reason_of
 from airflow_brayns.movie.supply import Progress
 from airflow_brayns.observe import count, took
+from airflow_brayns.supervisor import at_end, tell
 
 STATE_KEY = "brayns_progress"
 _LOG_SECONDS, _STORE_SECONDS = 30.0, 5.0
@@ -24,8 +27,9 @@ class TaskReporter:
 
     def __init__(self, log: Any, context: Context | None = None) -> None:
         self._log = log
-        self._store: Any = context.get("task_state_store") if context is not None else None
-        self._logged_at = self._stored_at = 0.0
+        store = context.get("task_state_store") if context is not None else None
+        self._kept = None if store is None else _Kept(log, store)
+        self._logged_at = 0.0
         self._logged_share = -1
 
     def progress(self, progress: Progress) -> None:
@@ -37,24 +41,8 @@ class TaskReporter:
         if over or now - self._logged_at >= _LOG_SECONDS or (share > self._logged_share and now - self._logged_at >= 1):
             self._logged_at, self._logged_share = now, share
             self._log.info("%s", text_of(progress))
-        if self._store is not None and (over or now - self._stored_at >= _STORE_SECONDS):
-            self._stored_at = now
-            self._keep(progress)
-
-    def _keep(self, progress: Progress) -> None:
-        value = {
-            "done": progress.done,
-            "total": progress.total,
-            "frames_per_second": round(progress.rate, 3),
-            "seconds_left": None if progress.left is None else round(progress.left),
-            "nodes": progress.nodes,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        try:
-            self._store.set(STATE_KEY, value)
-        except Exception as error:  # a page that shows less is no reason to lose a movie
-            self._log.warning("The progress could not be stored: %s", error)
-            self._store = None
+        if self._kept is not None:
+            self._kept.put(value_of(progress), at_once=over)
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
@@ -63,6 +51,67 @@ class TaskReporter:
     def trouble(self, text: str) -> None:
         """See `Reporter.trouble`."""
         self._log.warning("%s", text)
+
+
+class _Kept:
+    """The progress in the task's state store. Told from the thread that asks Airflow, so that a slow API server does not hold
+    the loop and, with it, every node; the latest value wins, and the last one is stored.
+
+    :param store: `context["task_state_store"]`.
+    """
+
+    def __init__(self, log: Any, store: Any) -> None:
+        self._log, self._store = log, store
+        self._lock = threading.Lock()
+        self._value: dict[str, Any] | None = None
+        self._telling = self._failing = False
+        self._told_at = 0.0
+        at_end(self._tell)
+
+    def put(self, value: dict[str, Any], *, at_once: bool) -> None:
+        """Store it when it is time, and nothing newer has come by then."""
+        with self._lock:
+            self._value = value
+        if at_once or time.monotonic() - self._told_at >= _STORE_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        with self._lock:
+            if self._telling or self._value is None:
+                return
+            self._telling = True
+        self._told_at = time.monotonic()
+        tell(self._set)
+
+    def _set(self) -> None:
+        while True:
+            with self._lock:
+                value, self._value = self._value, None
+                if value is None:
+                    self._telling = False
+                    return
+            try:
+                self._store.set(STATE_KEY, value)
+                self._failing = False
+            except Exception as error:  # a page that shows less is no reason to lose a movie
+                if not self._failing:
+                    self._log.warning("The progress could not be stored; it is tried again: %s", reason_of(error))
+                self._failing = True
+                with self._lock:  # until the next one, or the end
+                    self._value, self._telling = self._value or value, False
+                return
+
+
+def value_of(progress: Progress) -> dict[str, Any]:
+    """What pages read."""
+    return {
+        "done": progress.done,
+        "total": progress.total,
+        "frames_per_second": round(progress.rate, 3),
+        "seconds_left": None if progress.left is None else round(progress.left),
+        "nodes": dict(progress.nodes),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def text_of(progress: Progress) -> str:

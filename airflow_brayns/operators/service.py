@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import BaseHook, Context, TriggerRule
+from airflow.sdk import Context, TriggerRule
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns.booking import Booking, service_commands
+from airflow_brayns.booking import service_commands
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.follow import Follower
 from airflow_brayns.links.cluster import EndpointLink, ServiceLogLink, SlurmJobLink, TunnelLink
@@ -40,8 +40,8 @@ def login_of(operator: BraynsOperator) -> Login | None:
     ssh_conn_id = operator.read_settings().ssh_conn_id
     if not ssh_conn_id:
         return None
-    connection = BaseHook.get_connection(ssh_conn_id)
-    return Login(connection.login, str(connection.host), connection.port)
+    found = operator.hook.login(ssh_conn_id)
+    return Login(found.username, found.host, found.port)
 
 
 class BraynsServiceOperator(AllocateNodesOperator):
@@ -54,6 +54,7 @@ class BraynsServiceOperator(AllocateNodesOperator):
     :param plugins: plugins that each service must have loaded (templated)
     :param nodes: how many nodes, a service each (templated)
     :param deferrable: wait in the triggerer, without a worker slot.
+    :param patience: with `deferrable`: seconds to wait in the worker first, see `AllocateNodesOperator`.
     """
 
     template_fields: Sequence[str] = (*AllocateNodesOperator.template_fields, "plugins")
@@ -72,13 +73,10 @@ class BraynsServiceOperator(AllocateNodesOperator):
             whole_number("nodes", self.nodes)
         except InvalidSetting as error:
             raise AirflowFailException(str(error)) from error
-        return super().execute(context)
-
-    async def _submit(self, context: Context) -> tuple[Booking, Any]:
         # Links read these keys when the task defers; that there are none yet is no error.
         context["ti"].xcom_push(key="services", value=[])
         context["ti"].xcom_push(key="brayns_tunnel", value="")
-        return await super()._submit(context)
+        return super().execute(context)
 
     async def _wait(self, follower: Follower) -> Any:
         return [service.to_json() for service in await follower.services()]
@@ -147,7 +145,7 @@ class StopBraynsServiceOperator(BraynsOperator):
 
     def execute(self, context: Context) -> None:
         """Stop each and wait until it has ended."""
-        booking = booking_of(self.started)
+        booking, settings = booking_of(self.started), self.read_settings()
         services = started_of(self.started).get("services") or []
         if not services:
             raise AirflowFailException(
@@ -155,7 +153,7 @@ class StopBraynsServiceOperator(BraynsOperator):
             )
 
         async def main() -> None:
-            async with self.hook.connect(self.read_settings()) as poller:
+            async with self.hook.connect(settings) as poller:
                 for allocation in booking.allocations:
                     for service in services:
                         await poller.cluster.stop_service(allocation, service)

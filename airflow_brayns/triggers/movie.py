@@ -14,6 +14,7 @@ from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.operators.report import TaskReporter
 from airflow_brayns.render import Rendering, place_for_frames, render_with
+from airflow_brayns.triggers.service import deferral, hold, path_of
 
 _FIELDS = (
     "cluster_conn_id", "overrides", "booking", "specification", "folder", "ffmpeg", "files", "rendering", "movie", "owner",
@@ -38,6 +39,7 @@ class RenderFramesTrigger(BaseTrigger):
     :param movie: whose frames these are.
     :param owner: token of the task.
     :param about: what follow-up allocations are for.
+    :param deferred_at: when the task deferred, ISO 8601; None from an older version.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class RenderFramesTrigger(BaseTrigger):
         movie: str,
         owner: str,
         about: str,
+        deferred_at: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cluster_conn_id = cluster_conn_id
@@ -67,10 +70,11 @@ class RenderFramesTrigger(BaseTrigger):
         self.movie = movie
         self.owner = owner
         self.about = about
+        self.deferred_at = deferred_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """See `BaseTrigger.serialize`."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in _FIELDS}
+        return path_of(self), {name: getattr(self, name) for name in _FIELDS} | deferral(self.deferred_at)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: `success` with the numbers, or `error` with why not and whether a retry can help."""
@@ -95,7 +99,9 @@ class RenderFramesTrigger(BaseTrigger):
                     files=self.files,
                 )
         except BraynsError as error:
-            yield TriggerEvent({"status": "error", "message": str(error), "retry": error.retry})
+            event: dict[str, Any] = {"status": "error", "message": str(error), "retry": error.retry}
         else:
             numbers = {"rendered": outcome.rendered, "done": len(outcome.survey.done), "folder": self.folder}
-            yield TriggerEvent({"status": "success", **numbers})
+            event = {"status": "success", **numbers}
+        await hold(self.deferred_at)
+        yield TriggerEvent(event)

@@ -13,13 +13,36 @@ from asgiref.sync import sync_to_async
 from airflow_brayns.booking import Booking
 from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe
 from airflow_brayns.endpoint import check_endpoint, reachable
-from airflow_brayns.errors import BraynsError, NotReadyInTime
+from airflow_brayns.errors import BraynsError, NotReadyInTime, reason_of
 from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import ClusterSettings
 from airflow_brayns.task_state import states_of
 
+HOLD_SECONDS = 5.0
 _at_work: set[asyncio.Future[None]] = set()  # the loop itself keeps weak references only
+
+
+def path_of(trigger: BaseTrigger) -> str:
+    """The import path that a trigger is serialised with."""
+    return f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+
+
+def deferral(deferred_at: str | None) -> dict[str, str]:
+    """The argument `deferred_at`, left out where it is not known: an older triggerer takes the trigger, too."""
+    return {} if deferred_at is None else {"deferred_at": deferred_at}
+
+
+async def hold(deferred_at: str | None) -> None:
+    """Wait until some seconds have passed since a task deferred.
+
+    Airflow's scheduler reads the executor's word that the task's process has ended only a while after the deferral; if the
+    task runs again by then, it is taken for failed (apache/airflow#71580, 3.3.2). There is nothing that could be awaited:
+    nobody is told when that word was read.
+    """
+    if deferred_at is not None:
+        passed = (datetime.now(UTC) - datetime.fromisoformat(deferred_at)).total_seconds()
+        await asyncio.sleep(min(HOLD_SECONDS, max(0.0, HOLD_SECONDS - passed)))
 
 
 class BraynsServiceTrigger(BaseTrigger):
@@ -33,6 +56,7 @@ class BraynsServiceTrigger(BaseTrigger):
     :param services: names of the services to wait for; None for all.
     :param owner: token of the task that asked for the nodes, which may cancel them; None where another task owns them.
     :param since: when the wait began, ISO 8601.
+    :param deferred_at: when the task deferred, ISO 8601; None from an older version.
     """
 
     def __init__(
@@ -46,6 +70,7 @@ class BraynsServiceTrigger(BaseTrigger):
         services: Sequence[str] | None,
         owner: str | None,
         since: str,
+        deferred_at: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cluster_conn_id = cluster_conn_id
@@ -56,11 +81,16 @@ class BraynsServiceTrigger(BaseTrigger):
         self.services = None if services is None else list(services)
         self.owner = owner
         self.since = since
+        self.deferred_at = deferred_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """See `BaseTrigger.serialize`."""
         names = ("cluster_conn_id", "overrides", "booking", "until", "plugins", "services", "owner", "since")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        return path_of(self), {name: getattr(self, name) for name in names} | deferral(self.deferred_at)
+
+    def place(self) -> dict[str, Any]:
+        """What an event tells of where its services are."""
+        return {"booking": self.booking}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: `success` with what was found, or `error` with why not and whether a retry can help."""
@@ -86,9 +116,8 @@ class BraynsServiceTrigger(BaseTrigger):
             event = {"status": "error", "message": str(error), "retry": error.retry, "booking": self.booking}
         else:
             at = datetime.now(UTC).isoformat()
-            event = {
-                "status": "success", self.until: found, "at": at, "booking": self.booking, "waits": follower.waits,
-            }  # fmt: skip
+            event = {"status": "success", self.until: found, "at": at, **self.place(), "waits": follower.waits}
+        await hold(self.deferred_at)
         yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
@@ -115,7 +144,7 @@ class BraynsServiceTrigger(BaseTrigger):
         try:
             return "deferred" in await sync_to_async(states_of)(ti)
         except Exception as error:
-            self.log.warning("Airflow does not say what became of the task: %s", error)
+            self.log.warning("Airflow does not say what became of the task: %s", reason_of(error))
             return False
 
     async def _give_back(self) -> None:
@@ -139,21 +168,33 @@ class EndpointTrigger(BaseTrigger):
     :param plugins: what it must have loaded.
     :param cluster_conn_id: the cluster whose `route`, `poll_interval` and `start_timeout` apply.
     :param overrides: fields of the connection with other values.
+    :param deferred_at: when the task deferred, ISO 8601; None from an older version.
     """
 
     def __init__(
-        self, *, endpoint: str, plugins: Sequence[str], cluster_conn_id: str, overrides: dict[str, Any]
+        self,
+        *,
+        endpoint: str,
+        plugins: Sequence[str],
+        cluster_conn_id: str,
+        overrides: dict[str, Any],
+        deferred_at: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.endpoint = endpoint
         self.plugins = list(plugins)
         self.cluster_conn_id = cluster_conn_id
         self.overrides = overrides
+        self.deferred_at = deferred_at
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """See `BaseTrigger.serialize`."""
         names = ("endpoint", "plugins", "cluster_conn_id", "overrides")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        return path_of(self), {name: getattr(self, name) for name in names} | deferral(self.deferred_at)
+
+    def place(self) -> dict[str, Any]:
+        """See `BraynsServiceTrigger.place`: nothing is known of it but the endpoint."""
+        return {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, as `BraynsServiceTrigger`'s."""
@@ -161,21 +202,31 @@ class EndpointTrigger(BaseTrigger):
         try:
             service = await wait_for_endpoint(hook, await hook.asettings(), self.endpoint, self.plugins, self.log)
         except BraynsError as error:
-            yield TriggerEvent({"status": "error", "message": str(error), "retry": error.retry})
+            event: dict[str, Any] = {"status": "error", "message": str(error), "retry": error.retry}
         else:
-            yield TriggerEvent({"status": "success", "services": [service]})
+            event = {"status": "success", "services": [service], "at": datetime.now(UTC).isoformat()}
+        await hold(self.deferred_at)
+        yield TriggerEvent(event)
 
 
 async def wait_for_endpoint(
-    hook: BraynsClusterHook, settings: ClusterSettings, endpoint: str, plugins: Sequence[str], log: Any
+    hook: BraynsClusterHook,
+    settings: ClusterSettings,
+    endpoint: str,
+    plugins: Sequence[str],
+    log: Any,
+    *,
+    within: float | None = None,
 ) -> dict[str, Any]:
     """Probe an endpoint until every rung holds; an entry of XCom's `services`.
 
-    :raises NotReadyInTime: not within `start_timeout`.
+    :param within: seconds; None for `start_timeout`.
+    :raises NotReadyInTime: not within them.
     """
     host, _ = parse_endpoint(endpoint)
     last = ""
-    give_up = asyncio.get_running_loop().time() + settings.start_timeout
+    limit = settings.start_timeout if within is None else within
+    give_up = asyncio.get_running_loop().time() + limit
     async with reachable(hook, settings, [endpoint]) as [near]:
         while True:
             try:
@@ -187,10 +238,8 @@ async def wait_for_endpoint(
                     last = str(reason)
                     log.info("%s is not usable yet: %s", endpoint, last)
             if asyncio.get_running_loop().time() > give_up:
-                raise NotReadyInTime(
-                    f"start_timeout: {endpoint} was not usable within {settings.start_timeout:.0f} s: {last}"
-                )
-            await asyncio.sleep(settings.poll_interval)
+                raise NotReadyInTime(f"start_timeout: {endpoint} was not usable within {limit:.0f} s: {last}")
+            await asyncio.sleep(min(settings.poll_interval, limit / 4))
     return {
         "endpoint": endpoint,
         "node": host,

@@ -38,7 +38,7 @@ CONTRACT = {"endpoint", "node", "job_id", "service", "version", "plugins", "gene
 
 
 def service(**arguments: Any) -> BraynsServiceOperator:
-    values = {"task_id": "task", "cluster_conn_id": "here", "plugins": [PLUGIN], "deferrable": False}
+    values = {"task_id": "task", "cluster_conn_id": "here", "plugins": [PLUGIN], "deferrable": False, "patience": 0}
     return BraynsServiceOperator(**{**values, **arguments})
 
 
@@ -94,7 +94,7 @@ def test_what_ended_while_no_worker_was_free_is_not_handed_on(
 def test_the_sensor_hands_on_nothing_that_has_ended(context: Any, cluster: Any) -> None:
     booking = AllocateNodesOperator(task_id="task", cluster_conn_id="here", deferrable=False).execute(context)
     started = StartBraynsServiceOperator(task_id="start", cluster_conn_id="here", allocation=booking).execute(context)
-    sensor = BraynsServiceSensor(task_id="wait", cluster_conn_id="here", started=started, deferrable=True)
+    sensor = BraynsServiceSensor(task_id="wait", cluster_conn_id="here", started=started, deferrable=True, patience=0)
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute(context)
     event = run_trigger(deferred.value) | {"at": "2026-01-01T00:00:00+00:00"}
@@ -297,7 +297,9 @@ def test_the_sensor_takes_an_endpoint_typed_in(context: Any, cluster: Any, emula
     )
     assert sensor.execute(context) == [endpoint]
     with pytest.raises(TaskDeferred) as deferred:
-        BraynsServiceSensor(task_id="wait", endpoint=endpoint, cluster_conn_id="here", deferrable=True).execute(context)
+        BraynsServiceSensor(
+            task_id="wait", endpoint=endpoint, cluster_conn_id="here", deferrable=True, patience=0
+        ).execute(context)
     assert run_trigger(deferred.value)["services"][0]["endpoint"] == endpoint
     with pytest.raises(AirflowFailException, match="endpoint"):
         BraynsServiceSensor(task_id="wait", endpoint="nonsense", cluster_conn_id="here").execute(context)
@@ -321,14 +323,14 @@ def test_lists_however_they_were_templated() -> None:
 
 def test_the_steps_deferred(context: Any, cluster: Any) -> None:
     here = {"cluster_conn_id": "here"}
-    allocate = AllocateNodesOperator(task_id="task", nodes=2, deferrable=True, **here)
+    allocate = AllocateNodesOperator(task_id="task", nodes=2, deferrable=True, patience=0, **here)
     with pytest.raises(TaskDeferred) as deferred:
         allocate.execute(context)
     allocation = allocate.resume(context, event=run_trigger(deferred.value))
     assert allocation["nodes"] == ["slot1", "slot2"]
     start = StartBraynsServiceOperator(task_id="start", allocation=str(allocation), plugins=PLUGIN, **here)
     started = start.execute(context)
-    wait = BraynsServiceSensor(task_id="wait", started=started, deferrable=True, **here)
+    wait = BraynsServiceSensor(task_id="wait", started=started, deferrable=True, patience=0, **here)
     with pytest.raises(TaskDeferred) as deferred:
         wait.execute(context)
     assert len(wait.resume(context, event=run_trigger(deferred.value))) == 2

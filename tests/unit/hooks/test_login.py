@@ -1,0 +1,149 @@
+"""What an `ssh` connection means: the same as to Airflow's own asynchronous hook, without asking inside the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import asyncssh
+import pytest
+from airflow.providers.ssh.hooks.ssh import SSHHookAsync
+from airflow.sdk import Connection
+
+from airflow_brayns.cluster.ssh import SSHShell
+from airflow_brayns.errors import BraynsError, InvalidSetting, reason_of
+from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
+from airflow_brayns.hooks.login import SSHLogin
+
+KEY = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+
+
+class Opened(Exception):  # noqa: N818 - no error: it is as far as the tests go
+    """What asyncssh was asked to connect with."""
+
+
+@pytest.fixture(autouse=True)
+def connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def opened(host: str, port: int = 0, **options: Any) -> None:
+        raise Opened({"host": host, "port": port, **options})
+
+    monkeypatch.setattr(asyncssh, "connect", opened)
+
+
+def define(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any) -> None:
+    values = {"conn_type": "ssh", "host": "login.site", "login": "me", "extra": json.dumps(extra), **fields}
+    monkeypatch.setenv("AIRFLOW_CONN_SITE", json.dumps(values))
+
+
+def opened(main: Any) -> dict[str, Any]:
+    with pytest.raises(Opened) as found:
+        asyncio.run(main)
+    options = dict(found.value.args[0])
+    options.pop("keepalive_interval", None)  # the shell sets its own
+    if keys := options.get("client_keys"):
+        options["client_keys"] = keys if isinstance(keys, str) else [one.export_public_key() for one in keys]
+    return options
+
+
+@pytest.mark.parametrize(
+    ("extra", "fields"),
+    [
+        ({}, {"password": "secret", "port": 2222}),
+        ({"key_file": "/home/me/key"}, {}),
+        ({"key_file": "/home/me/key", "passphrase": "word"}, {"port": 2222}),
+        ({"private_key": KEY, "key_file": "/home/me/key"}, {"password": "secret"}),
+        ({"known_hosts": "/etc/known"}, {}),
+        ({"known_hosts": "none"}, {}),
+        ({"no_host_key_check": "true"}, {}),
+        ({"no_host_key_check": False, "host_key": "ssh-ed25519 AAAA comment"}, {}),
+        ({"host_key": "AAAA"}, {}),
+    ],
+)
+def test_it_is_read_as_airflows_own_hook_reads_it(
+    monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    define(monkeypatch, extra, **fields)
+    theirs = opened(SSHHookAsync(ssh_conn_id="site").get_conn())
+    hook = BraynsClusterHook()
+    assert opened(hook.login("site").connect()) == {
+        name: value for name, value in theirs.items() if value is not None
+    } | ({"known_hosts": None} if "known_hosts" in theirs and theirs["known_hosts"] is None else {})
+
+
+@pytest.mark.parametrize("extra", [{"no_host_key_check": True, "host_key": "ssh-rsa A"}, {"host_key": "ssh-dss A"}])
+def test_what_cannot_be_used_names_the_field(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]) -> None:
+    define(monkeypatch, extra)
+    with pytest.raises(InvalidSetting, match="ssh_conn_id: .*'site'"):
+        BraynsClusterHook().login("site")
+    with pytest.raises(InvalidSetting, match="names no host"):
+        SSHLogin.read("site", Connection(conn_id="site", conn_type="ssh"))
+    with pytest.raises(InvalidSetting, match="private_key of the connection 'site' cannot be used"):
+        asyncio.run(SSHLogin("site", "h", 22, None, private_key="nonsense").connect())
+
+
+def test_a_prepared_hook_asks_for_nothing_when_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    define(monkeypatch, {"key_file": "/k"}, password="secret")
+    hook = BraynsClusterHook("site_cluster")
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SITE_CLUSTER",
+        json.dumps({"conn_type": "brayns_cluster", "extra": {"ssh_conn_id": "site", "node_known_hosts": "/nodes"}}),
+    )
+    hook.prepare()
+
+    def asked(*_: Any) -> None:
+        raise AssertionError("asked for in the loop")
+
+    monkeypatch.setattr(BraynsClusterHook, "get_connection", asked)
+    monkeypatch.setattr(BraynsClusterHook, "aget_connection", asked)
+    shell = make_cluster(hook.settings, hook._login).shell
+    assert isinstance(shell, SSHShell)
+    assert opened(shell._connect())["host"] == "login.site"
+    login = SimpleNamespace(get_extra_info=lambda name: "me")
+    assert shell._connect_node is not None
+    node = opened(shell._connect_node(login, "node1"))  # type: ignore[arg-type]
+    assert (node["host"], node["known_hosts"], node["password"], node["tunnel"]) == ("node1", "/nodes", "secret", login)
+
+
+def test_no_such_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow says the same when its API server does not answer."""
+    hook = BraynsClusterHook(overrides={"ssh_conn_id": "nowhere", "scheduler": "slurm"})
+    hook.prepare()
+    shell = make_cluster(hook.settings, hook._login).shell
+    assert isinstance(shell, SSHShell)
+    with pytest.raises(InvalidSetting, match="ssh_conn_id: no connection 'nowhere' is defined") as raised:
+        asyncio.run(shell.run("true", 5))
+    assert raised.value.retry
+
+
+def test_a_secret_is_in_no_text() -> None:
+    login = SSHLogin("site", "h", 22, "me", "secret-1", private_key="secret-2", passphrase="secret-3")
+    assert "secret" not in repr(login)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TimeoutError(), "no answer in time"),
+        (asyncio.CancelledError(), "it was stopped before it was done"),
+        (ConnectionResetError(), "ConnectionResetError, without a reason"),
+        (asyncssh.ConnectionLost(""), "ConnectionLost, without a reason"),
+        (BraynsError("this"), "this"),
+    ],
+)
+def test_every_error_has_words(error: BaseException, says: str) -> None:
+    assert reason_of(error) == says
+
+
+def test_a_login_node_that_says_nothing_is_told_with_a_reason(tmp_path: Path) -> None:
+    async def silent() -> Any:
+        raise asyncssh.ConnectionLost("")
+
+    async def main() -> None:
+        shell = SSHShell(silent)
+        with pytest.raises(BraynsError, match="cannot be reached: ConnectionLost, without a reason"):
+            await shell.run("true", 5)
+
+    asyncio.run(main())
