@@ -22,11 +22,14 @@ from typing import Any
 from airflow_brayns.booking import Booking, Service, book_on, service_command, way_to
 from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import BraynsError, ServiceFailed
 from airflow_brayns.follow import Follower
+from airflow_brayns.in_use import what_became
 from airflow_brayns.movie.store import Superseded
-from airflow_brayns.movie.supply import Station
+from airflow_brayns.movie.supply import Proof, Standing, Station
 from airflow_brayns.settings import ClusterSettings
 
 LEASE_SECONDS = 20.0
@@ -36,6 +39,14 @@ _CONFIRM_SECONDS = 5.0
 _SLURM_WARNING = 120.0
 _LOCAL_WARNING = 2.0
 _NEXT_LOOK_SECONDS = 3.0  # beyond the poll interval
+_PROVE_SECONDS = 30.0
+_STANDINGS = {
+    Fate.OURS: Standing.OURS,
+    Fate.ENDED: Standing.ENDED,
+    Fate.STRANGE: Standing.ENDED,
+    Fate.UNPROVEN: Standing.UNPROVEN,
+    Fate.UNKNOWN: Standing.UNKNOWN,
+}
 
 
 @dataclass(eq=False)
@@ -57,6 +68,20 @@ class _Part:
     confirmed: float = 0.0
     followed: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def prove(cluster: Cluster, allocation: Allocation, service: str) -> Proof:
+    """Ask what has become of a service, for `Station.prove`."""
+    try:
+        async with asyncio.timeout(_PROVE_SECONDS):
+            found = await what_became(cluster, allocation, service)
+    except (BraynsError, TimeoutError) as error:
+        return Proof(Standing.UNKNOWN, str(error) or f"the cluster did not answer within {_PROVE_SECONDS:.0f} s")
+    if found is None:
+        return Proof(
+            Standing.ENDED, f"{service} of job {allocation.job_id} is not in the cluster's state_dir any more."
+        )
+    return Proof(_STANDINGS[found.fate], found.text())
 
 
 class Crew:
@@ -188,14 +213,18 @@ class Crew:
         await self._confirm()
 
     async def _keep_lease(self) -> None:
+        lost = ""
         while True:
             await asyncio.sleep(_CONFIRM_SECONDS)
             try:
                 await self._confirm()
+                lost = ""
             except Superseded:
                 raise
             except BraynsError as error:
-                self._log.info("The lease could not be confirmed; no frames are asked for meanwhile: %s", error)
+                if str(error) != lost:
+                    lost = str(error)
+                    self._log.info("The lease could not be confirmed; no frames are asked for meanwhile: %s", error)
             await self._follow_on()
 
     async def _confirm(self) -> None:
@@ -309,6 +338,8 @@ class Crew:
             Station(
                 endpoint, service.name, service.node, service.job_id, service.usable.version,
                 ends_at=lambda: part.ends_at, holds=partial(self._holds, part), ssl_context=service.ssl_context,
+                told=service.endpoint,
+                prove=partial(prove, self._poller.cluster, part.allocation, service.name),
             )
         )  # fmt: skip
 

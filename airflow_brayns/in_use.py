@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from airflow_brayns.brayns.readiness import parse_endpoint
+from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.finding import Fate, Finding
 from airflow_brayns.errors import BraynsError, ConnectionLost, ServiceFailed
@@ -47,18 +48,16 @@ def connection_broke(error: BaseException) -> bool:
     return False
 
 
-async def what_became(cluster: Cluster, found: Finding) -> Finding:
-    """What has become of a service since: where it has just ended, its exit is awaited for a few seconds.
+async def what_became(cluster: Cluster, allocation: Allocation, service: str) -> Finding | None:
+    """What has become of a service: where it has just ended, its exit is awaited for a few seconds. None: it is not known.
 
     :raises ConnectionLost: the cluster could not be asked.
     """
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _TOLD_SECONDS
     while True:
-        now = await cluster.examine(*found.allocation.key, found.service.name)
-        if now is None:
-            return found
-        if now.told or now.fate is Fate.OURS or loop.time() > give_up:
+        now = await cluster.examine(*allocation.key, service)
+        if now is None or now.told or now.fate is Fate.OURS or loop.time() > give_up:
             return now
         await asyncio.sleep(_PAUSE)
 
@@ -149,7 +148,7 @@ class InUse:
             )
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                now = await what_became(self._cluster, self.found)
+                now = await what_became(self._cluster, self.found.allocation, self.found.service.name) or self.found
         except (BraynsError, TimeoutError) as trouble:
             return ConnectionLost(
                 f"The connection to braynsService {self.found} at {self._endpoint} broke ({said}). The cluster could not be asked "

@@ -47,6 +47,7 @@ class BraynsClient:
     :param ssl_context: for a service that was started with `--secure true`.
     :param timeout: seconds for connecting, and for each request that is not given its own.
     :param largest: bytes that a message may have.
+    :param told: what errors call the service, where `endpoint` is a tunnel's; empty for that.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class BraynsClient:
         ssl_context: ssl.SSLContext | None = None,
         timeout: float = 60,
         largest: int = LARGEST_MESSAGE,
+        told: str = "",
     ) -> None:
         self.endpoint = endpoint
+        self._told = told or endpoint
         self._largest = largest
         self._ssl = ssl_context
         self._timeout = timeout
@@ -89,7 +92,7 @@ class BraynsClient:
                 self._socket = await WebSocket.open(f"{scheme}://{self.endpoint}", self._ssl, self._largest)
         except (OSError, TimeoutError, ValueError) as error:
             told = str(error)[:_LARGEST_ERROR] or f"no answer within {self._timeout:g} s"
-            raise ConnectionLost(f"braynsService at {self.endpoint} cannot be reached: {told}") from error
+            raise ConnectionLost(f"braynsService at {self._told} cannot be reached: {told}") from error
         self._reader = asyncio.create_task(self._read())
 
     async def close(self) -> None:
@@ -135,7 +138,7 @@ class BraynsClient:
         :param progress: as for `call`.
         """
         if self._socket is None:
-            raise ConnectionLost(f"The client of {self.endpoint} is not open.")
+            raise ConnectionLost(f"The client of {self._told} is not open.")
         allowed = self._timeout if timeout is None else timeout
         method = messages[-1][0]
         sent: list[int] = []
@@ -147,11 +150,9 @@ class BraynsClient:
                 return [await self._pending[one].future for one in sent]
         except TimeoutError:
             await self._cancel(sent)
-            raise ConnectionLost(f"{method} on {self.endpoint} was not answered within {allowed:g} s.") from None
+            raise ConnectionLost(f"{method} on {self._told} was not answered within {allowed:g} s.") from None
         except OSError as error:
-            raise ConnectionLost(
-                f"The connection to {self.endpoint} ended during {method}: {reason_of(error)}"
-            ) from error
+            raise ConnectionLost(f"The connection to {self._told} ended during {method}: {reason_of(error)}") from error
         except asyncio.CancelledError:
             await self._cancel(sent)
             raise
@@ -245,7 +246,7 @@ class BraynsClient:
         for pending in self._pending.values():
             if not pending.future.done():
                 pending.future.set_exception(
-                    ConnectionLost(f"The connection to {self.endpoint} ended during {pending.method}: {reason}")
+                    ConnectionLost(f"The connection to {self._told} ended during {pending.method}: {reason}")
                 )
 
 

@@ -141,11 +141,15 @@ class Board:
         self.frames.give_back(frame)
         self._changed.set()
 
-    def failed(self, frame: int, station: Station, error: BraynsError) -> bool:
-        """A frame that failed on this service. Whether it did on another before."""
+    def failed(self, frame: int, station: Station, error: BraynsError, *, held: bool = True) -> bool:
+        """A frame that failed on this service. Whether it did on another before.
+
+        :param held: whether it was this service's until now; False where it was given back before that was known.
+        """
         self.failures.append(error)
         alone = not any(one.endpoint != station.endpoint for one in self.live.values())
-        again = self.frames.fail(frame, station, str(error), alone=alone)
+        blame = self.frames.fail if held else self.frames.blame
+        again = blame(frame, station, str(error), alone=alone)
         self._reporter.trouble(f"Frame {frame} failed on {station}: {error}")
         if frame in self.frames.given_up:
             self._reporter.trouble(

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.errors import BraynsError, ConnectionLost, RenderingFailed, RpcFailed
+from airflow_brayns.errors import BraynsError, ConnectionLost, RenderingFailed
 from airflow_brayns.movie.board import Board
+from airflow_brayns.movie.reconnect import Restore, regain
 from airflow_brayns.movie.store import StorageFailed, Superseded
 from airflow_brayns.movie.supply import Station
 from airflow_brayns.movie.way import Way
 
 _STRIKES = 2
-_RECONNECTS = (0.0, 0.5, 2.0)
-_RECONNECT_SECONDS = 10.0  # a service that hangs takes connections and never answers
+_AT_ONCE_SECONDS = 6.0  # in which it is known, as a rule, whether a service has ended; its frame is kept for so long
+_MOST_LOSSES = 5  # connections that a frame may lose on a service that lives, before it counts as the frame's fault
 
 
 @dataclass
@@ -29,24 +30,27 @@ class _Asked:
     at: float
 
 
-def client_of(station: Station) -> BraynsClient:
-    """A client that is not connected yet."""
-    return BraynsClient(station.endpoint, ssl_context=station.ssl_context)
-
-
 class Driver:
     """One service's share of a movie.
 
     :param board: what it shares with the others.
     :param client: connected, with the scene loaded and `way` begun.
     :param stack: closes further clients.
+    :param restore: sees to it that a service to which the connection was lost has the scene.
     """
 
     def __init__(
-        self, board: Board, station: Station, client: BraynsClient, way: Way, stack: contextlib.AsyncExitStack
+        self,
+        board: Board,
+        station: Station,
+        client: BraynsClient,
+        way: Way,
+        stack: contextlib.AsyncExitStack,
+        restore: Restore,
     ) -> None:
         self._board, self._station, self._client, self._way = board, station, client, way
-        self._stack = stack
+        self._stack, self._restore = stack, restore
+        self._losses: Counter[int] = Counter()
         self._asked: deque[_Asked] = deque()
         self._keeping: deque[tuple[int, asyncio.Task[None]]] = deque()
         self._strikes = 0
@@ -118,41 +122,57 @@ class Driver:
     async def _struck(self, error: BraynsError, *, lost: bool) -> str | None:
         """The oldest frame failed; those behind it were only waiting."""
         frame = self._asked[0].frame
-        self._strikes += 1
         behind = [one.frame for one in self._asked][1:]
-        again = self._board.failed(frame, self._station, error)
+        hung = not self._asked[0].task.done()
         self._asked[0].task.cancel()
         first = self._asked.popleft()
         if lost or behind:
             self._drop_asked()
         await asyncio.gather(first.task, return_exceptions=True)
+        again = self._strike(frame, error) if hung or not lost else False
         await self._settle(0)
-        if lost and not await self._reconnect():
-            return f"{'frame ' + str(frame) + ' ended it as it did others' if again else 'it ended or hangs'}: {error}"
+        if lost:
+            await self._client.close()
+            held = [] if hung else [frame]
+            try:
+                await self._regain(held)
+            except BraynsError as gone:
+                again = again if hung else self._board.failed(frame, self._station, gone, held=bool(held))
+                told = f"{error}. {gone}" if hung else str(gone)
+                return f"frame {frame} ended it as it did others: {told}" if again else told
+            if not hung:
+                self._losses[frame] += 1
+                if self._losses[frame] <= _MOST_LOSSES:
+                    if held:
+                        self._board.give_back(frame)
+                    self._board.note(f"The connection to {self._station} broke, and was made anew: {error}")
+                    return None
+                again = self._strike(frame, error, held=bool(held))
         if self._strikes >= _STRIKES:
             return f"{'frame ' + str(frame) + ' failed here as on others' if again else f'{_STRIKES} frames in a row failed'}: {error}"
         return None
 
-    async def _reconnect(self) -> bool:
-        """Whether the service is still there: a broken connection is not a dead service."""
-        await self._client.close()
-        for pause in _RECONNECTS:
-            await asyncio.sleep(pause)
-            client = client_of(self._station)
-            try:
-                async with asyncio.timeout(_RECONNECT_SECONDS):
-                    await client.open()
-                self._stack.push_async_callback(client.close)
-                await client.call("get-version", timeout=_RECONNECT_SECONDS)
-                await self._way.begin(client, self._board.plan)
-            except (ConnectionLost, RpcFailed, TimeoutError) as error:
-                await client.close()
-                if isinstance(error.__cause__, ConnectionRefusedError):
-                    return False  # the machine answers, and nobody listens there any more
-                continue
-            self._client = client
-            return True
-        return False
+    def _strike(self, frame: int, error: BraynsError, *, held: bool = True) -> bool:
+        """A frame that failed on a service that is there. Whether it did on another before."""
+        self._strikes += 1
+        return self._board.failed(frame, self._station, error, held=held)
+
+    async def _regain(self, held: list[int]) -> None:
+        """Connect anew to the service, if it is still there and ours.
+
+        :param held: frames that it was at; where this takes long, the others get them.
+        :raises BraynsError: it is not, or there is no way to it.
+        """
+        regaining = asyncio.create_task(regain(self._station, self._restore))
+        try:
+            await asyncio.wait({regaining}, timeout=_AT_ONCE_SECONDS)
+            while held and not regaining.done():
+                self._board.give_back(held.pop())
+            self._client = await regaining
+        finally:
+            regaining.cancel()
+            await asyncio.gather(regaining, return_exceptions=True)
+        self._stack.push_async_callback(self._client.close)
 
     async def _settle(self, most: int) -> None:
         """Await that at most so many images are still being written."""

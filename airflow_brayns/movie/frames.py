@@ -76,6 +76,13 @@ class FrameQueue:
             self.waiting.appendleft(frame)
         return again
 
+    def blame(self, frame: int, station: Station, why: str, *, alone: bool) -> bool:
+        """One that was given back, and then this service turned out to have ended with it. As `fail`."""
+        if frame not in self.waiting:
+            return False  # others are at it, or done with it
+        self.take(frame)
+        return self.fail(frame, station, why, alone=alone)
+
     def finish(self, frame: int) -> None:
         """One that is whole on disk."""
         self.taken.discard(frame)

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RenderingFailed
 from airflow_brayns.movie.board import Board
-from airflow_brayns.movie.driver import Driver, client_of
+from airflow_brayns.movie.driver import Driver
 from airflow_brayns.movie.frames import FrameQueue
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
-from airflow_brayns.movie.scene import prepare
+from airflow_brayns.movie.reconnect import check_ours, client_of
+from airflow_brayns.movie.scene import prepare, scene_of
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import StorageFailed, Store, Superseded, Survey
-from airflow_brayns.movie.supply import Reporter, Station, Supply
+from airflow_brayns.movie.supply import Reporter, Standing, Station, Supply
 from airflow_brayns.movie.way import SNAPSHOT, Trial, Way, make_way, try_both
 
 FIRST_FRAME_SECONDS = 1800.0  # nothing is known yet of how long one takes
@@ -169,9 +171,11 @@ class Production:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 client = await stack.enter_async_context(client_of(station))
+                await self._check_ours(station)
                 way = await self._join(station, client)
+                restore = partial(self._restore, station, way, await scene_of(client))
                 self._board.joins(station)
-                why = await Driver(self._board, station, client, way, stack).work()
+                why = await Driver(self._board, station, client, way, stack, restore).work()
                 if why is None and not self._board.over:
                     await self._supply.set_aside(station, "its allocation ends", again=False)
         except (Superseded, StorageFailed):
@@ -213,6 +217,27 @@ class Production:
             )
         await way.begin(client, self._board.plan)
         return way
+
+    async def _check_ours(self, station: Station) -> None:
+        """Whoever has answered must be the service.
+
+        :raises ServiceFailed: it is somebody else.
+        """
+        proof = await check_ours(station)
+        if proof.standing in (Standing.UNPROVEN, Standing.UNKNOWN):
+            self._reporter.trouble(f"{station} joins as it was found; it could not be proved again: {proof.why}")
+
+    async def _restore(self, station: Station, way: Way, scene: str, client: BraynsClient, certain: bool) -> None:
+        """After a lost connection: the scene is asked for, where the service is certainly the same, or else loaded anew."""
+        if not certain or await scene_of(client) != scene:
+            self._reporter.note(f"{station} gets the scene anew.")
+            facts = await prepare(client, self._spec, timeout=self._load_timeout)
+            if not self._board.plan.facts.agrees_with(facts):
+                raise RenderingFailed(
+                    f"{station} sees another scene than before: {facts.bounds} instead of {self._board.plan.facts.bounds}",
+                    retry=False,
+                )
+        await way.begin(client, self._board.plan)
 
     async def _make_plan(self, station: Station, client: BraynsClient, facts: SceneFacts) -> None:
         known = self._manifest.header

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 from typing import Any, TypeVar
 
@@ -44,6 +45,14 @@ async def prepare(client: BraynsClient, specification: MovieSpecification, *, ti
     scene = _as(dict, "get-scene", (await client.call("get-scene")).result)
     method = "get-simulation-parameters"
     return SceneFacts.read(scene.get("bounds", {}), _as(dict, method, (await client.call(method)).result))
+
+
+async def scene_of(client: BraynsClient) -> str:
+    """What a service says of its scene: the same text as long as nobody has changed it.
+
+    :raises RpcFailed: it does not say.
+    """
+    return json.dumps((await client.call("get-scene")).result, sort_keys=True)
 
 
 def _as(kind: type[Kind], method: str, result: Any) -> Kind:

@@ -3,9 +3,39 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
+
+
+class Standing(Enum):
+    """What can be said of a service by those who look after it.
+
+    `OURS`: it lives, and its port is its own. `ENDED`: it has ended, or its port is somebody else's. `UNPROVEN`: nothing tells
+    of its end, and its node does not answer. `UNKNOWN`: they cannot be asked now. `NOBODYS`: nobody looks after it.
+    """
+
+    OURS = "ours"
+    ENDED = "ended"
+    UNPROVEN = "unproven"
+    UNKNOWN = "unknown"
+    NOBODYS = "nobody's"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found when a service was asked after.
+
+    :param why: of one that has ended: how, with its last lines; of one that cannot be proved: why not.
+    """
+
+    standing: Standing
+    why: str = ""
+
+
+async def _nobodys() -> Proof:
+    return Proof(Standing.NOBODYS)
 
 
 @dataclass(frozen=True)
@@ -18,6 +48,8 @@ class Station:
     :param ends_at: tells when the service is stopped since its allocation ends (`time.time()`); None where it is not.
     :param owned: whether nobody else renders with it; without, only `snapshot` is safe.
     :param holds: whether it still is so; asked before each frame is asked for, and before it counts.
+    :param told: `host:port` as people know it, where `endpoint` is a tunnel's; empty where it is that.
+    :param prove: asks whether it lives and is ours; within half a minute, and without an error.
     """
 
     endpoint: str
@@ -29,6 +61,8 @@ class Station:
     ends_at: Callable[[], float | None] = field(default=lambda: None, compare=False)
     holds: Callable[[], bool] = field(default=lambda: True, compare=False)
     ssl_context: ssl.SSLContext | None = field(default=None, compare=False)
+    told: str = ""
+    prove: Callable[[], Awaitable[Proof]] = field(default=_nobodys, compare=False)
 
     def __str__(self) -> str:
         return f"{self.name} on {self.node}" if self.node else self.endpoint

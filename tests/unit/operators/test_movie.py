@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_brayns import EncodeMovieOperator, RenderFramesOperator
 from tests.support.local import movie
@@ -73,3 +73,17 @@ def test_a_movie_on_four_nodes_keeps_its_log_short(
     assert len(lines) <= 150, "\n".join(lines)
     assert sum("Server started on" in line for line in lines) == 4
     assert sum("all it says is in" in line for line in lines) == 4
+
+
+def test_a_service_that_dies_in_a_movie_is_named_with_its_end_and_its_last_lines(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was told was the tunnel's local port."""
+    dying = {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.02,crash_at_picture=4"}
+    with pytest.raises(
+        AirflowException, match=r"(?s)brayns\S* on slot1 \(job \d+\) was killed by signal 11 \(SIGSEGV\).*Last lines"
+    ):
+        movie(data, tmp_path, {"frames": 30}, nodes=1, environment=dying).execute(context)
+    told = capsys.readouterr().out
+    assert "is set aside and started anew on its node: " in told
+    assert "Server started on" in told
