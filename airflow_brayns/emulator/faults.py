@@ -30,6 +30,7 @@ class Faults:
     :param snapshot_seconds: how often `snapshot` looks for its own end: the real one once a second, so its time is a multiple.
     :param frame_seconds: every picture takes exactly so long and is one made beforehand, with the view written into the file
         (0: render it).
+    :param recorded_times: 1: pictures are made beforehand, too, but take what the real one's took: by samples, passes and pixels.
     :param hang_at_picture: never answer while rendering this picture (0: never).
     :param deadly_x: die by a segmentation fault at a picture from a camera whose x is within 1e-6 of this one (0: none).
     :param simulation_frames: last frame of the simulation (0: none loaded).
@@ -46,6 +47,7 @@ class Faults:
     load_seconds: float = 0.0
     snapshot_seconds: float = 1.0
     frame_seconds: float = 0.0
+    recorded_times: int = 0
     hang_at_picture: int = 0
     deadly_x: float = 0.0
     simulation_frames: int = 0
@@ -72,6 +74,12 @@ class Faults:
         """The version as three numbers."""
         major, minor, patch = (int(part) for part in self.version.split("."))
         return major, minor, patch
+
+    def abort(self, what: str) -> None:
+        """Die of an exception that nothing catches, with the two lines that the C++ library prints."""
+        print("terminate called after throwing an instance of 'std::invalid_argument'", flush=True)
+        print(f"  what():  {what}", flush=True)
+        os.kill(os.getpid(), signal.SIGABRT)
 
     def segfault(self) -> None:
         """Die as a segmentation fault does."""

@@ -1,4 +1,8 @@
-"""A picture of the scene as bytes of an image file: traced, or one made beforehand where a fixed time a frame is asked for."""
+"""Pictures of the scene: traced, or made beforehand where times are asked for; the frame that `render-image` adds passes to.
+
+What a picture takes is the real one's (recorded, 3.10.1 at 640x360 on two cores): a pass takes what its samples take, by pixels, and an
+image that is sent takes 0.03 s more: 0.10 s for 4 samples of the production renderer, 0.33 s for 16, 4.8 s for all 16 passes of 16.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ class Cancelled(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for. `camera` and `renderer`: name and parameters."""
+    """What a request asks for. `camera` and `renderer`: name and parameters; `more`: what else makes it another picture (JSON)."""
 
     size: tuple[int, int]
     view: Mapping[str, Any]
@@ -32,6 +36,32 @@ class Wanted:
     frame: int
     image_format: str
     quality: int
+    more: tuple[Any, ...] = ()
+
+
+_RECORDED_PIXELS = 640 * 360
+_SAMPLE_SECONDS = {"production": 0.0185}
+_OTHER_SAMPLE_SECONDS = 0.002
+_SENDING_SECONDS = 0.03
+_SMALLEST = 64
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What passes have added up to, not yet an image file: light, or a text where pictures are made beforehand."""
+
+    size: tuple[int, int]
+    passes: int
+    light: Any = None
+    told: str = ""
+
+    def encode(self, image_format: str, quality: int) -> bytes:
+        """The bytes of an image file."""
+        if self.light is None:
+            return labelled(self.size, image_format, self.told)
+        from airflow_brayns.emulator.render import developed, encode
+
+        return encode(developed(self.light / self.passes), image_format, quality)
 
 
 class Studio:
@@ -41,16 +71,53 @@ class Studio:
         self._faults = faults
         self._tracer: Tracer | None = None
         self._taken = 0
+        self.frame = Frame(self)
 
     def scene_changed(self) -> None:
-        """What was prepared for tracing is of no use any more."""
+        """What was prepared for tracing is of no use any more, and the frame's passes begin anew."""
         self._tracer = None
+        self.frame.begin_anew()
 
     def take(self, models: list[Model], wanted: Wanted, progress: Callable[[float], None]) -> bytes:
-        """The image's bytes; may die on the way, as the real one does."""
+        """The image's bytes, of one pass; may die on the way, as the real one does."""
+        exposure = self.expose(models, wanted, None, 1, progress)
+        return self.encode(exposure, wanted)
+
+    def encode(self, exposure: Exposure, wanted: Wanted) -> bytes:
+        """The image's bytes, in the time that an image takes to be written and sent."""
+        began = time.monotonic()
+        data = exposure.encode(wanted.image_format, wanted.quality)
+        if not self._faults.frame_seconds:
+            _wait_until(began + _SENDING_SECONDS * _share(wanted.size))
+        return data
+
+    def expose(
+        self,
+        models: list[Model],
+        wanted: Wanted,
+        before: Exposure | None,
+        passes: int,
+        progress: Callable[[float], None] = lambda amount: None,
+    ) -> Exposure:
+        """So many passes more than `before`. Each has all the samples of the renderer, and other ones than those before it."""
+        if min(wanted.size) < _SMALLEST:
+            self._faults.abort("Frame size must be greather than or equal to 64x64")
         lights = [model.light for model in models if model.light is not None and model.visible]
         if wanted.renderer[0] == "production" and not lights:
             self._faults.segfault()
+        self._meet_faults(wanted)
+        end = time.monotonic() + self._seconds(wanted, passes)
+        if self._faults.frame_seconds or self._faults.recorded_times:
+            exposure = _made_beforehand(wanted, passes + (before.passes if before else 0))
+        else:
+            exposure = before or Exposure(wanted.size, 0, 0.0)
+            for number in range(passes):
+                light = self._traced(models, lights, wanted, exposure.passes, _part(progress, number, passes))
+                exposure = Exposure(wanted.size, exposure.passes + 1, exposure.light + light)
+        _wait_until(end, progress)
+        return exposure
+
+    def _meet_faults(self, wanted: Wanted) -> None:
         self._taken += 1
         x = wanted.view["position"][0]
         if self._faults.crash_at_picture == self._taken or (
@@ -60,14 +127,18 @@ class Studio:
         if self._faults.hang_at_picture == self._taken:
             while True:
                 time.sleep(3600)
+
+    def _seconds(self, wanted: Wanted, passes: int) -> float:
         if self._faults.frame_seconds:
-            return self._made_beforehand(wanted, progress)
-        return self._traced(models, lights, wanted, progress)
+            return self._faults.frame_seconds
+        name, settings = wanted.renderer
+        samples = passes * int(settings["samples_per_pixel"])
+        return samples * _SAMPLE_SECONDS.get(name, _OTHER_SAMPLE_SECONDS) * _share(wanted.size)
 
     def _traced(
-        self, models: list[Model], lights: list[Any], wanted: Wanted, progress: Callable[[float], None]
-    ) -> bytes:
-        from airflow_brayns.emulator.render import Quality, Tracer, View, encode
+        self, models: list[Model], lights: list[Any], wanted: Wanted, number: int, progress: Callable[[float], None]
+    ) -> Any:
+        from airflow_brayns.emulator.render import Quality, Tracer, View
 
         if self._tracer is None:
             self._tracer = Tracer(models)
@@ -88,17 +159,65 @@ class Studio:
             lens.get("fovy", 45),
             lens.get("height", 1),
         )
-        picture = self._tracer.render(wanted.size, what, lights, quality, progress)
-        return encode(picture, wanted.image_format, wanted.quality)
+        return self._tracer.light(wanted.size, what, lights, quality, progress, number)
 
-    def _made_beforehand(self, wanted: Wanted, progress: Callable[[float], None]) -> bytes:
-        end = time.monotonic() + self._faults.frame_seconds
-        told = json.dumps([wanted.view["position"], wanted.camera[1].get("fovy"), wanted.frame])
-        data = labelled(wanted.size, wanted.image_format, told)
-        while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.05))
+
+class Frame:
+    """The service's own frame, which `render-image` adds passes to until all samples are there or something changes.
+
+    Recorded: a real change, and a projection or renderer that is set, even to what it was, begin anew; what is set to the values
+    it had, and another size that is taken back, do not. When all passes are there, the old picture comes back at once.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._exposure: Exposure | None = None
+        self._of = ""
+
+    @property
+    def accumulation(self) -> int:
+        """How many passes the frame holds."""
+        return self._exposure.passes if self._exposure else 0
+
+    def begin_anew(self) -> None:
+        """The next pass is the first again; until then the old picture stays."""
+        self._of = ""
+
+    def render(self, models: list[Model], wanted: Wanted, all_passes: bool) -> bool:
+        """Add one pass, or all that are missing; False where none was missing."""
+        of = json.dumps([wanted.size, dict(wanted.view), wanted.camera, wanted.renderer, wanted.frame, wanted.more])
+        before = self._exposure if of == self._of else None
+        missing = wanted.renderer[1]["samples_per_pixel"] - (before.passes if before else 0)
+        if missing <= 0:
+            return False
+        self._exposure = self._studio.expose(models, wanted, before, missing if all_passes else 1)
+        self._of = of
+        return True
+
+    def picture(self, wanted: Wanted) -> bytes:
+        """The image's bytes as `wanted` says of format and quality; none before the first pass."""
+        return self._studio.encode(self._exposure, wanted) if self._exposure else b""
+
+
+def _share(size: tuple[int, int]) -> float:
+    return size[0] * size[1] / _RECORDED_PIXELS
+
+
+def _part(progress: Callable[[float], None], number: int, passes: int) -> Callable[[float], None]:
+    return lambda amount: progress((number + amount) / passes)
+
+
+def _wait_until(end: float, progress: Callable[[float], None] | None = None) -> None:
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.05))
+        if progress is not None:
             progress(0.5)
-        return data
+
+
+def _made_beforehand(wanted: Wanted, passes: int) -> Exposure:
+    """No two views have the same bytes, and no two passes."""
+    told = [wanted.view["position"], wanted.camera[1].get("fovy"), wanted.frame, *([passes] if passes > 1 else [])]
+    return Exposure(wanted.size, passes, told=json.dumps(told))
 
 
 @cache

@@ -80,16 +80,27 @@ class Tracer:
         progress: Callable[[float], None] = lambda amount: None,
     ) -> npt.NDArray[np.uint8]:
         """Trace a picture of `size` (width, height), 8-bit sRGB. `progress` may raise to give it up."""
+        return developed(self.light(size, view, lights, quality, progress))
+
+    def light(
+        self,
+        size: tuple[int, int],
+        view: View,
+        lights: list[dict[str, Any]],
+        quality: Quality,
+        progress: Callable[[float], None] = lambda amount: None,
+        number: int = 0,
+    ) -> FloatArray:
+        """One pass, linear: (height, width, 3). `number` counts the passes before it, whose samples lie elsewhere."""
         width, height = size
         total = np.zeros((width * height, 3), np.float32)
-        random = np.random.default_rng(7)
+        random = np.random.default_rng(7 + number)
+        first = number * quality.samples
         for sample in range(quality.samples):
-            jitter = _pixel_offset(sample, quality.samples)
+            jitter = _pixel_offset(first + sample, quality.samples)
             total += self._sample(width, height, view, lights, quality, jitter, random)
             progress((sample + 1) / quality.samples)
-        linear = np.clip(total / quality.samples, 0, 1)
-        encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
-        return np.asarray((encoded.reshape(height, width, 3) * 255 + 0.5).astype(np.uint8))
+        return np.asarray(total.reshape(height, width, 3) / quality.samples, np.float32)
 
     def _sample(
         self,
@@ -197,6 +208,13 @@ def _camera_rays(width: int, height: int, view: View, jitter: Any) -> tuple[Floa
     return np.ascontiguousarray(np.broadcast_to(position, directions.shape), np.float32), np.ascontiguousarray(
         directions, np.float32
     )
+
+
+def developed(light: FloatArray) -> npt.NDArray[np.uint8]:
+    """8-bit sRGB of linear light."""
+    linear = np.clip(light, 0, 1)
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
+    return np.asarray((encoded * 255 + 0.5).astype(np.uint8))
 
 
 def encode(picture: npt.NDArray[np.uint8], image_format: str, quality: int = 100) -> bytes:

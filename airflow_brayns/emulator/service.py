@@ -133,7 +133,6 @@ class BraynsState:
         self.materials: dict[int, dict[str, dict[str, Any]]] = {}
         self._free_ids: list[int] = []
         self._next_id = 0
-        self._changed = True
         self._studio = Studio(self.faults)
         self.loaders: list[dict[str, Any]] = [
             loader
@@ -185,7 +184,7 @@ class BraynsState:
             "set-camera-region": _Entry(self._set_region, record({"image_start": numbers(2), "image_end": numbers(2)})),
             "get-renderer-type": _Entry(lambda call: self.renderer, None),
             "get-application-parameters": _Entry(self._get_application, None),
-            "set-application-parameters": _Entry(self._set_viewport, record({"viewport": {**numbers(2), "items": {"type": "integer", "minimum": 64}}})),
+            "set-application-parameters": _Entry(self._set_viewport, record({"viewport": {**numbers(2), "items": {"type": "integer", "minimum": 0}}})),
             "get-simulation-parameters": _Entry(self._get_simulation, None),
             "set-simulation-parameters": _Entry(self._set_simulation, record({"current": {"type": "integer"}})),
             "snapshot": _Entry(self._snapshot, _SNAPSHOT_SCHEMA, True),
@@ -244,7 +243,6 @@ class BraynsState:
 
     def _set_viewport(self, call: Call) -> None:
         self.viewport = call.params.get("viewport", self.viewport)
-        self._changed = True
 
     # ---- models --------------------------------------------------------------------------------------------------
     def _model(self, model_id: int) -> Model:
@@ -262,7 +260,6 @@ class BraynsState:
 
     def _touch(self) -> None:
         self._studio.scene_changed()
-        self._changed = True
 
     def _get_scene(self, call: Call) -> dict[str, Any]:
         boxes = [model.bounds() for model in self.models.values() if model.geometry is not None]
@@ -273,9 +270,11 @@ class BraynsState:
     def _update_model(self, call: Call) -> dict[str, Any]:
         model = self._model(call.params["model_id"])
         changes = call.params["model"]
+        before = (model.visible, model.transform)
         model.visible = changes.get("is_visible", model.visible)
         model.transform = changes.get("transform", model.transform)
-        self._touch()
+        if (model.visible, model.transform) != before:
+            self._touch()
         return model.describe()
 
     def _remove_model(self, call: Call) -> None:
@@ -377,7 +376,7 @@ class BraynsState:
             model = self._model(call.params["model_id"])
             model.material = name
             self.materials.setdefault(model.model_id, {})[name] = {**_MATERIALS[name], **call.params["material"]}
-            self._changed = True
+            self._studio.frame.begin_anew()
 
         return change
 
@@ -389,7 +388,7 @@ class BraynsState:
         def change(call: Call) -> None:
             self.camera = name
             self.cameras[name].update(call.params)
-            self._changed = True
+            self._studio.frame.begin_anew()
 
         return change
 
@@ -397,21 +396,18 @@ class BraynsState:
         def change(call: Call) -> None:
             self.renderer = name
             self.renderers[name].update(call.params)
-            self._changed = True
+            self._studio.frame.begin_anew()
 
         return change
 
     def _set_view(self, call: Call) -> None:
         self.view = call.params
-        self._changed = True
 
     def _set_near_clip(self, call: Call) -> None:
         self.near_clip = call.params["distance"]
-        self._changed = True
 
     def _set_region(self, call: Call) -> None:
         self.region.update(call.params)
-        self._changed = True
 
     def _light_adder(self, kind: str) -> Callable[[Call], dict[str, Any]]:
         defaults: dict[str, Any] = {"kind": kind, "intensity": 1, "color": [1, 1, 1], "direction": [-1, -1, 0]}
@@ -436,7 +432,6 @@ class BraynsState:
         frame = call.params.get("current", self.frame)
         self._check_frame(frame)
         self.frame = frame
-        self._changed = True
 
     # ---- pictures ------------------------------------------------------------------------------------------------
     def _picture(
@@ -522,23 +517,22 @@ class BraynsState:
         image_format = params.get("format", "jpg")
         if force and not send:
             raise RpcError(INVALID_PARAMS, "Cannot force sending if send is disabled")
-        result = {"accumulation": 1, "max_accumulation": 1}
-        if not self._changed and not force:
-            return Reply(result)
-        data = b""
+        wanted = Wanted(
+            (self.viewport[0], self.viewport[1]),
+            self.view,
+            (self.camera, self.cameras[self.camera]),
+            (self.renderer, self.renderers[self.renderer]),
+            self.frame,
+            image_format,
+            params.get("jpeg_quality", 100),
+            (self.near_clip, self.region),
+        )
+        frame, rendered = self._studio.frame, False
         if params.get("render", True):
-            picture = self._picture(
-                self.viewport,
-                self.view,
-                (self.camera, self.cameras[self.camera]),
-                (self.renderer, self.renderers[self.renderer]),
-                (image_format, params.get("jpeg_quality", 100), self.frame),
-                lambda amount: None,
-            )
-            self._changed = False
-            if send:
-                data = picture
-        return Reply(result, data)
+            rendered = frame.render(list(self.models.values()), wanted, params.get("accumulate", True))
+        data = frame.picture(wanted) if send and (rendered or force) else b""
+        samples = self.renderers[self.renderer]["samples_per_pixel"]
+        return Reply({"accumulation": frame.accumulation, "max_accumulation": samples}, data)
 
 
 def _cancel_unknown(call: Call) -> None:
@@ -554,7 +548,7 @@ _SNAPSHOT_SCHEMA = record(
             {
                 "format": {"type": "string"},
                 "quality": {"type": "integer", "minimum": 0, "maximum": 100},
-                "size": {**numbers(2), "items": {"type": "integer", "minimum": 64}},
+                "size": {**numbers(2), "items": {"type": "integer", "minimum": 0}},
             },
             ("format",),
         ),
