@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
+from airflow_brayns.plain import plain_text
+
 
 def reason_of(error: BaseException) -> str:
     """What an error says, for a message; a time-out, a cancelled task or a broken connection often say nothing themselves."""
     if text := str(error).strip():
-        return text
+        return plain_text(text)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, asyncio.CancelledError):
@@ -22,14 +24,14 @@ def reason_of(error: BaseException) -> str:
 class BraynsError(Exception):
     """Base of all errors of this package.
 
-    :param message: one paragraph for the task log.
+    :param message: for the task log; what it quotes of others is made safe here (`plain_text`), its further lines indented.
     :param retry: whether the same request may succeed later.
     """
 
     retry = True
 
     def __init__(self, message: str, *, retry: bool | None = None) -> None:
-        super().__init__(message)
+        super().__init__(plain_text(message))
         if retry is not None:
             self.retry = retry
 

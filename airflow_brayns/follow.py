@@ -17,11 +17,11 @@ from airflow_brayns.cluster.allocation import (
     AllocationStatus,
     JobState,
     ServiceStatus,
-    visible,
 )
 from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
+from airflow_brayns.plain import visible
 from airflow_brayns.service_log import ServiceLog
 from airflow_brayns.settings import ClusterSettings
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_brayns.errors import ConnectionLost, RpcFailed, reason_of
+from airflow_brayns.plain import one_line, plain, plain_text
 
 if TYPE_CHECKING:
     from airflow_brayns.brayns.websocket import WebSocket
@@ -25,7 +26,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the JSON result and the bytes behind it (pictures)."""
+    """What came back: the JSON result, made safe (`airflow_brayns.plain`), and the bytes behind it (pictures) as they are."""
 
     result: Any
     binary: bytes = b""
@@ -197,9 +198,9 @@ class BraynsClient:
             async for message in self._socket.messages():
                 self._receive(message)
         except OSError as error:
-            reason = reason_of(error)[:_LARGEST_ERROR]
+            reason = plain_text(reason_of(error), _LARGEST_ERROR)
         except (ValueError, RecursionError) as error:
-            reason = f"it sent something that is no JSON-RPC: {reason_of(error)[:_LARGEST_ERROR]}"
+            reason = f"it sent something that is no JSON-RPC: {plain_text(reason_of(error), _LARGEST_ERROR)}"
         finally:
             self._fail_all(reason)
 
@@ -214,6 +215,7 @@ class BraynsClient:
         if len(message) > LARGEST_TEXT:
             raise ValueError(f"{len(message)} bytes of JSON")
         content = json.loads(message if isinstance(message, str) else message.decode("utf-8"))
+        content = plain(content)  # the one place where a service's words enter
         if not isinstance(content, dict):
             raise ValueError("a message that is not an object")
         if "error" not in content and "result" not in content:
@@ -236,7 +238,7 @@ class BraynsClient:
                 and type(amount) in (int, float)
                 and 0 <= amount <= 1
             ):
-                pending.progress(str(params.get("operation", ""))[:200], float(amount))
+                pending.progress(one_line(str(params.get("operation", ""))), float(amount))
 
     def _asked(self, request_id: Any) -> _Pending | None:
         """The request of that id. `True` and `0.0` would be found under 1 and 0 too."""
@@ -260,6 +262,6 @@ def _refusal(method: str, error: Any) -> RpcFailed:
     """What the service says of a request, told at a bearable length."""
     error = error if isinstance(error, dict) else {}
     code, data = error.get("code"), error.get("data")
-    details = [str(one)[:_LARGEST_ERROR] for one in data[:10]] if isinstance(data, list) else None
+    details = [plain_text(str(one), _LARGEST_ERROR) for one in data[:10]] if isinstance(data, list) else None
     number = code if type(code) is int and abs(code) < 1 << 31 else 0
-    return RpcFailed(method, number, str(error.get("message", ""))[:_LARGEST_ERROR], details)
+    return RpcFailed(method, number, plain_text(str(error.get("message", "")), _LARGEST_ERROR), details)

@@ -14,15 +14,20 @@ from typing import Any
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, NO_TLS, SETUP_FAILED
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RpcFailed, ServiceFailed
+from airflow_brayns.plain import one_line, plain_text
 
 RUNG_SECONDS = 10.0
 _LARGEST = 1 << 20  # bytes that a stranger may answer
+_MOST_PLUGINS = 200  # that are handed on; braynsService 3.10.1 has seven
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
 class NotYet(Exception):  # noqa: N818
     """A rung that is not there yet; the text says which and why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain_text(message))
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: S
     parameters = (await client.call("get-application-parameters")).result
     if not isinstance(parameters, dict) or not isinstance(parameters.get("plugins"), list):
         raise NotYet(f"get-application-parameters: the answer {reprlib.repr(parameters)} names no plugins")
-    return [str(name)[:255] for name in parameters["plugins"][:1000]]
+    return [one_line(str(name), 100) for name in parameters["plugins"][:_MOST_PLUGINS]]
 
 
 async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | None) -> None:

@@ -10,15 +10,14 @@ from enum import Enum
 from typing import Any
 
 from airflow_brayns.errors import ConnectionLost
+from airflow_brayns.plain import one_line, visible
 
 _TIME_LEFT = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
 _NUMBER, _STATE = re.compile(r"[0-9]{1,15}"), re.compile(r"[A-Z_]{1,40}")
 _NAME, _SERVICE = re.compile(r"ab-[0-9a-f]{1,40}"), re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_UNSEEN = re.compile(
-    "\x1b\\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
-)
 _JOB = re.compile(r"[0-9][0-9_+,%\[\]-]{0,99}")  # `12`, `12_3`, `12_[4-9%2]`, `12+1`
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_LONGEST_REASON = 1000  # characters of why something ended
 # Reasons that no waiting mends. Some impossible requests are not refused but pend for ever (Slurm 22.05 and 24.11, run).
 HOPELESS_REASONS = frozenset(
     {
@@ -199,11 +198,6 @@ class AllocationStatus:
         return next((service for service in self.services if service.name == name), None)
 
 
-def visible(text: str) -> str:
-    """Without what moves a terminal's cursor, turns text around or hides: logs and errors hold what strangers wrote."""
-    return _UNSEEN.sub("", text)
-
-
 def decode(text: str) -> str:
     """Base64 as the scripts write it, as far as it can be seen; what is not base64 is no answer."""
     try:
@@ -230,7 +224,7 @@ class _Reader:
     current: tuple[str, int] | None = None
 
     def line(self, line: str) -> None:
-        key, _, rest = line.partition(" ")
+        key, _, rest = visible(line).replace("\n", " ").partition(" ")
         if key == "allocation":
             name, _, text = rest.rpartition(" ")
             number = whole(text)
@@ -243,7 +237,7 @@ class _Reader:
         elif key == "answered":
             self.answered = True
         elif key == "silent":
-            self.trouble = decode(rest)
+            self.trouble = one_line(decode(rest), _LONGEST_REASON)
         elif key == "log":
             self._log(rest)
         elif key == "certificate":
@@ -279,9 +273,9 @@ def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
         case "released":
             return replace(status, released=True)
         case "ending":
-            return replace(status, ending=decode(rest).strip())
+            return replace(status, ending=one_line(decode(rest), _LONGEST_REASON))
         case "ended":
-            return replace(status, ended=decode(rest).strip())
+            return replace(status, ended=one_line(decode(rest), _LONGEST_REASON))
         case "heartbeat":
             return replace(status, heartbeat=rest)
         case "silent":
@@ -308,7 +302,11 @@ def _service_with(service: ServiceStatus, key: str, rest: str) -> ServiceStatus:
         return replace(service, port=port) if 0 < port < 65536 else service
     code, _, text = decode(rest).partition(" ")
     number = whole(code)
-    return replace(service, exit_code=number if number is not None and number < 256 else 1, exit_text=text.strip())
+    return replace(
+        service,
+        exit_code=number if number is not None and number < 256 else 1,
+        exit_text=one_line(text, _LONGEST_REASON),
+    )
 
 
 def read_jobs(answer: str) -> list[Job]:

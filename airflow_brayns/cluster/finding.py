@@ -13,9 +13,9 @@ from airflow_brayns.cluster.allocation import (
     ServiceStatus,
     decode,
     read_status,
-    visible,
     whole,
 )
+from airflow_brayns.plain import visible
 
 _DEFAULT_IDLE = 1800
 

@@ -210,7 +210,7 @@ def _serve(options: Options, generation: int, faults: Faults) -> None:
     if faults.exit_after_seconds:
         threading.Timer(faults.exit_after_seconds, lambda: os._exit(faults.exit_code)).start()
     log("Loading plugins.")
-    plugins = _load_plugins(options, generation, faults, log)
+    plugins = [*_load_plugins(options, generation, faults, log), *faults.more_plugins]
     log("Starting Brayns service.")
     state = BraynsState(
         faults.version_numbers, plugins, faults, Path(options.sandbox_path) if options.sandbox_path else None

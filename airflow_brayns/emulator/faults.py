@@ -36,6 +36,7 @@ class Faults:
     :param simulation_frames: last frame of the simulation (0: none loaded).
     :param crash_at_picture: die by a segmentation fault while rendering this picture (1 is the first; 0: never).
     :param quit_crash_share: how often `quit` ends in a segmentation fault; measured on 3.10.1: 19 of 80.
+    :param hostile: 1: name, among the plugins, what cannot be encoded, what moves a terminal's cursor, and what forges a line.
     """
 
     version: str = "3.10.1"
@@ -53,6 +54,7 @@ class Faults:
     simulation_frames: int = 0
     crash_at_picture: int = 0
     quit_crash_share: float = 0.24
+    hostile: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Faults:
@@ -80,6 +82,11 @@ class Faults:
         print("terminate called after throwing an instance of 'std::invalid_argument'", flush=True)
         print(f"  what():  {what}", flush=True)
         os.kill(os.getpid(), signal.SIGABRT)
+
+    @property
+    def more_plugins(self) -> list[str]:
+        """What it says that it has loaded beside what it has."""
+        return ["\ud800evil", "\x1b[2Jclear\x00", "x\n[2026-01-01 00:00:00] INFO - all is well"] if self.hostile else []
 
     def segfault(self) -> None:
         """Die as a segmentation fault does."""

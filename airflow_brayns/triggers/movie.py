@@ -14,6 +14,7 @@ from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.operators.report import TaskReporter
 from airflow_brayns.render import Rendering, place_for_frames, render_with
+from airflow_brayns.triggers.events import safe_events
 from airflow_brayns.triggers.service import deferral, hold, path_of
 
 _FIELDS = (
@@ -76,6 +77,7 @@ class RenderFramesTrigger(BaseTrigger):
         """See `BaseTrigger.serialize`."""
         return path_of(self), {name: getattr(self, name) for name in _FIELDS} | deferral(self.deferred_at)
 
+    @safe_events
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: `success` with the numbers, or `error` with why not and whether a retry can help."""
         hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)

@@ -18,6 +18,7 @@ from airflow_brayns.follow import Follower
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.settings import ClusterSettings
 from airflow_brayns.task_state import states_of
+from airflow_brayns.triggers.events import safe_events
 
 HOLD_SECONDS = 5.0
 _at_work: set[asyncio.Future[None]] = set()  # the loop itself keeps weak references only
@@ -92,6 +93,7 @@ class BraynsServiceTrigger(BaseTrigger):
         """What an event tells of where its services are."""
         return {"booking": self.booking}
 
+    @safe_events
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: `success` with what was found, or `error` with why not and whether a retry can help."""
         hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)
@@ -196,6 +198,7 @@ class EndpointTrigger(BaseTrigger):
         """See `BraynsServiceTrigger.place`: nothing is known of it but the endpoint."""
         return {}
 
+    @safe_events
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, as `BraynsServiceTrigger`'s."""
         hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)

@@ -16,13 +16,14 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 from PIL import Image
 
 from airflow_brayns import cluster_encode
@@ -36,7 +37,7 @@ from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed
 from airflow_brayns.cluster_store import ClusterStore
-from airflow_brayns.errors import BraynsError, InvalidSetting
+from airflow_brayns.errors import BraynsError, InvalidSetting, RpcFailed
 from airflow_brayns.follow import Follower
 from airflow_brayns.movie import scene, way
 from airflow_brayns.movie.manifest import Manifest
@@ -44,6 +45,7 @@ from airflow_brayns.movie.picture import check_picture
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import Made
+from airflow_brayns.plain import INDENT, LONGEST, one_line, plain
 from airflow_brayns.service_log import MOST_WARNINGS
 from airflow_brayns.settings import ClusterSettings, literal
 from tests.fuzz import cases
@@ -224,14 +226,16 @@ def log_lines(rng: Random) -> bytes:
 
 @cache
 def keeper_function() -> str:
-    """How the wrapper finds the port in a log, as it stands in keeper.sh."""
+    """How the wrapper finds ports in a log, as it stands in keeper.sh."""
     text = (Path(cluster_encode.__file__).parent / "cluster/keeper.sh").read_text()
-    line = next(line for line in text.splitlines() if "port=$(" in line and "port.sed" in line)
-    return f"service_dir=$1\n{line}\nprintf '%s\\n' \"$port\"\n"
+    found = re.search(r"^named_ports\(\) \{.*?^\}$", text, re.MULTILINE | re.DOTALL)
+    must(found, "keeper.sh has no function named_ports")
+    assert found is not None
+    return f"service_dir=$1\n{found[0]}\nnamed_ports\n"
 
 
 def ports(rng: Random) -> None:
-    """The port in the log, by the keeper's own line of sed, in several locales: a number that the line really says, or none."""
+    """Ports in the log, by the keeper's own function, in several locales: numbers that a line really says, or none."""
     with tempfile.TemporaryDirectory(prefix="ab-hostile-") as folder:
         Path(folder, "port.sed").write_text("".join(f"{pattern}\n" for pattern in PORT_PATTERNS))
         log = log_lines(rng)
@@ -242,12 +246,14 @@ def ports(rng: Random) -> None:
             ["/bin/sh", "-c", keeper_function(), "x", folder], capture_output=True, timeout=60, check=False, env={"PATH": "/usr/bin:/bin", "LC_ALL": locale}
         )  # fmt: skip
         must(time.monotonic() - began < 5, f"it took {time.monotonic() - began:.1f} s")
-    found = done.stdout.rstrip(b"\n")
-    if found:
+    found = done.stdout.splitlines()
+    must(len(found) == len(set(found)) <= 50, f"{len(found)} ports")
+    for port in found:
         must(b"\n" in log, "a line that has not ended yet was read")
-        must(found.isdigit(), f"{locale}: the port {found[:80]!r} of {log[:300]!r}")
-        must(b":" + found in log, f"{locale}: a port that is not there: {found!r}")
-    elif match := re.search(rb"^[^\n]*Server started on '[^\n]*:([0-9]+)'[^\n]*\n", log, re.MULTILINE):
+        must(re.fullmatch(rb"[0-9]{1,5}", port), f"{locale}: the port {port[:80]!r} of {log[:300]!r}")
+        must(b":" + port in log, f"{locale}: a port that is not there: {port!r}")
+    named = rb"^[^\n]*Server started on '[^\n]*:([1-9][0-9]{0,4})'[^\n]*\n"
+    if not found and (match := re.search(named, log, re.MULTILINE)):
         raise Finding(f"{locale}: the port {match[1][:30]!r} was not seen in {log[:300]!r}")
 
 
@@ -296,6 +302,54 @@ def logs(rng: Random) -> None:
 @cache
 def _settings() -> ClusterSettings:
     return ClusterSettings.read({})
+
+
+# ---- what anybody says, and where it goes -------------------------------------------------------------------------------
+def can_be_kept(value: Any, what: str) -> None:
+    """An event, an XCom and a database's JSON column take it; no line of it looks like one of ours."""
+    try:
+        msgspec.msgpack.encode(value)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, OverflowError, RecursionError, NotImplementedError) as error:
+        raise Finding(f"{what} cannot be sent: {type(error).__name__}: {error}") from None
+    for one in _texts(value):
+        must(not set(one) & (_UNSEEN - {"\n"}), f"{what} holds what is not seen: {one[:200]!r}")
+        must(all(line.startswith(INDENT) for line in one.splitlines()[1:]), f"{what} forges a line: {one[:200]!r}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield str(key)
+            yield from _texts(one)
+
+
+def said(rng: Random) -> None:
+    """Values, names and errors made of what a service says: each can be an event, an XCom, a row and a line of a log."""
+    value = cases.value(rng, rng.choice((2, 5)))
+    for _ in range(rng.choice((0, 0, 10, 500))):
+        value = rng.choice(([value], {cases.text(rng): value}))
+    text = cases.long_text(rng, size=1 << 16) if rng.random() < 0.02 else cases.text(rng, longest=12)
+    began = time.process_time()
+    kept = plain(value)
+    can_be_kept(kept, "a reply")
+    must(plain(kept) == kept, f"made safe twice it is another: {kept!r}")
+    event = plain({"status": "error", "message": text, "services": [value]}, LONGEST)
+    can_be_kept(event, "an event")
+    must(len(event["message"]) <= LONGEST, "a message without a bound")
+    name = one_line(text)
+    can_be_kept(name, "a name")
+    must("\n" not in name and len(name) <= 200, f"a name of {name!r}")
+    for error in (BraynsError(text), RpcFailed(text, 1, text, [text]), InvalidSetting(text, text), NotYet(text)):
+        can_be_kept(str(error), type(error).__name__)
+        must(len(str(error)) <= LONGEST, "an error without a bound")
+    must(time.process_time() - began < SLOW, f"{time.process_time() - began:.1f} s for {text[:80]!r}")
 
 
 # ---- what a service says ------------------------------------------------------------------------------------------------
@@ -637,6 +691,6 @@ def _airflow_layer() -> Callable[[Any], Any]:
 
 
 READERS: dict[str, Case] = {
-    "status": status, "answers": answers, "framed": framed, "ports": ports, "logs": logs, "facts": facts, "replies": replies, "pictures": pictures,
+    "said": said, "status": status, "answers": answers, "framed": framed, "ports": ports, "logs": logs, "facts": facts, "replies": replies, "pictures": pictures,
     "manifests": manifests, "stored": stored, "encoded": encoded, "specifications": specifications, "fields": fields, "templated": templated,
 }  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any
 from airflow_brayns import cluster_store
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.brayns.command import ServiceSpec
-from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, visible
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job
 from airflow_brayns.cluster.cluster import Cluster, LocalCluster, SlurmCluster, Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
@@ -34,6 +34,7 @@ from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import Made
 from airflow_brayns.movie.way import RenderImage, Snapshot
+from airflow_brayns.plain import visible
 from tests.fuzz.bench import SHELLS, Bench, encodable
 
 NAME = "ab-0123456789ab000"

@@ -20,6 +20,7 @@ from airflow_brayns.brayns.client import BraynsClient, Reply
 from airflow_brayns.brayns.readiness import NotYet, Usable, probe
 from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed
 from tests.fuzz import cases
+from tests.fuzz.readers import Finding, can_be_kept
 
 PATIENCE = 0.25  # seconds that the client waits for each thing
 LONGEST = 5 * PATIENCE + 1 + 1 + 2  # all rungs, cancelling, closing, and a machine that is busy
@@ -474,8 +475,15 @@ def messages(rng: Random, number: int = 300) -> tuple[int, Findings]:
                 pass  # `_read` ends the connection with these
             except Exception as error:
                 findings.append(f"{type(error).__name__}: {error} of {message[:200]!r}")
-            if pending.done() and (error := pending.exception()) is not None and not isinstance(error, RpcFailed):
+            if not pending.done():
+                continue
+            error = pending.exception()
+            if error is not None and not isinstance(error, RpcFailed):
                 findings.append(f"{error!r} of {message[:200]!r}")
+            try:
+                can_be_kept(pending.result().result if error is None else str(error), "what was received")
+            except Finding as finding:
+                findings.append(f"{finding} of {message[:200]!r}")
 
     asyncio.run(main())
     return number, findings

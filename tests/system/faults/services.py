@@ -116,6 +116,15 @@ FAULTS = [
             ),
         ),
     ),
+    # One service's answer must not end the triggerer: it resumes its own task, and the other one's beside it.
+    Fault(
+        "hostile_answer",
+        nothing,
+        (
+            Row("waiting", "success/success", "is usable at", conf={"emulator": f"{QUIET},plugin_seconds=15,hostile=1"}),
+            Row("starting", "success/success", "is usable at"),
+        ),
+    ),
     port_fault(
         "port_stolen",
         5101,
