@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from airflow_brayns.emulator.faults import VARIABLE, Faults
-from airflow_brayns.emulator.service import PLUGIN_NAMES, BraynsState
+from airflow_brayns.emulator.schemas import PLUGIN_NAMES
+from airflow_brayns.emulator.service import BraynsState
 
 _LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
 _LIBRARIES = ("embreex", "numpy", "PIL")

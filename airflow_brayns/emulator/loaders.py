@@ -13,6 +13,7 @@ from airflow_brayns.emulator.scene import SECTIONS, Geometry
 from airflow_brayns.emulator.swc import SOMA, MorphologyError, Sample, parse_swc
 
 _TUBE_SIDES = 10
+_THINNER = 0.89  # `section_smooth`: a section's radius by that of the one before it
 _EMPTY = "OSPData: shared buffer is NULL"  # what is left to draw is nothing (recorded: an empty SWC)
 
 
@@ -89,8 +90,7 @@ def load_morphology(path: str, properties: dict[str, Any]) -> tuple[Geometry, di
             skin.tube(parent, sample, radii[parent.number], radii[sample.number])
     points = np.array([sample.point for sample in kept], np.float32)
     reach = np.array([radii[sample.number] for sample in kept], np.float32)[:, None]
-    geometry = skin.geometry((points - reach).min(0), (points + reach).max(0))
-    return geometry, {sample.kind: SECTIONS.get(sample.kind, "dendrite") for sample in kept}
+    return skin.geometry(points, reach), {sample.kind: SECTIONS.get(sample.kind, "dendrite") for sample in kept}
 
 
 def _samples(path: str) -> dict[int, Sample]:
@@ -113,41 +113,70 @@ def _radii(samples: dict[int, Sample], properties: dict[str, Any]) -> dict[int, 
     factor = float(properties.get("radius_multiplier", 1.0))
     if properties.get("geometry_type") == "constant_radii":
         return dict.fromkeys(samples, factor)  # recorded: 1 for a multiplier of 1
-    return {number: max(sample.radius, 0.0) * factor for number, sample in samples.items()}
+    radii = {number: max(sample.radius, 0.0) * factor for number, sample in samples.items()}
+    return _by_section(samples, radii) if properties.get("geometry_type") == "section_smooth" else radii
+
+
+def _by_section(samples: dict[int, Sample], radii: dict[int, float]) -> dict[int, float]:
+    """One radius a section: 0.89 of that of the section it grows from; those at the soma keep theirs (recorded, and as
+    SectionSmoother.cpp of 3.10.1 says)."""
+    children: dict[int, list[int]] = {}
+    for number, sample in samples.items():
+        children.setdefault(sample.parent, []).append(number)
+    result = dict(radii)
+    outside = [number for number, sample in samples.items() if sample.kind != SOMA]
+    left = [(number, radii[number], False) for number in outside if _begins_at_soma(samples, samples[number])]
+    while left:
+        number, first, grown = left.pop()  # `first`: the radius that its section begins with
+        if grown:
+            result[number] = first
+        below = children.get(number, [])
+        forks = len(below) > 1
+        left += [(child, first * _THINNER if forks else first, grown or forks) for child in below]
+    return result
+
+
+def _begins_at_soma(samples: dict[int, Sample], sample: Sample) -> bool:
+    return sample.parent not in samples or samples[sample.parent].kind == SOMA
 
 
 class _Skin:
     """Triangles as they are added."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Any, Any, Any, Any]] = []
+        self._parts: list[tuple[Any, Any, Any, Any, Any]] = []
         self._count = 0
 
     def ball(self, sample: Sample, radius: float) -> None:
         unit, faces = icosphere(3 if sample.kind == SOMA else 1)
-        self._add(np.array(sample.point) + unit * radius, unit, faces, sample.kind)
+        center = np.broadcast_to(np.array(sample.point), unit.shape)
+        self._add(center + unit * radius, unit, faces, center, sample.kind)
 
     def tube(self, start: Sample, end: Sample, start_radius: float, end_radius: float) -> None:
         from_soma = start.kind == SOMA and end.kind != SOMA
         first = min(start_radius, end_radius) if from_soma else start_radius
         tube = _tube(np.array(start.point), np.array(end.point), first, end_radius)
         if tube is not None:
-            self._add(*tube, end.kind)
+            axis = np.repeat([start.point, end.point], _TUBE_SIDES, axis=0)
+            self._add(*tube, axis, end.kind)
 
-    def _add(self, vertices: Any, normals: Any, faces: Any, kind: int) -> None:
+    def _add(self, vertices: Any, normals: Any, faces: Any, axis: Any, kind: int) -> None:
         section = np.full(len(faces), min(kind, max(SECTIONS)))
-        self._parts.append((vertices, normals, faces + self._count, section))
+        self._parts.append((vertices, normals, faces + self._count, section, axis))
         self._count += len(vertices)
 
-    def geometry(self, low: Any, high: Any) -> Geometry:
-        vertices, normals, faces, sections = (np.concatenate(part) for part in zip(*self._parts, strict=True))
+    def geometry(self, points: Any, reach: Any) -> Geometry:
+        """:param points: the samples, with the radius `reach` of each: what bounds it, whichever way it is turned."""
+        vertices, normals, faces, sections, axis = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         return Geometry(
             vertices.astype(np.float32),
             faces.astype(np.int32),
             normals.astype(np.float32),
             sections.astype(np.int32),
-            low,
-            high,
+            (points - reach).min(0),
+            (points + reach).max(0),
+            np.concatenate([points - reach, points + reach]),
+            (axis.astype(np.float32), np.concatenate([points, points])),
         )
 
 
@@ -191,3 +220,15 @@ def _tube(start: Any, end: Any, start_radius: float, end_radius: float) -> tuple
     far, far_after = near + _TUBE_SIDES, after + _TUBE_SIDES
     faces = np.concatenate([np.stack([near, after, far], 1), np.stack([after, far_after, far], 1)])
     return np.concatenate([start + ring * start_radius, end + ring * end_radius]), np.concatenate([ring, ring]), faces
+
+
+def capped_cone(start: Any, start_radius: float, end: Any, end_radius: float) -> tuple[Any, Any, Any]:
+    """A rounded cone between two points: vertices, normals, faces."""
+    unit, faces = icosphere(2)
+    parts = [(np.array(at) + unit * radius, unit, faces) for at, radius in ((start, start_radius), (end, end_radius))]
+    tube = _tube(np.array(start, np.float64), np.array(end, np.float64), start_radius, end_radius)
+    if tube is not None:
+        parts.append(tube)
+    counts = np.cumsum([0, *(len(part[0]) for part in parts)])
+    vertices, normals = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
+    return vertices, normals, np.concatenate([part[2] + count for part, count in zip(parts, counts, strict=False)])

@@ -18,11 +18,7 @@ from airflow_brayns.emulator.faults import Faults
 from airflow_brayns.emulator.scene import Model
 
 if TYPE_CHECKING:
-    from airflow_brayns.emulator.render import Tracer
-
-
-class Cancelled(Exception):  # noqa: N818
-    """The picture was given up because the client asked for it; what is told of progress raises it."""
+    from airflow_brayns.emulator.render import Tracer, View
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,7 @@ class Wanted:
     frame: int
     image_format: str
     quality: int
+    region: tuple[float, ...] = (0, 1, 1, 0)
     more: tuple[Any, ...] = ()
 
 
@@ -59,6 +56,10 @@ class Exposure:
         """The bytes of an image file."""
         if self.light is None:
             return labelled(self.size, image_format, self.told)
+        if image_format == "exr":
+            from airflow_brayns.emulator.exr import encode_layers
+
+            return encode_layers({"color": self.light / self.passes})
         from airflow_brayns.emulator.render import developed, encode
 
         return encode(developed(self.light / self.passes), image_format, quality)
@@ -138,10 +139,8 @@ class Studio:
     def _traced(
         self, models: list[Model], lights: list[Any], wanted: Wanted, number: int, progress: Callable[[float], None]
     ) -> Any:
-        from airflow_brayns.emulator.render import Quality, Tracer, View
+        from airflow_brayns.emulator.render import Quality
 
-        if self._tracer is None:
-            self._tracer = Tracer(models)
         name, settings = wanted.renderer
         ambient = 1 if name == "production" else settings.get("ao_samples", 0)
         quality = Quality(
@@ -150,16 +149,56 @@ class Studio:
             ambient,
             tuple(settings["background_color"]),
         )
-        view, (camera, lens) = wanted.view, wanted.camera
-        what = View(
-            tuple(view["position"]),
-            tuple(view["target"]),
-            tuple(view["up"]),
-            camera,
-            lens.get("fovy", 45),
-            lens.get("height", 1),
-        )
-        return self._tracer.light(wanted.size, what, lights, quality, progress, number)
+        return self._prepared(models).light(wanted.size, _view(wanted), lights, quality, progress, number)
+
+    def _prepared(self, models: list[Model]) -> Tracer:
+        from airflow_brayns.emulator.render import Tracer
+
+        if self._tracer is None:
+            self._tracer = Tracer(models)
+        return self._tracer
+
+    def layers(self, models: list[Model], wanted: Wanted) -> dict[str, Any]:
+        """Colour, depth, albedo and normal of what is seen at each pixel, as floats."""
+        from airflow_brayns.emulator.render import camera_rays
+
+        width, height = wanted.size
+        lights = [model.light for model in models if model.light is not None and model.visible]
+        seen = self._prepared(models).seen(*camera_rays(width, height, _view(wanted), (0.5, 0.5)))
+        return {
+            "color": self._traced(models, lights, wanted, 0, lambda amount: None),
+            "depth": seen.distance.reshape(height, width, 1),
+            "albedo": seen.color.reshape(height, width, 3),
+            "normal": seen.normal.reshape(height, width, 3),
+        }
+
+    def pick(self, models: list[Model], wanted: Wanted, place: list[float]) -> tuple[Model, Any] | None:
+        """The model under a point of the picture (x to the right, y downwards, from 0 to 1), and where in the scene."""
+        from airflow_brayns.emulator.render import ray_through
+
+        if not all(0 <= part <= 1 for part in place):
+            return None
+        origin, direction = ray_through(place, wanted.size, _view(wanted))
+        seen = self._prepared(models).seen(origin, direction)
+        if seen.model[0] < 0:
+            return None
+        shown = [model for model in models if model.visible and model.geometry is not None]
+        return shown[int(seen.model[0])], (origin + direction * seen.distance[:, None])[0]
+
+
+def _view(wanted: Wanted) -> View:
+    from airflow_brayns.emulator.render import View
+
+    view, (camera, lens) = wanted.view, wanted.camera
+    return View(
+        tuple(view["position"]),
+        tuple(view["target"]),
+        tuple(view["up"]),
+        camera,
+        lens.get("fovy", 45),
+        lens.get("height", 1),
+        wanted.region,
+    )
 
 
 class Frame:
@@ -185,7 +224,9 @@ class Frame:
 
     def render(self, models: list[Model], wanted: Wanted, all_passes: bool) -> bool:
         """Add one pass, or all that are missing; False where none was missing."""
-        of = json.dumps([wanted.size, dict(wanted.view), wanted.camera, wanted.renderer, wanted.frame, wanted.more])
+        of = json.dumps(
+            [wanted.size, dict(wanted.view), wanted.camera, wanted.renderer, wanted.frame, wanted.region, wanted.more]
+        )
         before = self._exposure if of == self._of else None
         missing = wanted.renderer[1]["samples_per_pixel"] - (before.passes if before else 0)
         if missing <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,11 @@ _COLORED, _WHITE = 0.7, 0.08
 
 @dataclass(frozen=True)
 class View:
-    """Where the camera stands and what it sees. `fovy` in degrees; `height` for the orthographic one."""
+    """Where the camera stands and what it sees.
+
+    :param fovy: in degrees; `height` for the orthographic one.
+    :param region: the part of the whole picture: start and end, x to the right and y upwards from 0 to 1.
+    """
 
     position: tuple[float, ...]
     target: tuple[float, ...]
@@ -31,6 +35,7 @@ class View:
     kind: str = "perspective"
     fovy: float = 45.0
     height: float = 1.0
+    region: tuple[float, ...] = (0, 1, 1, 0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,16 @@ class Quality:
     shadows: bool
     ao_samples: int
     background: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What rays meet: the number of the model among those shown (-1: none), how far away, its colour and normal."""
+
+    model: npt.NDArray[np.int64]
+    distance: FloatArray
+    color: FloatArray
+    normal: FloatArray
 
 
 class Tracer:
@@ -54,19 +69,21 @@ class Tracer:
         self._scene: Any = None
         if not shown:
             return
-        vertices, faces, normals, colors, count = [], [], [], [], 0
-        for model in shown:
+        vertices, faces, normals, colors, owners, count = [], [], [], [], [], 0
+        for number, model in enumerate(shown):
             assert model.geometry is not None
             points = model.placed()
             vertices.append(points)
             faces.append(model.geometry.faces + count)
             normals.append(model.geometry.normals)
             colors.append(model.face_colors())
+            owners.append(np.full(len(model.geometry.faces), number))
             count += len(points)
         self._vertices = np.ascontiguousarray(np.concatenate(vertices), np.float32)
         self._faces = np.ascontiguousarray(np.concatenate(faces), np.int32)
         self._normals = np.concatenate(normals)
         self._colors = np.concatenate(colors)
+        self._owners = np.concatenate(owners)
         self._scale = float(np.linalg.norm(self._vertices.max(0) - self._vertices.min(0))) or 1.0
         self._scene = rtcore_scene.EmbreeScene()
         TriangleMesh(self._scene, self._vertices, self._faces)
@@ -102,6 +119,23 @@ class Tracer:
             progress((sample + 1) / quality.samples)
         return np.asarray(total.reshape(height, width, 3) / quality.samples, np.float32)
 
+    def seen(self, origins: FloatArray, directions: FloatArray) -> Seen:
+        """What each ray meets first."""
+        count = len(origins)
+        nothing = np.zeros((count, 3), np.float32)
+        if self._scene is None:
+            return Seen(np.full(count, -1), np.full(count, np.inf, np.float32), nothing, nothing)
+        hit = self._scene.run(origins, directions, output=True)
+        met = hit["primID"] >= 0
+        face = np.where(met, hit["primID"], 0)
+        normal = self._normals[self._faces[face, 0]]
+        return Seen(
+            np.where(met, self._owners[face], -1),
+            np.where(met, hit["tfar"], np.inf).astype(np.float32),
+            np.where(met[:, None], self._colors[face], 0).astype(np.float32),
+            np.where(met[:, None], normal, 0).astype(np.float32),
+        )
+
     def _sample(
         self,
         width: int,
@@ -112,7 +146,7 @@ class Tracer:
         jitter: Any,
         random: Any,
     ) -> FloatArray:
-        origins, directions = _camera_rays(width, height, view, jitter)
+        origins, directions = camera_rays(width, height, view, jitter)
         picture = np.tile(np.asarray(quality.background[:3], np.float32), (width * height, 1))
         if self._scene is None:
             return picture
@@ -140,11 +174,10 @@ class Tracer:
             if light["kind"] == "ambient":
                 light_sum += strength * self._open_sky(point, normal, quality.ao_samples, random)[:, None]
                 continue
-            toward = -np.asarray(light["direction"], np.float32)
-            toward = toward / max(float(np.linalg.norm(toward)), 1e-20)
-            facing = np.maximum(normal @ toward, 0)
+            toward, share = _toward(light, point)
+            facing = np.maximum((normal * toward).sum(1), 0) * share
             if quality.shadows:
-                facing = facing * (self._blocked(point, np.tile(toward, (len(point), 1))) < 0)
+                facing = facing * (self._blocked(point, toward) < 0)
             light_sum += strength * facing[:, None] / np.pi
             half = toward - away
             half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-20)
@@ -168,6 +201,28 @@ class Tracer:
         return self._scene.run(np.ascontiguousarray(point, np.float32), np.ascontiguousarray(toward), query="OCCLUDED")
 
 
+def _toward(light: dict[str, Any], point: FloatArray) -> tuple[FloatArray, Any]:
+    """The directions from some points to a light, and how much of it arrives there.
+
+    A quad and a sphere shine from their middle: their light grows less with the square of the distance.
+    """
+    if light["kind"] == "directional":
+        toward = -np.asarray(light["direction"], np.float32)
+        toward = toward / max(float(np.linalg.norm(toward)), 1e-20)
+        return np.tile(toward, (len(point), 1)), 1.0
+    place = np.asarray(light["position"], np.float32)
+    if light["kind"] == "quad":
+        edges = np.asarray([light["edge1"], light["edge2"]], np.float32)
+        place = place + edges.sum(0) / 2
+    way = place - point
+    distance = np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
+    toward = np.asarray(way / distance, np.float32)
+    share = 1 / distance[:, 0] ** 2
+    if light["kind"] == "quad":
+        share = share * np.abs(toward @ np.cross(edges[0], edges[1]))
+    return toward, share
+
+
 def _pixel_offset(sample: int, samples: int) -> Any:
     """Where in a pixel a sample is taken. OSPRay's Gaussian filter reaches past the pixel's edge, and a picture of one
     sample is taken a pixel to the left (both fitted to the recorded pictures)."""
@@ -187,15 +242,19 @@ def _halton(index: int, base: int) -> float:
     return result
 
 
-def _camera_rays(width: int, height: int, view: View, jitter: Any) -> tuple[FloatArray, FloatArray]:
+def camera_rays(
+    width: int, height: int, view: View, jitter: Any, aspect: float | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Origins and directions of the rays through the same place in each pixel, row by row from the top."""
     position = np.asarray(view.position, np.float32)
     front = np.asarray(view.target, np.float32) - position
     front /= max(float(np.linalg.norm(front)), 1e-20)
     right = np.cross(front, np.asarray(view.up, np.float32))
     right /= max(float(np.linalg.norm(right)), 1e-20)
     up = np.cross(right, front)
-    x = ((np.arange(width) + jitter[0]) / width * 2 - 1) * (width / height)
-    y = 1 - (np.arange(height) + jitter[1]) / height * 2
+    left, top, right_end, bottom = view.region
+    x = ((left + (np.arange(width) + jitter[0]) / width * (right_end - left)) * 2 - 1) * (aspect or width / height)
+    y = (top + (np.arange(height) + jitter[1]) / height * (bottom - top)) * 2 - 1
     across, upward = (grid.reshape(-1, 1).astype(np.float32) for grid in np.meshgrid(x, y))
     if view.kind == "orthographic":
         origins = position + (across * right + upward * up) * (view.height / 2)
@@ -208,6 +267,14 @@ def _camera_rays(width: int, height: int, view: View, jitter: Any) -> tuple[Floa
     return np.ascontiguousarray(np.broadcast_to(position, directions.shape), np.float32), np.ascontiguousarray(
         directions, np.float32
     )
+
+
+def ray_through(place: list[float], size: tuple[int, int], view: View) -> tuple[FloatArray, FloatArray]:
+    """The one ray through a point of the picture, x to the right and y downwards from 0 to 1."""
+    left, top, right, bottom = view.region
+    x, y = left + (right - left) * place[0], top + (bottom - top) * place[1]
+    aspect = size[0] / size[1]
+    return camera_rays(1, 1, replace(view, region=(x, y, x, y)), (0.5, 0.5), aspect)
 
 
 def developed(light: FloatArray) -> npt.NDArray[np.uint8]:

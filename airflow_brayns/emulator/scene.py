@@ -1,9 +1,13 @@
-"""What a scene holds: models with their geometry and colours, lights, camera and renderer settings."""
+"""What a scene holds: models with their geometry, colours and material, lights, clippers; each shown by one or more instances."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from airflow_brayns.emulator.floats import singles
+from airflow_brayns.emulator.rpc import internal, invalid_params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,10 +20,22 @@ FLOAT_MAX = 3.4028235e38
 SECTIONS = {1: "soma", 2: "axon", 3: "dendrite", 4: "apical_dendrite"}
 DEFAULT_COLOR = (0.8, 0.8, 0.8, 1.0)
 
+Transform = dict[str, list[float]]
+
+
+def identity() -> Transform:
+    """Where a model stands that nobody has moved; the rotation is a quaternion x, y, z, w."""
+    return {"rotation": [0, 0, 0, 1], "scale": [1, 1, 1], "translation": [0, 0, 0]}
+
 
 @dataclass
 class Geometry:
-    """Triangles with a normal at each corner and the section each triangle belongs to."""
+    """Triangles with a normal at each corner and the section each triangle belongs to.
+
+    :param hull: The points that bound it where these are not the vertices: a sphere's are its centre less and plus the
+        radius, whichever way it is turned (Capsule.cpp of 3.10.1).
+    :param axes: For what has radii: the point on the axis that each vertex, and each point of the hull, lies around.
+    """
 
     vertices: FloatArray
     faces: IntArray
@@ -27,96 +43,230 @@ class Geometry:
     sections: IntArray
     low: FloatArray
     high: FloatArray
+    hull: FloatArray | None = None
+    axes: tuple[FloatArray, FloatArray] | None = None
+
+    def thickened(self, factor: float) -> Geometry:
+        """The same with every radius so much larger; itself where it has no radii."""
+        if self.axes is None or self.hull is None:
+            return self
+        vertices, hull = (
+            axis + (points - axis) * factor for axis, points in zip(self.axes, (self.vertices, self.hull), strict=True)
+        )
+        return replace(self, vertices=vertices, hull=hull, low=hull.min(0), high=hull.max(0))
 
 
 @dataclass
-class Model:
-    """One entry of `get-scene`."""
+class Simulation:
+    """A report that a model's colours follow. `dt` in `unit`s."""
 
-    model_id: int
+    frames: int
+    dt: float
+    unit: str = "ms"
+    enabled: bool = True
+
+
+@dataclass
+class Content:
+    """What all instances of a model share.
+
+    :param corners: The points that bound it, where there is no geometry to tell.
+    :param material: Name and parameters; None for what has no surface.
+    :param ids: The cells of a circuit; None for what is none.
+    """
+
     model_type: str
-    info: dict[str, Any]
     geometry: Geometry | None = None
+    corners: list[list[float]] = field(default_factory=list)
     section_names: dict[int, str] = field(default_factory=dict)
     section_colors: dict[int, tuple[float, ...]] = field(default_factory=dict)
     color: tuple[float, ...] = DEFAULT_COLOR
-    material: str = "phong"
-    visible: bool = True
+    color_methods: tuple[str, ...] = ()
+    material: tuple[str, dict[str, Any]] | None = None
     light: dict[str, Any] | None = None
-    frames: tuple[int, int] = (0, 0)
-    transform: dict[str, list[float]] = field(
-        default_factory=lambda: {"rotation": [0, 0, 0, 1], "scale": [1, 1, 1], "translation": [0, 0, 0]}
-    )
-
-    def placed(self) -> FloatArray:
-        """The vertices with the model's transformation applied."""
-        import numpy as np  # here: most of a service's start would be its import
-
-        assert self.geometry is not None
-        points = self.geometry.vertices * np.asarray(self.transform["scale"], np.float32)
-        points = points @ _rotation(self.transform["rotation"]).T
-        return np.asarray(points + np.asarray(self.transform["translation"], np.float32), np.float32)
-
-    def bounds(self) -> tuple[list[float], list[float]]:
-        """Lowest and highest corner; the real service's inverted box for what has no geometry."""
-        if self.geometry is None:
-            return [FLOAT_MAX] * 3, [-FLOAT_MAX] * 3
-        identity = self.transform == {"rotation": [0, 0, 0, 1], "scale": [1, 1, 1], "translation": [0, 0, 0]}
-        if identity:
-            low, high = self.geometry.low, self.geometry.high
-        else:
-            points = self.placed()
-            low, high = points.min(0), points.max(0)
-        return _numbers(low), _numbers(high)
-
-    def describe(self) -> dict[str, Any]:
-        """The model as `get-model` tells it."""
-        low, high = self.bounds()
-        return {
-            "bounds": {"max": high, "min": low},
-            "info": self.info,
-            "is_visible": self.visible,
-            "model_id": self.model_id,
-            "model_type": self.model_type,
-            "transform": {key: _numbers(value) for key, value in self.transform.items()},
-        }
-
-    def color_methods(self) -> list[str]:
-        if self.model_type == "morphology":
-            return ["morphology section", "morphology section geometry", "solid"]
-        return ["solid"] if self.geometry is not None else []
+    volume: bool = False
+    clips: bool = False
+    color_ramp: dict[str, Any] | None = None
+    ids: list[int] | None = None
+    simulation: Simulation | None = None
 
     def color_values(self, method: str) -> list[str]:
+        """What `color-model` takes a colour for with this method; raises the service's error for one it has not."""
+        if method not in self.color_methods:
+            raise internal(f"Color method '{method}' not found")
         if method == "solid":
             return ["color"]
-        return sorted(set(self.section_names.values()))
+        return sorted(set(self.section_names.values())) if method == "morphology section" else []
 
     def face_colors(self) -> FloatArray:
         """One linear RGB colour a triangle."""
-        import numpy as np
+        import numpy as np  # here: most of a service's start would be its import
 
         assert self.geometry is not None
-        table = np.tile(np.asarray(self.color[:3], np.float32), (max(SECTIONS) + 2, 1))
+        last = max([max(SECTIONS), *self.section_colors])
+        table = np.tile(np.asarray(self.color[:3], np.float32), (last + 2, 1))
         for section, color in self.section_colors.items():
             table[section] = color[:3]
         return np.asarray(table[self.geometry.sections], np.float32)
 
 
-def _numbers(values: Any) -> list[float]:
-    """Floats as the service prints them: six to eight digits, whole ones without a point."""
-    rounded = [float(f"{float(value):.8g}") for value in values]
-    return [int(value) if value == int(value) and abs(value) < 1e9 else value for value in rounded]
+@dataclass
+class Model:
+    """One entry of `get-scene`: an instance, with a place of its own, of what it may share with others."""
+
+    model_id: int
+    content: Content
+    info: dict[str, Any] = field(default_factory=dict)
+    visible: bool = True
+    transform: Transform = field(default_factory=identity)
+    bounds: tuple[list[float], list[float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.compute_bounds()
+
+    def move(self, transform: Transform) -> None:
+        """Stand somewhere else."""
+        if transform != self.transform:
+            self.transform = transform
+            self.compute_bounds()
+
+    @property
+    def geometry(self) -> Geometry | None:
+        return self.content.geometry
+
+    @property
+    def light(self) -> dict[str, Any] | None:
+        return self.content.light
+
+    def face_colors(self) -> FloatArray:
+        return self.content.face_colors()
+
+    def placed(self, points: Any = None) -> FloatArray:
+        """Points, by default the geometry's vertices, with the model's transformation applied."""
+        import numpy as np
+
+        if points is None:
+            assert self.geometry is not None
+            points = self.geometry.vertices
+        points = np.asarray(points, np.float32) * np.asarray(self.transform["scale"], np.float32)
+        points = points @ _rotation(self.transform["rotation"]).T
+        return np.asarray(points + np.asarray(self.transform["translation"], np.float32), np.float32)
+
+    def compute_bounds(self) -> None:
+        """Look anew where the model ends. As in the real service, what changes the content asks it of one instance only."""
+        self.bounds = self._bounds()
+
+    def _bounds(self) -> tuple[list[float], list[float]]:
+        """Lowest and highest corner; the real service's inverted box for what has no extent."""
+        geometry, corners = self.geometry, self.content.corners
+        if self.transform == identity():
+            if geometry is not None and not corners:
+                return singles(geometry.low), singles(geometry.high)
+            if not corners:
+                return [FLOAT_MAX] * 3, [-FLOAT_MAX] * 3
+            axes = list(zip(*corners, strict=True))
+            return singles(min(axis) for axis in axes), singles(max(axis) for axis in axes)
+        hull: Any = corners
+        if geometry is not None and not corners:
+            hull = geometry.vertices if geometry.hull is None else geometry.hull
+        if not len(hull):
+            return [FLOAT_MAX] * 3, [-FLOAT_MAX] * 3
+        points = self.placed(hull)
+        return singles(points.min(0)), singles(points.max(0))
+
+    def describe(self) -> dict[str, Any]:
+        """The model as `get-model` tells it."""
+        low, high = self.bounds
+        return {
+            "bounds": {"max": high, "min": low},
+            "info": self.info,
+            "is_visible": self.visible,
+            "model_id": self.model_id,
+            "model_type": self.content.model_type,
+            "transform": self.transform,
+        }
 
 
 def _rotation(quaternion: list[float]) -> FloatArray:
+    """The matrix of a quaternion that need not have length 1 (then it scales, too, as the real service's does)."""
     import numpy as np
 
     x, y, z, w = quaternion
     return np.array(
         [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+            [w * w + x * x - y * y - z * z, 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), w * w - x * x + y * y - z * z, 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), w * w - x * x - y * y + z * z],
         ],
         np.float32,
     )
+
+
+class Scene:
+    """The models in the order they came, under ids that are given out again: the one given back last comes first.
+
+    :param changed: Called after every change that a picture could show.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._models: dict[int, Model] = {}
+        self._free: list[int] = []
+        self._next = 0
+        self._changed = changed
+
+    @property
+    def models(self) -> list[Model]:
+        return list(self._models.values())
+
+    def touch(self) -> None:
+        """Something of a model was changed in place."""
+        self._changed()
+
+    def add(self, content: Content, info: dict[str, Any] | None = None, transform: Transform | None = None) -> Model:
+        """A new instance of some content."""
+        if not self._free:
+            self._free.append(self._next)
+            self._next += 1
+        model = Model(self._free.pop(), content, info or {}, transform=transform or identity())
+        self._models[model.model_id] = model
+        self._changed()
+        return model
+
+    def get(self, model_id: int) -> Model:
+        """A model that a request asks about by its id."""
+        if model_id not in self._models:
+            raise invalid_params(f"No model found with ID {model_id}")
+        return self._models[model_id]
+
+    def instance(self, model_id: int) -> Model:
+        """The same in the words of the engine, which some requests reach without having looked."""
+        if model_id not in self._models:
+            raise internal(f"No instance with id {model_id} was found")
+        return self._models[model_id]
+
+    def remove(self, ids: list[int]) -> None:
+        """Nothing is removed where one of them is not there."""
+        for model_id in ids:
+            self.instance(model_id)
+        for model_id in ids:
+            self.instance(model_id)  # one that is named twice has gone by now
+            del self._models[model_id]
+            self._free.append(model_id)
+        if ids:
+            self._changed()
+
+    def remove_where(self, chosen: Callable[[Content], bool]) -> None:
+        """Remove every instance of a kind."""
+        self.remove([model.model_id for model in self.models if chosen(model.content)])
+
+    def clear(self) -> None:
+        """Remove all; ids begin at 0 again."""
+        self._models, self._free, self._next = {}, [], 0
+        self._changed()
+
+    def describe(self) -> dict[str, Any]:
+        """The scene as `get-scene` tells it."""
+        boxes = [model.bounds for model in self.models]
+        low = [min((box[0][axis] for box in boxes), default=FLOAT_MAX) for axis in range(3)]
+        high = [max((box[1][axis] for box in boxes), default=-FLOAT_MAX) for axis in range(3)]
+        return {"bounds": {"max": high, "min": low}, "models": [model.describe() for model in self.models]}

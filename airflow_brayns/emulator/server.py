@@ -19,17 +19,10 @@ from websockets.server import ServerProtocol
 from websockets.sync.server import Server as WebSocketServer
 from websockets.sync.server import ServerConnection
 
-from airflow_brayns.emulator.service import (
-    CANCELLED,
-    INTERNAL_ERROR,
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    PARSE_ERROR,
-    BraynsState,
-    Call,
-    Reply,
-    RpcError,
-)
+from airflow_brayns.emulator.floats import printed
+from airflow_brayns.emulator.requests import Message, parsed
+from airflow_brayns.emulator.rpc import Call, Reply, RpcError, cancelled, internal, invalid_params
+from airflow_brayns.emulator.service import BraynsState
 
 _LARGEST_MESSAGE = 2_000_000_000
 _QUIT_SECONDS = 0.3
@@ -48,10 +41,24 @@ class _Protocol(ServerProtocol):
 class _Task:
     """A request that waits for, or is on, the JSON-RPC thread."""
 
-    def __init__(self, client: ServerConnection, message: dict[str, Any], binary: bytes) -> None:
-        self.client, self.message, self.binary = client, message, binary
-        self.id = message.get("id")
+    def __init__(self, client: ServerConnection, message: Message) -> None:
+        self.client, self.message, self.id = client, message, message.id
         self.cancelled = threading.Event()
+
+    def progress(self, operation: str, amount: float) -> None:
+        """Tell the client how far it is."""
+        if self.id is not None:
+            params = {"amount": printed(amount), "id": self.id, "operation": operation}
+            _deliver(self.client, json.dumps({"jsonrpc": "2.0", "method": self.message.method, "params": params}))
+
+    def answer(self, reply: Reply | RpcError) -> None:
+        """Tell the client how it ended; one that gave no id is told nothing."""
+        if self.id is None:
+            return
+        if isinstance(reply, RpcError):
+            _send_error(self.client, self.id, reply)
+        else:
+            _send(self.client, self.id, reply)
 
 
 class Server:
@@ -108,7 +115,8 @@ class Server:
             print(f"[error] {error!r}", flush=True)
         finally:
             for task in list(self._pending):  # a snapshot without `file_path` does not survive its client
-                if task.client is connection and not (task.message.get("params") or {}).get("file_path"):
+                params = task.message.params
+                if task.client is connection and not (isinstance(params, dict) and params.get("file_path")):
                     task.cancelled.set()
             raw.close()
             self._slots.release()
@@ -129,64 +137,46 @@ class Server:
 
     # ---- messages ------------------------------------------------------------------------------------------------
     def _receive(self, client: ServerConnection, message: str | bytes) -> None:
-        text, binary = message, b""
-        if isinstance(message, bytes):
-            if len(message) < 4 or len(message) < 4 + (size := struct.unpack("<I", message[:4])[0]):
-                _send_error(client, None, RpcError(PARSE_ERROR, "Invalid binary frame"))
-                return
-            text, binary = message[4 : 4 + size].decode("utf-8", "replace"), message[4 + size :]
         try:
-            request = json.loads(text)
-        except ValueError as error:
-            _send_error(client, None, RpcError(PARSE_ERROR, f"Invalid JSON: '{error}'"))
+            task = _Task(client, parsed(message))
+        except RpcError as error:
+            _send_error(client, None, error)
             return
-        if not isinstance(request, dict) or not isinstance(request.get("method"), str):
-            request_id = request.get("id") if isinstance(request, dict) else None
-            _send_error(client, request_id, RpcError(INVALID_REQUEST, "Invalid JSON-RPC request schema"))
-            return
-        task = _Task(client, request, binary)
-        if request["method"] == "cancel" and self._cancel(task):
+        if task.message.method == "cancel":  # it overtakes what waits: it is answered on the client's own thread
+            task.answer(self._cancel(task))
             return
         self._pending.append(task)
         self._tasks.put(task)
 
-    def _cancel(self, task: _Task) -> bool:
-        """`cancel` overtakes what waits: it is answered on the client's own thread."""
-        wanted = (task.message.get("params") or {}).get("id")
-        for other in self._pending:
-            if other.client is task.client and other.id == wanted and other.message["method"] != "render-image":
+    def _cancel(self, task: _Task) -> Reply | RpcError:
+        """The one that runs is told, and goes on with its picture all the same; one that waits is not begun."""
+        params = task.message.params
+        wanted = params.get("id") if isinstance(params, dict) else None
+        for other in [] if wanted is None else list(self._pending):
+            if other.client is task.client and other.id == wanted:
+                if not self._state.cancellable(other.message.method):
+                    return invalid_params(f"Method '{other.message.method}' is not cancellable.")
+                if other.cancelled.is_set():
+                    return invalid_params(f"Request {wanted} already cancelled")
                 other.cancelled.set()
-                _send(task.client, task.id, Reply(None))
-                return True
-        return False
+                return Reply(None)
+        return self._answer(task)
+
+    def _answer(self, task: _Task) -> Reply | RpcError:
+        call = Call(task.message.params, task.message.binary, task.progress, task.cancelled.is_set)
+        try:
+            return cancelled() if task.cancelled.is_set() else self._state.handle(task.message.method, call)
+        except RpcError as error:
+            return error
+        except Exception as error:  # a fault of the emulator's own; the real one's `std::exception` has this code, too
+            return internal(repr(error))
 
     def _work(self) -> None:
         while True:
             task = self._tasks.get()
-            method = task.message["method"]
-
-            def progress(operation: str, amount: float, task: _Task = task, method: str = method) -> None:
-                if task.id is not None:
-                    params = {"amount": amount, "id": task.id, "operation": operation}
-                    _deliver(task.client, json.dumps({"jsonrpc": "2.0", "method": method, "params": params}))
-
-            call = Call(task.message.get("params"), task.binary, progress, task.cancelled.is_set)
-            try:
-                if task.cancelled.is_set():
-                    raise RpcError(CANCELLED, "Task has been cancelled")
-                reply = self._state.handle(method, call)
-            except RpcError as error:
-                self._pending.remove(task)
-                _send_error(task.client, task.id, error)
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
-                self._pending.remove(task)
-                _send_error(task.client, task.id, RpcError(INVALID_PARAMS, f"Invalid params: {error!r}"))
-            except Exception as error:
-                self._pending.remove(task)
-                _send_error(task.client, task.id, RpcError(INTERNAL_ERROR, repr(error)))
-            else:
-                self._pending.remove(task)
-                _send(task.client, task.id, reply)
+            answer = self._answer(task)
+            self._pending.remove(task)
+            task.answer(answer)
 
 
 def _deliver(client: ServerConnection, message: str | bytes) -> None:
@@ -202,10 +192,8 @@ def _deliver(client: ServerConnection, message: str | bytes) -> None:
 
 
 def _send(client: ServerConnection, request_id: Any, reply: Reply) -> None:
-    if request_id is None:
-        return
-    text = json.dumps({"id": request_id, "jsonrpc": "2.0", "result": reply.result}, sort_keys=True)
-    if reply.binary:
+    text = json.dumps({"id": request_id, "jsonrpc": "2.0", "result": printed(reply.result)}, sort_keys=True)
+    if reply.binary is not None:
         body = text.encode()
         _deliver(client, struct.pack("<I", len(body)) + body + reply.binary)
     else:

@@ -10,8 +10,8 @@ import pytest
 from websockets.sync.client import connect
 
 from airflow_brayns.emulator.loaders import LoadError, icosphere, load_mesh, load_morphology
-from airflow_brayns.emulator.render import Quality, Tracer, View
-from airflow_brayns.emulator.scene import Model
+from airflow_brayns.emulator.render import Quality, Tracer, View, developed
+from airflow_brayns.emulator.scene import Content, Model
 from tests.support.files import FILES, NEURON, TABLE, Row, found
 
 
@@ -64,10 +64,10 @@ def test_a_morphology_of_no_known_kind_is_refused(tmp_path: Path) -> None:
 
 def picture(path: Path) -> set[tuple[int, ...]]:
     geometry, names = load_morphology(str(path), NEURON)
-    tracer = Tracer([Model(0, "morphology", {}, geometry, names)])
-    drawn = tracer.render(
-        (64, 64), View((0, 10, 90), (0, 10, 0), (0, 1, 0)), [{"kind": "ambient"}], Quality(1, True, 0, (0, 0, 0, 0))
-    )
+    tracer = Tracer([Model(0, Content("morphology", geometry, section_names=names))])
+    size, view = (64, 64), View((0, 10, 90), (0, 10, 0), (0, 1, 0))
+    light = tracer.light(size, view, [{"kind": "ambient"}], Quality(1, True, 0, (0, 0, 0, 0)))
+    drawn = developed(light)
     return {tuple(color) for color in drawn.reshape(-1, 3).tolist()}
 
 
@@ -83,6 +83,13 @@ def test_constant_radii_are_the_multiplier_as_recorded() -> None:
     geometry, _ = load_morphology(str(path), {**NEURON, "geometry_type": "constant_radii"})
     assert np.allclose(geometry.high, [208.232, 222.54, 169.826], atol=1e-3)
     assert np.allclose(geometry.low, [-166.801, -214.252, -208.697], atol=1e-3)
+
+
+def test_section_smooth_thins_from_section_to_section_as_recorded() -> None:
+    path = FILES.parent / "neuron.swc"
+    geometry, _ = load_morphology(str(path), {**NEURON, "geometry_type": "section_smooth"})
+    assert np.allclose(geometry.high, [208.99442, 223.30241, 170.58842], atol=1e-3)
+    assert np.allclose(geometry.low, [-167.56342, -215.01442, -209.45943], atol=1e-3)
 
 
 def test_balls_are_closed_and_look_outward() -> None:

@@ -12,6 +12,13 @@ import pytest
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
+from airflow_brayns.emulator.faults import Faults
+from airflow_brayns.emulator.render import Tracer
+from airflow_brayns.emulator.service import BraynsState
+from tests.truth.compare import differences
+from tests.truth.recordings import NAMES, make_files, recording
+from tests.truth.replay import REASONS, answer, replay
+
 ALL_PLUGINS = (
     "braynsCircuitExplorer",
     "braynsAtlasExplorer",
@@ -26,15 +33,6 @@ def service(emulator):
     return emulator(*(word for plugin in ALL_PLUGINS for word in ("--plugin", plugin)), snapshot_seconds=0.1)
 
 
-def shape(value: Any) -> Any:
-    """Keys and types; int and float are one, since whole floats are printed as ints."""
-    if isinstance(value, dict):
-        return {key: shape(item) for key, item in sorted(value.items())}
-    if isinstance(value, list):
-        return [shape(value[0])] if value else []
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-
-
 def receive(socket: ClientConnection) -> tuple[str, dict[str, Any], bytes]:
     message = socket.recv(timeout=60)
     if isinstance(message, str):
@@ -43,80 +41,48 @@ def receive(socket: ClientConnection) -> tuple[str, dict[str, Any], bytes]:
     return "binary", json.loads(message[4 : 4 + size]), message[4 + size :]
 
 
-def test_the_recorded_conversation(service, data: Path, tmp_path: Path) -> None:
-    """The same frames, keys, types and error codes for each of the 55 requests."""
-    conversation = [
-        json.loads(line.replace("/data/f.png", str(tmp_path / "f.png")).replace("/data/", f"{data}/"))
-        for line in (data / "conversation-3.10.1.jsonl").read_text().splitlines()
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recording_is_answered_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests of all four; what is not alike has a reason, and what has a reason is not alike."""
+    if not name.endswith("-passes"):  # only there pictures are compared; `make truth` traces all of them
+        monkeypatch.setattr(
+            Tracer, "_sample", lambda self, width, height, *_: np.zeros((width * height, 3), np.float32)
+        )
+    outcomes = replay(name, tmp_path)
+    unlike = [outcome for outcome in outcomes if outcome.differences]
+    unknown = [(one.exchange.index, one.exchange.name, one.differences[:3]) for one in unlike if not one.reason]
+    assert not unknown
+    assert {number for recording, number in REASONS if recording == name} == {one.exchange.index for one in unlike}
+
+
+def test_the_replay_tells_what_is_not_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong word in one message, and the same picture where another was recorded, are found."""
+    monkeypatch.setattr("airflow_brayns.emulator.engine._POSITIVE", {"perspective": ("fovy", "Fovy is too small")})
+    make_files(tmp_path)
+    wanted = next(one for one in recording("conversation-3.10.1-wide", tmp_path) if one.index == 172)
+    reply, data, told = answer(BraynsState((3, 10, 1), [], Faults()), wanted)
+    assert differences(wanted, reply, data, told) == [
+        ".error.message: 'Fovy is too small', recorded 'Perspective fovy must be greater than 0'"
     ]
-    assert len(conversation) == 55
-    differences = []
+
+
+def test_over_the_wire_as_in_process(service, tmp_path: Path) -> None:
+    """The first recording through a socket: what the replay in process leaves out (frames, ids, JSON) is alike, too."""
+    make_files(tmp_path)
+    found = []
     with connect(f"ws://{service.endpoint}", ping_interval=None, max_size=None, proxy=None) as socket:
-        for entry in conversation:
-            request = entry["request"]
-            text = request if isinstance(request, str) else json.dumps(request)
-            if entry["request_frame"] == "binary":
-                body = text.encode()
-                socket.send(struct.pack("<I", len(body)) + body + (data / "cube.obj").read_bytes())
-            else:
-                socket.send(text)
-            expected = [reply for reply in entry["replies"]]
-            found = []
+        for wanted in recording("conversation-3.10.1", tmp_path):
+            socket.send(wanted.sent)
+            told: list[dict[str, Any]] = []
             while True:
                 kind, content, binary = receive(socket)
-                found.append((kind, content, binary))
                 if "result" in content or "error" in content:
                     break
-            differences += compare(text[:100], expected, found)
-    assert not differences, "\n".join(differences)
-
-
-def compare(request: str, expected: list[dict[str, Any]], found: list[tuple[str, Any, bytes]]) -> list[str]:
-    def steps(contents: list[Any]) -> list[Any]:
-        # how many progress messages a picture gets depends on how long it takes; their form does not
-        seen = [shape(one) for one in contents if "params" in one]
-        return seen[:1]
-
-    wanted, got = expected[-1], found[-1]
-    result = []
-    if wanted["frame"] != got[0]:
-        result.append(f"{request}: frame {got[0]}, recorded {wanted['frame']}")
-    if bool(wanted.get("bytes_after_json")) != bool(got[2]) or not got[2].hex().startswith(wanted.get("magic", "")):
-        result.append(f"{request}: {len(got[2])} bytes {got[2][:4].hex()}, recorded {wanted.get('bytes_after_json')}")
-    if steps([reply["json"] for reply in expected]) != steps([content for _, content, _ in found]):
-        result.append(f"{request}: progress {found[:-1]}")
-    if "error" in wanted["json"]:
-        error = got[1].get("error", {})
-        if error.get("code") != wanted["json"]["error"]["code"]:
-            result.append(f"{request}: {got[1]}, recorded {wanted['json']['error']}")
-        if shape(error) != shape(wanted["json"]["error"]):
-            result.append(f"{request}: the error is {error}")
-    elif '"schema"' in request or '"get-loaders"' in request:
-        if not set(flat(shape(wanted["json"]))) <= set(flat(shape(got[1]))):
-            result.append(f"{request}: {shape(got[1])}")
-    elif shape(got[1]) != shape(wanted["json"]):
-        result.append(f"{request}: {shape(got[1])}, recorded {shape(wanted['json'])}")
-    return result
-
-
-def flat(value: Any, path: str = "") -> list[str]:
-    if isinstance(value, dict):
-        return [line for key, item in value.items() for line in flat(item, f"{path}.{key}")]
-    if isinstance(value, list):
-        return [line for item in value for line in flat(item, f"{path}[]")]
-    return [f"{path}={value}"]
-
-
-def test_exact_texts_of_errors(service, data: Path) -> None:
-    lines = [json.loads(line) for line in (data / "conversation-3.10.1.jsonl").read_text().splitlines()]
-    wrong = [
-        line for line in lines if line.get("note") in ("wrong type", "out of range", "no such loader", "unknown method")
-    ]
-    assert len(wrong) >= 4
-    with connect(f"ws://{service.endpoint}", ping_interval=None, proxy=None) as socket:
-        for line in wrong:
-            socket.send(json.dumps(line["request"]).replace("/data/", f"{data}/"))
-            assert receive(socket)[1]["error"] == line["replies"][-1]["json"]["error"]
+                told.append(content["params"])
+            first = (told[0]["operation"], told[0]["amount"]) if told else ()
+            data = binary if kind == "binary" else None
+            found += [(wanted.index, line) for line in differences(wanted, content, data, first)]
+    assert not found
 
 
 def silhouette(picture: Image.Image) -> Any:
@@ -143,7 +109,7 @@ def test_the_neuron_beside_the_real_one(
     """The same shape at the same place: the silhouettes overlap by at least 0.9."""
     lines = [
         json.loads(line.replace("/data/", f"{data}/"))
-        for line in (data / "conversation-3.10.1.jsonl").read_text().splitlines()
+        for line in (data / "recorded" / "conversation-3.10.1.jsonl").read_text().splitlines()
     ]
     requests = [line["request"] for line in lines if isinstance(line["request"], dict)]
     view = next(one["params"] for one in requests if one["method"] == "set-camera-view" and "target" in one["params"])

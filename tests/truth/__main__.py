@@ -1,0 +1,33 @@
+"""`make truth`: replays all four recordings and ends with `N of M alike`. What alike means: `tests/truth/compare.py`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.truth.replay import replay_all
+
+_WANTED = 0.97
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = replay_all(Path(folder))
+    unlike = [outcome for outcome in outcomes if outcome.differences]
+    for outcome in unlike:
+        exchange = outcome.exchange
+        print(
+            f"{outcome.recording} {exchange.index} {exchange.name} {exchange.note}: {outcome.reason or 'NO REASON KNOWN'}"
+        )
+        for line in outcome.differences[:3]:
+            print(f"    {line[:300]}")
+    compared = [outcome for outcome in outcomes if outcome.exchange.same_picture_as is not None]
+    same = [outcome for outcome in compared if not any("picture" in line for line in outcome.differences)]
+    print(f"pictures that are the same: {len(same)} of {len(compared)}")
+    print(f"{len(outcomes) - len(unlike)} of {len(outcomes)} alike")
+    return 0 if len(unlike) <= len(outcomes) * (1 - _WANTED) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
