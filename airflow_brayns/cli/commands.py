@@ -14,12 +14,13 @@ from jinja2 import UndefinedError
 from airflow_brayns.booking import service_commands
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
 from airflow_brayns.cluster.submission import comment, sbatch_line
-from airflow_brayns.errors import BraynsError
-from airflow_brayns.hooks.cluster import BraynsClusterHook, installation_id, make_cluster
+from airflow_brayns.errors import BraynsError, InvalidSetting
+from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
+from airflow_brayns.hooks.installation import deployment, installation_id, made_of_shared_key
 from airflow_brayns.operators.base import whole_number, word_list
 from airflow_brayns.operators.cluster import AllocateNodesOperator
 from airflow_brayns.operators.movie import BraynsMovieOperator
-from airflow_brayns.reaper import RunOf, find_leftovers, give_back
+from airflow_brayns.reaper import Here, RunOf, find_leftovers, give_back, whose
 from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, is_name
 
 
@@ -51,6 +52,7 @@ def _see_connections() -> None:
 def services(args: argparse.Namespace) -> None:
     """Print what has not ended."""
     _see_connections()
+    mine = _here()
     rows: list[tuple[str, ...]] = [("CLUSTER", "NAME", "JOB", "STATE", "SERVICE", "ENDPOINT", "FOR")]
     for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
         try:
@@ -60,18 +62,33 @@ def services(args: argparse.Namespace) -> None:
             continue
         for status in found:
             if status.state is not JobState.ENDED:
-                rows.extend(_rows(cluster, status))
+                rows.extend(_rows(cluster, status, _of_another(status, mine)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _rows(cluster: str, status: AllocationStatus) -> list[tuple[str, ...]]:
+def _here() -> tuple[str, Here]:
+    """This Airflow's mark, and what tells it from another one with the same."""
+    mark = installation_id()
+    return mark, Here(deployment(), made_of_shared_key(mark))
+
+
+def _of_another(status: AllocationStatus, mine: tuple[str, Here]) -> str:
+    """Which other Airflow asked for an allocation; empty for this one's, and for what bears no mark (a preview)."""
+    mark, where = whose(status)
+    if not mark or (mark == mine[0] and not mine[1].foreign(where)):
+        return ""
+    return where or ("of version 0.2.0 with this one's mark" if mark == mine[0] else f"with the mark {mark[:64]}")
+
+
+def _rows(cluster: str, status: AllocationStatus, other: str = "") -> list[tuple[str, ...]]:
     try:
         about = json.loads(status.about)
         what = f"{about['dag_id']} {about['run_id']} {about['task_id']}"
     except (ValueError, KeyError, TypeError):
         what = "unknown"
+    what += f" (another Airflow, {other})" if other else ""
     head = (cluster, f"{status.name}", status.job_id, status.state.value)
     alive = [service for service in status.services if service.exit_code is None]
     return [
@@ -88,7 +105,7 @@ def release(args: argparse.Namespace) -> None:
     found, troubles = 0, []
     for cluster in [args.cluster_conn_id] if args.cluster_conn_id else _clusters():
         try:
-            found += asyncio.run(_release(cluster, args.name))
+            found += asyncio.run(_release(cluster, args.name, args.any_installation))
         except BraynsError as error:  # the others are still asked: it may be there
             troubles.append(f"{cluster}: {error}")
     if troubles:
@@ -99,9 +116,15 @@ def release(args: argparse.Namespace) -> None:
     print(f"{args.name} has been given back.")
 
 
-async def _release(cluster_conn_id: str, name: str) -> int:
-    hook = BraynsClusterHook(cluster_conn_id)
+async def _release(cluster_conn_id: str, name: str, any_installation: bool = False) -> int:
+    hook, mine = BraynsClusterHook(cluster_conn_id), _here()
     async with hook.connect(hook.settings) as poller:
+        for status in [] if any_installation else await poller.cluster.list_all():
+            if status.name.startswith(name) and (other := _of_another(status, mine)):
+                raise InvalidSetting(
+                    "name",
+                    f"{status.name} was asked for by another Airflow, {other}. With --any-installation it is given back.",
+                )
         return await poller.cluster.release(name)
 
 
@@ -129,17 +152,20 @@ async def _reap(cluster_conn_id: str, really: bool) -> tuple[int, int]:
     hook = BraynsClusterHook(cluster_conn_id)
     failed = 0
     async with hook.connect(hook.settings) as poller:
-        found = await find_leftovers(poller.cluster, installation_id(), _state_of)
+        mark, here = _here()
+        found = await find_leftovers(poller.cluster, mark, _state_of, here=here)
         for one in found:
             print(f"{cluster_conn_id}  {one.name}  job {one.job_id}  {one.run or 'unknown'}: {one.why}")
-            if really:
+            if one.foreign:
+                print(f"  {one.foreign}")
+            elif really:
                 try:
                     done = await give_back(poller.cluster, one)
                     print("  given back" if done else "  somebody has taken it over meanwhile; left alone")
                 except BraynsError as error:
                     failed += 1
                     print(f"  {error}")
-    return len(found), failed
+    return sum(not one.foreign for one in found), failed
 
 
 def _state_of(run: RunOf) -> str | None:
@@ -176,8 +202,9 @@ def script(args: argparse.Namespace) -> None:
         f"# {jobs} job{'s' if jobs > 1 else ''} of {size} node{'s' if size > 1 else ''} on {settings.ssh_conn_id or 'this machine'}"
     )
     if settings.scheduler == "slurm":
-        whose = {"installation": installation_id(), "dag_id": args.dag_id, "run_id": "RUN_ID", "task_id": args.task_id}
-        about = json.dumps(whose)
+        told = {"installation": installation_id(), "dag_id": args.dag_id, "run_id": "RUN_ID", "task_id": args.task_id}
+        told["deployment"] = deployment()
+        about = json.dumps(told)
         line = sbatch_line(request, comment("", about)).removeprefix("at_most 60 ")
         print(
             "# $1: the job's name, ab-<hash of this Airflow, DAG, run, task>-<n>; $2: its folder in", settings.state_dir

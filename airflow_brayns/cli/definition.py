@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
 _CLUSTER = Arg(("--cluster-conn-id",), help="connection of type brayns_cluster; default: all", default=None)
+_ANY = Arg(("--any-installation",), help="also what another Airflow asked for", action="store_true")
 _DAG = Arg(("dag_id",), help="the DAG")
 _TASK = Arg(("task_id",), help="a task of it that allocates")
 _CONF = Arg(("-c", "--conf"), help="the run's parameters as JSON", default="{}")
@@ -44,7 +45,7 @@ def get_commands() -> list[GroupCommand]:
                     name="release",
                     help="give an allocation back",
                     func=lazy_load_command(f"{home}.release"),
-                    args=(Arg(("name",), help="as `airflow brayns services` shows it"), _CLUSTER),
+                    args=(Arg(("name",), help="as `airflow brayns services` shows it"), _CLUSTER, _ANY),
                 ),
                 ActionCommand(
                     name="reap",

@@ -127,10 +127,11 @@ def comment(name: str, about: str) -> str:
     try:
         told = json.loads(about)
         whose, what = str(told["installation"]), f"{told['dag_id']}/{told['run_id']}/{told['task_id']}"
+        deployment = re.sub(r"[^A-Za-z0-9_.:-]+", "_", str(told.get("deployment", "")))[:120]
     except (ValueError, KeyError, TypeError):
-        whose, what = "", about or name
+        whose, what, deployment = "", about or name, ""
     readable = re.sub(r"[^A-Za-z0-9_.:/+@=-]+", "_", what)[:200]
-    return f"airflow-brayns:{mark(whose)}:{readable}"
+    return f"airflow-brayns:{mark(whose)}:{readable}" + (f"#{deployment}" if deployment else "")
 
 
 def check(pattern: re.Pattern[str], field_name: str, value: str) -> None:

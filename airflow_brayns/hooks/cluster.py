@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from airflow.sdk import BaseHook, Variable, conf
+from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_brayns.cluster.cluster import Cluster, LocalCluster, SlurmCluster
@@ -20,6 +19,7 @@ from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.errors import InvalidSetting, reason_of
+from airflow_brayns.hooks.installation import installation_id as installation_id
 from airflow_brayns.hooks.login import SSHLogin
 from airflow_brayns.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
 from airflow_brayns.supervisor import ask
@@ -27,7 +27,6 @@ from airflow_brayns.supervisor import ask
 if TYPE_CHECKING:
     import asyncssh
 
-_INSTALLATION_VARIABLE = "brayns_installation_id"
 # Which cluster it is: must not change between asking for nodes and giving them back.
 IDENTITY = ("scheduler", "ssh_conn_id", "state_dir")
 # Those for whom these are the same share one connection and one question.
@@ -46,23 +45,6 @@ class _Shared:
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
-
-
-def installation_id() -> str:
-    """Which Airflow this is: `[brayns] installation_id`, else an id that is made once and kept as a Variable."""
-    configured = conf.get("brayns", "installation_id", fallback="")
-    if configured:
-        return str(configured)
-    kept = Variable.get(_INSTALLATION_VARIABLE, default=None)
-    if kept:
-        return str(kept)
-    # Made from the shared key where there is one, so that two first tasks at once make the same.
-    key = conf.get("core", "fernet_key", fallback="")
-    made = uuid.uuid5(uuid.NAMESPACE_OID, key).hex if key else uuid.uuid4().hex
-    Variable.set(
-        _INSTALLATION_VARIABLE, made, description="Marks this Airflow's jobs on Brayns clusters; do not change."
-    )
-    return str(Variable.get(_INSTALLATION_VARIABLE, default=made))  # another first task may have been quicker
 
 
 class BraynsClusterHook(BaseHook):

@@ -20,6 +20,7 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.keeper import IDLE_END
 from airflow_brayns.errors import BraynsError, InvalidSetting, reason_of
 from airflow_brayns.hooks.cluster import WAITING_FIELDS, BraynsClusterHook, installation_id
+from airflow_brayns.hooks.installation import deployment
 from airflow_brayns.observe import count
 from airflow_brayns.operators import blocking
 from airflow_brayns.settings import DEFAULT_CONN_ID, ClusterSettings, literal
@@ -253,6 +254,7 @@ class BraynsOperator(BaseOperator):
         """What the allocation is for, for those who find it on the cluster."""
         ti = context["ti"]
         text = {"installation": self.installation, "dag_id": ti.dag_id, "run_id": ti.run_id, "task_id": ti.task_id}
+        text["deployment"] = deployment()
         return json.dumps({**text, "map_index": -1 if ti.map_index is None else ti.map_index})
 
     @staticmethod

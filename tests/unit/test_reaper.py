@@ -15,7 +15,7 @@ from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.submission import comment
-from airflow_brayns.reaper import RunOf, find_leftovers, give_back, leftovers
+from airflow_brayns.reaper import Here, Leftover, RunOf, find_leftovers, give_back, leftovers
 
 NAME = "ab-0123456789ab000"
 ABOUT = json.dumps({"installation": "ours", "dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1})
@@ -59,6 +59,31 @@ def test_a_job_whose_folder_has_gone() -> None:
     assert ours == ["its folder has gone, or says that it has ended"]
     for text in ("airflow-brayns:ours2:d/r/t", "airflow-brayns::d/r/t", "", "mine"):
         assert leftovers([], [replace(JOB, comment=text)], "ours", lambda run: None) == [], text
+
+
+HERE = Here("prod.example.org-1")
+
+
+def told_at(deployment: str, here: Here = HERE) -> list[bool]:
+    """Whether what an Airflow of this mark asked for at a place is foreign, by its folder and by its comment alone."""
+    about = json.dumps({**json.loads(ABOUT), "deployment": deployment} if deployment else json.loads(ABOUT))
+    job = replace(JOB, comment=comment(NAME, about))
+    by_folder = leftovers([replace(STATUS, about=about, job=job)], [job], "ours", lambda run: None, here=here)
+    by_comment = leftovers([], [job], "ours", lambda run: None, here=here)
+    return [bool(one.foreign) for one in (*by_folder, *by_comment)]
+
+
+def test_a_clone_with_the_same_mark_ends_nothing_of_the_others() -> None:
+    """To the clone of a database every run that production began since seems deleted."""
+    assert told_at("prod.example.org-1") == [False, False]
+    assert told_at("staging.example.org-2") == [True, True]
+    assert told_at("") == [False, False], "of 0.2.0, which did not tell"
+    assert told_at("", Here("prod.example.org-1", shared=True)) == [True, True], "and whose mark others may have"
+
+
+async def test_what_is_foreign_is_never_given_back() -> None:
+    assert not await give_back(SlurmCluster(LocalShell()), Leftover("why", None, STATUS, foreign="another's"))
+    assert not await give_back(SlurmCluster(LocalShell()), Leftover("why", None, job=JOB, foreign="another's"))
 
 
 def test_an_error_of_the_scheduler_is_no_answer() -> None:

@@ -1,14 +1,20 @@
-"""A second Airflow under the same account, with the same DAG and a run of the same id: each keeps to its own."""
+"""A second Airflow under the same account, with the same DAG and a run of the same id: each keeps to its own.
+
+And the clone of an Airflow, mark and all: to it every run that the first one began since seems deleted.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.support.airflow import BIN
-from tests.system.faults.bench import FOLDER, Run
+from tests.system.faults.bench import FOLDER, Bench, Run
 from tests.system.faults.table import Fault, Row, Scene
 
 MARK = "faults-second"
@@ -61,14 +67,55 @@ def second_airflow(scene: Scene) -> None:
             raise AssertionError(f"{run.installation}: {jobs} jobs, not {seen}")
 
 
+CLONE = FOLDER / "clone"
+
+
+def clone(bench: Bench) -> None:
+    """The database, copied before the run began."""
+    shutil.rmtree(CLONE, ignore_errors=True)
+    CLONE.mkdir(parents=True)
+    source = sqlite3.connect(bench.airflow.home / "airflow.db")
+    with contextlib.closing(source), contextlib.closing(sqlite3.connect(CLONE / "airflow.db")) as target:
+        source.backup(target)
+
+
+def cloned_airflow(scene: Scene) -> None:
+    """It reaps, and releases by name: both are told whose it is, and the first one's service lives on."""
+    first = scene.only
+    environment = {
+        **scene.bench.airflow.environment,
+        "AIRFLOW_HOME": str(CLONE),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{CLONE / 'airflow.db'}",
+    }
+    [name] = first.names
+
+    def command(*words: str) -> str:
+        there = [BIN / "airflow", "brayns", *words, "--cluster-conn-id", "test_cluster"]
+        done = subprocess.run(there, env=environment, check=False, capture_output=True, text=True, timeout=120)
+        return done.stdout + done.stderr
+
+    for words, told in ((("reap", "--yes"), "has the same mark"), (("release", name), "--any-installation")):
+        if told not in (said := command(*words)):
+            raise AssertionError(f"{words}: {said[-1500:]}")
+        if not first.services() or not first.queued("RUNNING"):
+            raise AssertionError(f"{words} of the clone ended the first one's service")
+    first.gate.touch()
+
+
 def _end(path: Path) -> str:
     return path.read_text(errors="replace")[-1500:]
 
 
 FAULTS = [
     Fault(
+        "cloned_airflow",
+        cloned_airflow,
+        (Row("using", "success/success", "has been given back"),),
+        before=clone,
+    ),
+    Fault(
         "second_airflow",
         second_airflow,
         (Row("using", "success/success", "has been given back", conf={"run_id": RUN_ID}),),
-    )
+    ),
 ]

@@ -1,0 +1,117 @@
+"""An Airflow's mark: made once per database, agreed on by all first tasks, and told apart where two have the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_brayns.hooks.installation import (
+    CANDIDATE,
+    VARIABLE,
+    _InCommand,
+    _variables,
+    deployment,
+    installation_id,
+    made_of_shared_key,
+    settle,
+)
+
+
+class Database:
+    """Variables as tasks see them: who writes last wins."""
+
+    def __init__(self, **kept: str) -> None:
+        self.kept = dict(kept)
+
+    def get(self, key: str) -> str | None:
+        return self.kept.get(key)
+
+    def put(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+
+class Together(Database):
+    """All look before anybody has written."""
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        self._barrier = threading.Barrier(tasks)
+        self._seen = threading.local()
+
+    def get(self, key: str) -> str | None:
+        found = super().get(key)
+        if key == CANDIDATE and not hasattr(self._seen, "once"):
+            self._seen.once = True
+            self._barrier.wait(10)
+        return found
+
+
+def test_two_databases_with_one_fernet_key_have_two_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "shared")
+    one, other = Database(), Database()
+    assert settle(one, 0) != settle(other, 0)
+    assert settle(one, 0) == settle(one, 0)
+    assert not made_of_shared_key(settle(one, 0))
+
+
+@pytest.mark.parametrize("tasks", [2, 8])
+def test_first_tasks_at_the_very_same_moment_agree(tasks: int) -> None:
+    database, marks = Together(tasks), list[str]()
+    threads = [threading.Thread(target=lambda: marks.append(settle(database, 0.5))) for _ in range(tasks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(marks) == tasks
+    assert set(marks) == {database.kept[VARIABLE]}
+
+
+def test_the_mark_of_0_2_0_is_kept_and_known_for_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "shared")
+    old = uuid.uuid5(uuid.NAMESPACE_OID, "shared").hex
+    assert settle(Database(**{VARIABLE: old}), 0) == old
+    assert made_of_shared_key(old)
+
+
+def test_what_is_configured_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__BRAYNS__INSTALLATION_ID", "mine")
+    assert installation_id() == "mine"
+
+
+def test_outside_a_task_the_database_is_written_itself() -> None:
+    """`Variable.set` needs a supervisor; `airflow brayns reap` on a new Airflow ended in a traceback."""
+    assert isinstance(_variables(), _InCommand)
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    for name in ("AIRFLOW__API__BASE_URL", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_a_clone_is_told_by_where_its_api_server_is(place: pytest.MonkeyPatch) -> None:
+    place.setenv("AIRFLOW__API__BASE_URL", "https://user:secret@prod.example.org:8443/")
+    production = deployment()
+    assert production.startswith("prod.example.org:8443-")
+    assert "secret" not in production
+    assert deployment() == production
+    place.setenv("AIRFLOW_HOME", "/elsewhere")
+    assert deployment() == production, "workers of one Airflow have homes of their own"
+    place.setenv("AIRFLOW__API__BASE_URL", "https://staging.example.org")
+    assert deployment() != production
+
+
+def test_two_airflows_of_one_machine_are_told_by_their_homes(place: pytest.MonkeyPatch) -> None:
+    place.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://localhost:8080/execution/")
+    place.setenv("AIRFLOW_HOME", "/one")
+    one = deployment()
+    place.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://localhost:8081/execution/")
+    assert deployment() == one
+    place.setenv("AIRFLOW_HOME", "/other")
+    assert deployment() != one
+    json.dumps(one)
