@@ -47,7 +47,14 @@ class InvalidSetting(BraynsError, ValueError):  # noqa: N818 - named for what it
 
 
 class ConnectionLost(BraynsError):  # noqa: N818
-    """The cluster could not be reached, or the answer was cut off. Says nothing about the job."""
+    """The cluster or a service could not be reached, or the answer was cut off. Says nothing about the job.
+
+    :param timed_out: whether no answer came in time: whoever was asked may be at it still.
+    """
+
+    def __init__(self, message: str, *, retry: bool | None = None, timed_out: bool = False) -> None:
+        super().__init__(message, retry=retry)
+        self.timed_out = timed_out
 
 
 class SubmissionRefused(BraynsError):  # noqa: N818
@@ -69,12 +76,18 @@ class NotReadyInTime(BraynsError):  # noqa: N818
 
 
 class RpcFailed(BraynsError):  # noqa: N818
-    """A braynsService answered a request with an error."""
+    """A braynsService answered a request with an error.
+
+    :param code: of JSON-RPC, or braynsService's own.
+    :param message: what it said; `said` is that with the details.
+    :param data: details: a list of texts, where there are any.
+    """
 
     def __init__(self, method: str, code: int, message: str, data: object = None) -> None:
         details = f" ({'; '.join(map(str, data))})" if isinstance(data, list) and data else ""
         super().__init__(f"braynsService refused {method}: {message}{details} (error {code})", retry=False)
-        self.method, self.code, self.data = method, code, data
+        self.method, self.code, self.message, self.data = method, code, message, data
+        self.said = f"{message}{details}"
 
 
 class RenderingFailed(BraynsError):  # noqa: N818

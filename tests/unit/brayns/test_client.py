@@ -198,3 +198,62 @@ async def test_nobody_is_followed_elsewhere() -> None:
 async def test_a_name_that_is_none_cannot_be_reached(host: str) -> None:
     with pytest.raises(ConnectionLost, match="cannot be reached"):
         await BraynsClient(f"{host}:5000", timeout=2).open()
+
+
+RAW = b"Parsing error at line 1: 'x'. Line content: 'solid pi\xe8ce\x01\x00\xff'"
+
+
+@pytest.mark.parametrize("binary", [False, True])
+async def test_an_error_that_is_no_utf8_is_told_and_ends_nothing(binary: bool) -> None:
+    """It quotes a file's bad line as it is. The library closes the connection on a text that is not UTF-8 (code 1007)."""
+
+    async def answer(socket) -> None:
+        await socket.recv()
+        body = b'{"error":{"code":-32603,"message":"' + RAW + b'"},"id":0,"jsonrpc":"2.0"}'
+        await socket.send(len(body).to_bytes(4, "little") + body if binary else body, text=not binary)
+        await socket.recv()
+        await socket.send('{"id": 1, "result": 7}')
+
+    async with (
+        serve(answer, "127.0.0.1", 0) as server,
+        BraynsClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=5) as client,
+    ):
+        with pytest.raises(RpcFailed, match="Line content: 'solid pi\ufffdce") as error:
+            await client.call("add-model", {})
+        assert error.value.code == -32603
+        assert (await client.call("get-version")).result == 7
+
+
+async def test_a_text_in_pieces_that_part_a_character_is_put_together() -> None:
+    async def answer(socket) -> None:
+        await socket.recv()
+        await socket.send([b'{"id": 0, "result": "pi\xc3', b'\xa8ce"}'], text=True)
+
+    async with (
+        serve(answer, "127.0.0.1", 0) as server,
+        BraynsClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=5) as client,
+    ):
+        assert (await client.call("get-version")).result == "pièce"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"error":{"code":-32603,"message":"line: "a"b""},"id":0,"jsonrpc":"2.0"}',
+        '{"id": 0, "error": {"message": "a\\x"}}',
+    ],
+)
+async def test_an_error_that_is_no_json_fails_its_own_request_only(reply: str) -> None:
+    async def answer(socket) -> None:
+        await socket.recv()
+        await socket.send(reply)
+        await socket.recv()
+        await socket.send('{"id": 1, "result": 7}')
+
+    async with (
+        serve(answer, "127.0.0.1", 0) as server,
+        BraynsClient(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=5) as client,
+    ):
+        with pytest.raises(RpcFailed, match="no JSON"):
+            await client.call("add-model", {})
+        assert (await client.call("get-version")).result == 7
