@@ -15,7 +15,7 @@ from airflow_brayns.errors import BraynsError
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.movie.picture import contact_sheet
 from airflow_brayns.movie.plan import Plan
-from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.specification import LARGEST_SIDE, SMALLEST_SIDE, MovieSpecification
 from airflow_brayns.movie.store import FolderStore
 from airflow_brayns.movie.supply import Progress
 from airflow_brayns.render import Rendering, files_of, render_with
@@ -66,14 +66,29 @@ class _Printer:
         print(text)
 
 
+def preview_size(width: int, aspect: float) -> tuple[int, int]:
+    """Of a small frame: even, of the movie's shape as nearly as 64 pixels allow, which braynsService needs at least.
+
+    :raises SystemExit: the width cannot be taken.
+    """
+    if not SMALLEST_SIDE <= width <= LARGEST_SIDE:
+        raise SystemExit(
+            f"--width: {width} is not between {SMALLEST_SIDE} and {LARGEST_SIDE}; braynsService renders nothing smaller"
+        )
+    height = round(width / aspect / 2) * 2
+    if height > LARGEST_SIDE:
+        raise SystemExit(f"--width: {width} makes a frame {height} pixels high; at most {LARGEST_SIDE}")
+    return width // 2 * 2, max(SMALLEST_SIDE, height)
+
+
 def preview(args: argparse.Namespace) -> None:
     """A contact sheet of a few small, quick frames."""
     spec = _read(args.file)
-    height = max(64, round(args.width / spec.aspect / 2) * 2)
+    small_size = preview_size(args.width, spec.aspect)
     renderer = spec.renderer.model_copy(update={"name": "interactive", "samples_per_pixel": 1})
-    small = spec.model_copy(
-        update={"resolution": (max(64, args.width // 2 * 2), height), "renderer": renderer, "format": "png"}
-    )
+    small = spec.model_copy(update={"resolution": small_size, "renderer": renderer, "format": "png"})
+    if args.frames < 1:
+        raise SystemExit(f"--frames: {args.frames} is none; at least 1")
     target = Path(args.output or Path(args.file).with_suffix(".preview.jpg").name).absolute()
     if target.suffix.lower() not in (".jpg", ".png"):
         raise SystemExit(f"--output: {target.name} must end in .jpg or .png")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.movie.loaders import endings, property_problem
 
 if TYPE_CHECKING:
     from airflow_brayns.movie.yaml_text import Text
@@ -47,7 +48,9 @@ def _from_hex(value: Any) -> Any:
 
 # A camera's way is reckoned in floats: beyond these there is nothing but infinities.
 _LARGEST, _MOST_FRAMES = 1e12, 10_000_000
+SMALLEST_SIDE, LARGEST_SIDE = 64, 16384  # a smaller one kills braynsService (3.10.1, run)
 _MOST_PIXELS = 178_000_000  # Pillow takes a larger picture for an attack
+Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
 Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Vector = tuple[Number, Number, Number]
@@ -75,7 +78,8 @@ class Model(_Part):
 
     :param path: as the services see it; a relative one is taken from the specification's own folder.
     :param loader: Brayns' name of the loader; None to tell by the path's ending.
-    :param properties: of the loader; those left out keep the loader's usual values.
+    :param properties: of the loader; those left out keep the loader's usual values. Checked against what the loaders of
+        3.10.1 take; those of a loader that is not known here go out as they are.
     :param color: one colour for all of it; a morphology that has none is coloured by section.
     :param colors: by a method of Brayns' instead.
     """
@@ -118,7 +122,16 @@ class Model(_Part):
             )
         if self.color is not None and self.colors is not None:
             raise ValueError("give `color` or `colors`, not both")
+        self._check_loader()
         return self
+
+    def _check_loader(self) -> None:
+        name = self.loader_name
+        if problem := property_problem(name, self.loader_properties):
+            raise _at(("properties", *problem.location), f"{problem.text} (of the {name})")
+        if (takes := endings(name)) and self.extension not in takes:
+            told = "the circuit's or simulation's JSON file" if takes == ("json",) else f"{', '.join(takes)} files"
+            raise _at(("path",), f"{self.path!r} is not for the {name}, which takes {told}")
 
 
 class Light(_Part):
@@ -264,7 +277,7 @@ class MovieSpecification(_Part):
     models: tuple[Model, ...] = Field(min_length=1)
     lights: tuple[Light, ...] | None = None
     renderer: Renderer = Renderer()
-    resolution: tuple[Annotated[int, Field(ge=64, le=16384)], Annotated[int, Field(ge=64, le=16384)]] = (1920, 1080)
+    resolution: tuple[Side, Side] = (1920, 1080)
     fps: float = Field(default=25.0, gt=0, le=1000)
     camera: Camera = Camera()
     frames: int | None = Field(default=None, ge=1, le=_MOST_FRAMES)
@@ -340,7 +353,7 @@ class MovieSpecification(_Part):
             first = error.errors()[0]
             location, message = first["loc"], first["msg"].removeprefix("Value error, ")
             if isinstance(inner := first.get("ctx", {}).get("error"), _Misplaced):
-                location, message = inner.location, inner.text
+                location, message = (*location, *inner.location), inner.text
             elif first["type"] != "value_error" and first["type"] != "missing":
                 message = f"{message} (it is {str(first['input'])[:60]!r})"
             line = text.line(location) if text else None
@@ -392,12 +405,12 @@ _USUAL_LIGHTS = (
 class _Misplaced(ValueError):  # noqa: N818
     """What is wrong between two fields, and at which it is to be mended."""
 
-    def __init__(self, location: tuple[str, ...], text: str) -> None:
+    def __init__(self, location: tuple[str | int, ...], text: str) -> None:
         super().__init__(text)
         self.location, self.text = location, text
 
 
-def _at(location: tuple[str, ...], text: str) -> _Misplaced:
+def _at(location: tuple[str | int, ...], text: str) -> _Misplaced:
     return _Misplaced(location, text)
 
 

@@ -74,7 +74,7 @@ def test_plain_values_come_back_the_same() -> None:
     full: dict[str, Any] = {
         "models": [
             {"path": "/a.obj", "color": "#f80"},
-            {"path": "/b.h5", "loader": "SONATA loader", "properties": {"x": [1]}, "colors": {"method": "solid", "values": {"color": [0, 1, 0, 0.5]}}},
+            {"path": "/b.json", "loader": "SONATA loader", "properties": {"node_population_settings": [{"node_population": "All"}]}, "colors": {"method": "solid", "values": {"color": [0, 1, 0, 0.5]}}},
         ],
         "lights": [{"kind": "ambient", "intensity": 2}],
         "renderer": {"name": "interactive", "samples_per_pixel": 2},
@@ -96,6 +96,77 @@ def test_the_published_schema_is_the_models() -> None:
     ours = json.loads(json.dumps(MovieSpecification.model_json_schema()))
     for key in ("properties", "$defs", "required"):
         assert published[key] == ours[key], "python -m tests.support.schema writes it anew"
+
+
+SONATA = {"path": "/c/simulation_config.json", "loader": "SONATA loader"}
+POPULATION = {"node_population": "All", "node_percentage": 0.5, "neuron_morphology_parameters": {"load_soma": True}}
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"path": "/c/nodes.h5", "loader": "SONATA loader", "properties": {"percentage": 0.1}}, r"models\.0\.properties\.percentage: .*known: node_population_settings \(needed\)"),
+        ({**SONATA, "path": "/c/nodes.h5", "properties": {"node_population_settings": [POPULATION]}}, r"models\.0\.path: .*the circuit's or simulation's JSON"),
+        (SONATA, r"models\.0\.properties\.node_population_settings: missing"),
+        ({**SONATA, "properties": {"node_population_settings": [{**POPULATION, "node_percentage": 2}]}}, r"node_population_settings\.0\.node_percentage: 2 is above 1"),
+        ({**SONATA, "properties": {"node_population_settings": [{**POPULATION, "node_percent": 1}]}}, r"node_population_settings\.0\.node_percent: .*known: .*node_percentage"),
+        ({**SONATA, "properties": {"node_population_settings": POPULATION}}, r"node_population_settings: must be a list"),
+        ({"path": "/a.swc", "properties": {"geometry_type": "triangles"}}, r"models\.0\.properties\.geometry_type: 'triangles' is none of original, smooth"),
+        ({"path": "/a.swc", "properties": {"radius_multiplier": 0}}, r"properties\.radius_multiplier: 0 is below 0\.1"),
+        ({"path": "/a.swc", "properties": {"load_soma": 1}}, r"properties\.load_soma: must be true or false"),
+        ({"path": "/a.swc", "properties": {"subsampling": True}}, r"properties\.subsampling: must be a whole number"),
+        ({"path": "/v.raw", "loader": "raw-volume", "properties": {"dimensions": [8, 8], "spacing": [1, 1, 1], "data_type": "float"}}, r"properties\.dimensions: has 2 values instead of 3"),
+        ({"path": "/a.swc", "loader": "mesh"}, r"models\.0\.path: .*obj, ply, stl, off"),
+        ({"path": "/a.obj", "loader": "Neuron Morphology loader"}, r"models\.0\.path: .*swc, h5, asc"),
+    ],
+)  # fmt: skip
+def test_what_a_loader_would_refuse_is_refused_before_a_node_is_asked_for(model: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidSetting, match=says):
+        MovieSpecification.check({"models": [model], "frames": 1})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {**SONATA, "properties": {"node_population_settings": [POPULATION]}},
+        {"path": "/a.swc", "properties": {"radius_multiplier": 2, "growth": 0.5, "geometry_type": "spheres"}},
+        {"path": "/a.OBJ"},
+        {"path": "/v.raw", "loader": "raw-volume", "properties": {"dimensions": [8, 8, 8], "spacing": [1, 1, 0.5], "data_type": "unsinged_char"}},
+        {"path": "/c/BlueConfig", "loader": "BBP loader", "properties": {"percentage": 0.1, "targets": ["Mosaic"]}},
+        {"path": "/x.y", "loader": "a site's own", "properties": {"anything": [1, {"a": None}]}},
+    ],
+)  # fmt: skip
+def test_what_a_loader_takes_is_taken(model: dict[str, Any]) -> None:
+    MovieSpecification.check({"models": [model], "frames": 1})
+
+
+def test_the_loaders_are_those_recorded() -> None:
+    """What the service of `tests/data` says of itself, word for word."""
+    from airflow_brayns.movie import loaders
+
+    shipped = json.loads((Path(loaders.__file__).parent / "loaders.json").read_text())
+    lines = (Path(__file__).parents[2] / "data" / "conversation-3.10.1.jsonl").read_text().splitlines()
+    told = next(json.loads(line) for line in lines if '"method": "get-loaders"' in line)
+    assert {one["name"] for one in shipped} == {one["name"] for one in told["replies"][0]["json"]["result"]}
+    assert shipped == told["replies"][0]["json"]["result"]
+
+
+def test_the_documentations_example_is_right() -> None:
+    import textwrap
+
+    page = (Path(__file__).parents[3] / "docs" / "specification.rst").read_text()
+    block = page.split(".. code-block:: yaml\n\n")[1].split("\n\n``properties``")[0]
+    found = MovieSpecification.read(textwrap.dedent(block))
+    assert found.models[0].loader_name == "SONATA loader"
+
+
+@pytest.mark.parametrize(
+    ("size", "field"), [([62, 64], "resolution.0"), ([64, 62], "resolution.1"), ([0, 0], "resolution.0")]
+)
+def test_a_size_that_kills_the_service_is_refused(size: list[int], field: str) -> None:
+    with pytest.raises(InvalidSetting, match="greater than or equal to 64") as error:
+        MovieSpecification.check({"models": [{"path": "/a.obj"}], "frames": 1, "resolution": size})
+    assert error.value.field == field
 
 
 @given(st.text(max_size=200))

@@ -1,0 +1,95 @@
+"""Brayns' loaders and the properties that each takes: `get-loaders` of 3.10.1 with all five plugins (recorded)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+Schema = Mapping[str, Any]
+Location = tuple[str | int, ...]
+# What else than another loader's file is refused by these loaders whatever is in it (3.10.1, recorded).
+_ONLY_BY_ENDING = {
+    "mesh": ("obj", "ply", "stl", "off"),
+    "Neuron Morphology loader": ("swc", "h5", "asc"),
+    "SONATA loader": ("json",),
+}
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "object": ((dict,), "a mapping"),
+    "array": ((list, tuple), "a list"),
+    "string": ((str,), "a text"),
+    "boolean": ((bool,), "true or false"),
+    "integer": ((int,), "a whole number"),
+    "number": ((int, float), "a number"),
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a property.
+
+    :param location: keys and indices that lead to it.
+    :param text: what, and what would be right.
+    """
+
+    location: Location
+    text: str
+
+
+@cache
+def _schemas() -> dict[str, Schema]:
+    found = json.loads((Path(__file__).parent / "loaders.json").read_text())
+    return {loader["name"]: loader["input_parameters_schema"] for loader in found}
+
+
+def property_problem(loader: str, properties: Mapping[str, Any]) -> Problem | None:
+    """The first thing that a loader would refuse; None where it takes them, or where a site's own loader is not known here."""
+    schema = _schemas().get(loader)
+    return next(_problems(schema, properties, ()), None) if schema else None
+
+
+def endings(loader: str) -> tuple[str, ...]:
+    """The endings without which a loader refuses a file; none where it takes any."""
+    return _ONLY_BY_ENDING.get(loader, ())
+
+
+def _problems(schema: Schema, value: Any, at: Location) -> Iterator[Problem]:
+    if kind := schema.get("type"):
+        python, word = _KINDS[kind]
+        if not isinstance(value, python) or (isinstance(value, bool) and kind != "boolean"):
+            yield Problem(at, f"must be {word}, not {str(value)[:60]!r}")
+            return
+    if "enum" in schema and value not in schema["enum"]:
+        yield Problem(at, f"{str(value)[:60]!r} is none of {', '.join(schema['enum'])}")
+    if "minimum" in schema and value < schema["minimum"]:
+        yield Problem(at, f"{value} is below {schema['minimum']}")
+    if "maximum" in schema and value > schema["maximum"]:
+        yield Problem(at, f"{value} is above {schema['maximum']}")
+    if isinstance(value, list | tuple):
+        yield from _of_list(schema, value, at)
+    elif isinstance(value, dict) and "properties" in schema:
+        yield from _of_mapping(schema, value, at)
+
+
+def _of_list(schema: Schema, value: list[Any] | tuple[Any, ...], at: Location) -> Iterator[Problem]:
+    least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
+    if not least <= len(value) <= most:
+        yield Problem(at, f"has {len(value)} values instead of {least}")
+    for index, item in enumerate(value):
+        yield from _problems(schema.get("items", {}), item, (*at, index))
+
+
+def _of_mapping(schema: Schema, value: Mapping[str, Any], at: Location) -> Iterator[Problem]:
+    known, needed = schema["properties"], schema.get("required", ())
+    told = ", ".join(f"{name} (needed)" if name in needed else name for name in known)
+    for name, item in value.items():
+        if name not in known:
+            yield Problem((*at, name), f"there is no such property; known: {told}")
+        else:
+            yield from _problems(known[name], item, (*at, name))
+    for name in needed:
+        if name not in value:
+            yield Problem((*at, name), f"missing; known: {told}")
