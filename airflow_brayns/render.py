@@ -25,7 +25,7 @@ class Rendering:
     """How frames are rendered, whoever does it.
 
     :param plugins: that each service must have loaded.
-    :param way: `snapshot` or `render-image`; None to find the faster.
+    :param way: `one-pass` or `snapshot`; None for one pass where the services are ours.
     :param renew_before: seconds before an allocation's end at which the next one is queued; None for no next one.
     :param frame_timeout: seconds that the first frame may take.
     :param load_timeout: seconds that a model may take to load.

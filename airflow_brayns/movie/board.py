@@ -12,7 +12,6 @@ from airflow_brayns.movie.frames import DEADLY, FrameQueue, Pace
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.store import Made, Store, listed
 from airflow_brayns.movie.supply import Progress, Reporter, Station
-from airflow_brayns.movie.way import Way
 
 _QUEUE_AHEAD_BELOW = 2.0  # seconds a frame: above it, the way there and back is nothing
 _END_MARGIN = 3.0
@@ -83,6 +82,10 @@ class Board:
         """Seconds after which a frame counts as lost."""
         return self.pace.limit(self._frame_timeout)
 
+    def limit_told(self) -> str:
+        """What that time-out is."""
+        return "the time-out learnt so far" if self.pace.slowest else "frame_timeout, since none has come yet"
+
     def take(self, station: Station, in_flight: int) -> int | None:
         """The next frame for a service; None where it should take none now."""
         frames = self.frames
@@ -99,10 +102,10 @@ class Board:
             return None
         return frames.next_for(station, others)
 
-    def ahead(self, station: Station, way: Way) -> int:
+    def ahead(self, station: Station) -> int:
         """How many frames may be asked for at once."""
         typical = self.pace.typical(station)
-        return 2 if way.queues and typical is not None and typical < _QUEUE_AHEAD_BELOW else 1
+        return 2 if typical is not None and typical < _QUEUE_AHEAD_BELOW else 1
 
     def would_not_finish(self, station: Station) -> bool:
         """Whether the allocation ends before a further frame is done."""

@@ -21,6 +21,25 @@ _AT_ONCE_SECONDS = 6.0  # in which it is known, as a rule, whether a service has
 _MOST_LOSSES = 5  # connections that a frame may lose on a service that lives, before it counts as the frame's fault
 
 
+@dataclass(frozen=True)
+class Aside:
+    """Why a service takes no more frames.
+
+    :param why: for people.
+    :param frame: the frame that ended it as it did others, so that it is the frame's fault; None where it is the service's.
+    :param hung: whether it did not answer in time, rather than end or refuse.
+    """
+
+    why: str
+    frame: int | None = None
+    hung: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException) -> Aside:
+        """Of a service that did not come as far as a frame."""
+        return cls(str(error), hung=isinstance(error, ConnectionLost) and error.timed_out)
+
+
 @dataclass
 class _Asked:
     """A frame that a service is at."""
@@ -56,8 +75,8 @@ class Driver:
         self._strikes = 0
         self._last_reply = 0.0
 
-    async def work(self) -> str | None:
-        """Take frames until there are none; why not any more, where that is the service's fault."""
+    async def work(self) -> Aside | None:
+        """Take frames until there are none; why not any more, where the service is of no use any more."""
         board = self._board
         try:
             while not board.over:
@@ -75,8 +94,8 @@ class Driver:
                     if not board.over:
                         await board.change()
                     continue
-                if (why := await self._take_reply()) is not None:
-                    return why
+                if (aside := await self._take_reply()) is not None:
+                    return aside
                 await self._settle(self._board.outstanding)
             await self._settle(0)
             return None
@@ -84,7 +103,7 @@ class Driver:
             self._drop_all()
 
     def _ask(self) -> None:
-        board, ahead = self._board, self._board.ahead(self._station, self._way)
+        board, ahead = self._board, self._board.ahead(self._station)
         while (
             len(self._asked) < ahead
             and not board.would_not_finish(self._station)
@@ -95,8 +114,8 @@ class Driver:
             task = asyncio.create_task(self._way.render(self._client, board.plan, frame, path))
             self._asked.append(_Asked(frame, task, time.monotonic()))
 
-    async def _take_reply(self) -> str | None:
-        """Await the oldest request. A text: this service is of no use any more."""
+    async def _take_reply(self) -> Aside | None:
+        """Await the oldest request. What comes back: why this service is of no use any more."""
         asked = self._asked[0]
         began = max(asked.at, self._last_reply)
         limit = self._board.limit()
@@ -104,7 +123,7 @@ class Driver:
         now = time.monotonic()
         if not asked.task.done():
             return await self._struck(
-                ConnectionLost(f"no answer within {limit:.0f} s, the time-out learnt so far"), lost=True
+                ConnectionLost(f"no answer within {limit:.0f} s, {self._board.limit_told()}", timed_out=True), lost=True
             )
         error = asked.task.exception()
         if error is None:
@@ -119,7 +138,7 @@ class Driver:
             raise error
         return await self._struck(error, lost=isinstance(error, ConnectionLost))
 
-    async def _struck(self, error: BraynsError, *, lost: bool) -> str | None:
+    async def _struck(self, error: BraynsError, *, lost: bool) -> Aside | None:
         """The oldest frame failed; those behind it were only waiting."""
         frame = self._asked[0].frame
         behind = [one.frame for one in self._asked][1:]
@@ -139,7 +158,8 @@ class Driver:
             except BraynsError as gone:
                 again = again if hung else self._board.failed(frame, self._station, gone, held=bool(held))
                 told = f"{error}. {gone}" if hung else str(gone)
-                return f"frame {frame} ended it as it did others: {told}" if again else told
+                told = f"frame {frame} ended it as it did others: {told}" if again else told
+                return Aside(told, frame if again else None, hung)
             if not hung:
                 self._losses[frame] += 1
                 if self._losses[frame] <= _MOST_LOSSES:
@@ -149,7 +169,8 @@ class Driver:
                     return None
                 again = self._strike(frame, error, held=bool(held))
         if self._strikes >= _STRIKES:
-            return f"{'frame ' + str(frame) + ' failed here as on others' if again else f'{_STRIKES} frames in a row failed'}: {error}"
+            told = f"frame {frame} failed here as on others" if again else f"{_STRIKES} frames in a row failed"
+            return Aside(f"{told}: {error}", frame if again else None, hung)
         return None
 
     def _strike(self, frame: int, error: BraynsError, *, held: bool = True) -> bool:

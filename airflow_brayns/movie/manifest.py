@@ -20,10 +20,10 @@ class Header:
 
     :param scene: see `plan.scene_hash`.
     :param facts: `SceneFacts.plain()`.
-    :param way: how the frames are rendered, `snapshot` or `render-image`.
+    :param way: how the frames are rendered, `snapshot` or `one-pass`; `render-image` in one of 0.2.0, which accumulated.
     :param version: of braynsService. Frames of two ways or versions are not mixed: the movie would flicker.
     :param specification: what was asked for, for those who find the folder.
-    :param measured: seconds a frame, by way, that the choice was made from.
+    :param measured: seconds a frame, by way, that 0.2.0 made its choice from; empty since.
     """
 
     scene: str

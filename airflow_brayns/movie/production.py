@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from functools import partial
 
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RenderingFailed
+from airflow_brayns.errors import BraynsError, InvalidSetting, RenderingFailed
 from airflow_brayns.movie.board import Board
-from airflow_brayns.movie.driver import Driver
+from airflow_brayns.movie.driver import Aside, Driver
 from airflow_brayns.movie.frames import FrameQueue
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
@@ -20,10 +21,11 @@ from airflow_brayns.movie.scene import prepare, scene_of
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import StorageFailed, Store, Superseded, Survey
 from airflow_brayns.movie.supply import Reporter, Standing, Station, Supply
-from airflow_brayns.movie.way import SNAPSHOT, Trial, Way, make_way, try_both
+from airflow_brayns.movie.way import FORMER, ONE_PASS, SNAPSHOT, Way, make_way, offers_one_pass
 
 FIRST_FRAME_SECONDS = 1800.0  # nothing is known yet of how long one takes
 _OUTLOOK_SECONDS = 5.0
+_LOADING_STEP, _LOADING_SECONDS = 0.2, 60.0
 
 
 @dataclass
@@ -41,6 +43,25 @@ class Outcome:
     rendered: int
 
 
+class _Loading:
+    """How far the models are, at a rate that a log can bear: of all services, the one that is ahead."""
+
+    def __init__(self, specification: MovieSpecification, reporter: Reporter) -> None:
+        self._spec, self._reporter = specification, reporter
+        self._told: dict[int, tuple[float, float]] = {}  # of each model: the share and when
+
+    def tell(self, station: Station, number: int, operation: str, amount: float) -> None:
+        """See `scene.Loading`."""
+        share, at = self._told.get(number, (-1.0, 0.0))
+        now = time.monotonic()
+        late = now - at > _LOADING_SECONDS and amount != share
+        if share < 0 or amount >= share + _LOADING_STEP - 1e-9 or late:
+            self._told[number] = (amount, now)
+            self._reporter.note(
+                f"{station} is loading {self._spec.models[number].path}: {amount * 100:.0f} % ({operation})"
+            )
+
+
 class Production:
     """Renders what is left of a movie.
 
@@ -49,7 +70,7 @@ class Production:
     :param store: where frames go.
     :param reporter: who is told.
     :param identity: of the models' files, see `scene_hash`.
-    :param way: force `snapshot` or `render-image`; None to try both.
+    :param way: force `snapshot` or `one-pass`; None for one pass where the services are ours.
     :param sample: render so many frames only, evenly spread: a preview.
     :param frame_timeout: seconds that the first frame may take; later ones have time-outs learnt from those rendered.
     :param load_timeout: seconds that a model may take to load.
@@ -70,14 +91,17 @@ class Production:
     ) -> None:
         self._spec, self._supply, self._store, self._reporter = specification, supply, store, reporter
         self._scene = scene_hash(specification, identity)
-        self._forced_way, self._sample = way, sample
+        self._forced_way, self._sample = make_way(way).name if way else None, sample
         self._frame_timeout, self._load_timeout = frame_timeout, load_timeout
         self._manifest = Manifest(None, {})
         self._planning = asyncio.Lock()
         self._header: Header | None = None
         self._survey = Survey()
         self._board = Board(store, reporter, frame_timeout)
+        self._loading = _Loading(specification, reporter)
         self._restarts: Counter[str] = Counter()
+        self._rendered_before: dict[str, int] = {}
+        self._hung = False
 
     # ---- the whole ---------------------------------------------------------------------------------------------
     async def run(self) -> Outcome:
@@ -166,7 +190,7 @@ class Production:
     # ---- one service -------------------------------------------------------------------------------------------
     async def _drive(self, station: Station) -> None:
         """Load the scene once, then take frames until there are none."""
-        why: str | None = None
+        aside: Aside | None = None
         self._reporter.note(f"{station} ({station.version or 'version not told'}) joins.")
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -175,26 +199,30 @@ class Production:
                 way = await self._join(station, client)
                 restore = partial(self._restore, station, way, await scene_of(client))
                 self._board.joins(station)
-                why = await Driver(self._board, station, client, way, stack, restore).work()
-                if why is None and not self._board.over:
+                aside = await Driver(self._board, station, client, way, stack, restore).work()
+                if aside is None and not self._board.over:
                     await self._supply.set_aside(station, "its allocation ends", again=False)
         except (Superseded, StorageFailed):
             raise
         except InvalidSetting as error:
             if not self._board.planned:
                 raise  # the very first service: it is the specification
-            why = str(error)
+            aside = Aside.of(error)
         except (BraynsError, OSError) as error:
-            why = str(error)
+            aside = Aside.of(error)
             self._board.failures.append(error if isinstance(error, BraynsError) else RenderingFailed(str(error)))
         finally:
             self._board.leaves(station)
-        if why is not None and not self._board.over:
-            await self._set_aside(station, why)
+        if aside is not None and not self._board.over:
+            await self._set_aside(station, aside)
+
+    async def _prepare(self, station: Station, client: BraynsClient) -> SceneFacts:
+        loading = partial(self._loading.tell, station)
+        return await prepare(client, self._spec, timeout=self._load_timeout, loading=loading)
 
     async def _join(self, station: Station, client: BraynsClient) -> Way:
         """Load the scene; the first one to have it makes the plan."""
-        facts = await prepare(client, self._spec, timeout=self._load_timeout)
+        facts = await self._prepare(station, client)
         async with self._planning:
             if not self._board.planned:
                 await self._make_plan(station, client, facts)
@@ -231,7 +259,7 @@ class Production:
         """After a lost connection: the scene is asked for, where the service is certainly the same, or else loaded anew."""
         if not certain or await scene_of(client) != scene:
             self._reporter.note(f"{station} gets the scene anew.")
-            facts = await prepare(client, self._spec, timeout=self._load_timeout)
+            facts = await self._prepare(station, client)
             if not self._board.plan.facts.agrees_with(facts):
                 raise RenderingFailed(
                     f"{station} sees another scene than before: {facts.bounds} instead of {self._board.plan.facts.bounds}",
@@ -248,20 +276,27 @@ class Production:
         survey = await self._store.survey(plan, self._manifest)
         if survey.done or survey.changed or survey.damaged:
             self._reporter.note(f"Of {len(plan.frames)} frames: {survey.text()}.")
-        trial = None
+        if known is not None and survey.done and known.way == FORMER:
+            survey = await self._without_former(plan, known)
         if known is not None and survey.done:
             self._check_same(station, known)
             way, measured, version = known.way, known.measured, known.version or station.version
         else:
-            trial = await self._choose(station, client, plan, survey.left[0])
-            way, measured, version = trial.way, trial.measured, station.version
+            way, measured, version = await self._choose(station, client, plan, survey.left[0]), {}, station.version
         header = Header(self._scene, facts.plain(), way, version, self._spec.plain(), measured)
         if header != known:
             await self._store.begin(header)
         self._survey, self._header = survey, header
         self._board.begin(plan, FrameQueue(deque(survey.left), len(plan.frames), done=len(survey.done)))
-        if trial is not None and trial.data and self._board.frames.take(trial.frame):
-            await self._board.keep(station, trial.frame, trial.data, trial.measured.get(trial.way, 0.0), trial.way)
+
+    async def _without_former(self, plan: Plan, known: Header) -> Survey:
+        """What is left when frames of 0.2.0's `render-image` do not count: that is another picture than any way gives now."""
+        self._reporter.note(
+            "The frames that are there were accumulated over several passes, as version 0.2.0 did. One pass is another "
+            "picture, and mixing them would flicker: all are rendered anew."
+        )
+        self._manifest.frames.clear()
+        return await self._store.survey(plan, self._manifest)
 
     def _check_same(self, station: Station, known: Header) -> None:
         if station.version and known.version and station.version != known.version:
@@ -277,32 +312,41 @@ class Production:
                 "Leave `way` out, or use another frames_dir",
             )
 
-    async def _choose(self, station: Station, client: BraynsClient, plan: Plan, frame: int) -> Trial:
-        """Which way this movie is rendered."""
+    async def _choose(self, station: Station, client: BraynsClient, plan: Plan, frame: int) -> str:
+        """Which way this movie is rendered; told by what is known, nothing is tried."""
         if self._forced_way:
-            return Trial(self._forced_way, {}, "", b"", frame)
+            return self._forced_way
         if self._store.file_path(plan, frame):
-            self._reporter.note("The services write the frames themselves, which only snapshot can.")
-            return Trial(SNAPSHOT, {}, "", b"", frame)
-        if not station.owned:
-            self._reporter.note("The services are not known to be ours alone, so frames are rendered by snapshot.")
-            return Trial(SNAPSHOT, {}, "", b"", frame)
-        try:
-            async with asyncio.timeout(3 * self._frame_timeout):
-                trial = await try_both(client, plan, frame)
-        except TimeoutError:
-            raise ConnectionLost(
-                f"frame {frame} took longer than frame_timeout ({self._frame_timeout:.0f} s)"
-            ) from None
-        self._reporter.note(f"Frames are rendered by {trial.why}.")
-        return trial
+            why = "the services write the frames themselves, which only it can"
+        elif not station.owned:
+            why = "the services are not known to be ours alone"
+        elif not await offers_one_pass(client):
+            why = f"{station} has no render-image"
+        else:
+            self._reporter.note("Frames are rendered in one pass of render-image.")
+            return ONE_PASS
+        self._reporter.note(f"Frames are rendered by snapshot, since {why}.")
+        return SNAPSHOT
 
-    async def _set_aside(self, station: Station, why: str) -> None:
-        """A service that is of no use any more; once a node, it is started anew."""
-        culprit = why.startswith("frame ")
+    async def _set_aside(self, station: Station, aside: Aside) -> None:
+        """A service that is of no use any more."""
         place = f"{station.job}/{station.node}" if station.node else station.endpoint
-        again = culprit or self._restarts[place] < 1
-        if not culprit:
+        again = self._may_start_anew(place, aside)
+        comes = await self._supply.set_aside(station, aside.why, again=again)
+        self._reporter.trouble(f"{station} is set aside{' and started anew on its node' if comes else ''}: {aside.why}")
+
+    def _may_start_anew(self, place: str, aside: Aside) -> bool:
+        """Once a node. What a frame did to it does not count as long as others come; where none has ever come and the
+        services hang, once for all nodes: it is the scene, and each hanging service costs the whole `frame_timeout`.
+        """
+        rendered = self._board.rendered
+        if aside.frame is not None and rendered > self._rendered_before.get(place, 0):
+            again = True
+        elif aside.hung and not rendered:
+            again, self._hung = not self._hung, True
+        else:
             self._restarts[place] += 1
-        comes = await self._supply.set_aside(station, why, again=again)
-        self._reporter.trouble(f"{station} is set aside{' and started anew on its node' if comes else ''}: {why}")
+            again = self._restarts[place] <= 1
+        if again:
+            self._rendered_before[place] = rendered
+        return again

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from airflow_brayns.brayns.client import BraynsClient
@@ -11,6 +13,8 @@ from airflow_brayns.errors import InvalidSetting, RenderingFailed, RpcFailed
 from airflow_brayns.movie.plan import SceneFacts
 from airflow_brayns.movie.specification import Model, MovieSpecification
 
+# Of a model, by its number: what the service is at, and a share between 0 and 1.
+Loading = Callable[[int, str, float], None]
 Kind = TypeVar("Kind")
 _SECTION_COLORS = {
     "soma": (1.0, 0.82, 0.35),
@@ -18,23 +22,46 @@ _SECTION_COLORS = {
     "apical_dendrite": (0.9, 0.2, 0.35),
     "axon": (0.25, 0.6, 1.0),
 }
-_METHOD_NOT_FOUND = -32601
+_METHOD_NOT_FOUND, _INVALID_PARAMS = -32601, -32602
+# Whatever a scene may hold, by the names that the versions have for it.
+_EMPTYING = ("clear-models", "clear-renderables", "clear-lights", "clear-clip-planes", "clear-clipping-geometries")
+# How a file that is not there is told of, by core loaders and by plugins (3.10.1, recorded).
+_NO_FILE = re.compile(r"File:? .* does not exists?\b", re.DOTALL)
 
 
-async def prepare(client: BraynsClient, specification: MovieSpecification, *, timeout: float = 3600) -> SceneFacts:
+async def call_where_known(
+    client: BraynsClient, method: str, params: Any = None, *, timeout: float | None = None
+) -> None:
+    """Call a method that an older braynsService may lack: what it cannot set, nobody has set there.
+
+    :param timeout: seconds; None for the client's.
+    :raises RpcFailed: it is refused for another reason.
+    """
+    try:
+        await client.call(method, params, timeout=timeout)
+    except RpcFailed as error:
+        if error.code != _METHOD_NOT_FOUND:
+            raise
+
+
+async def prepare(
+    client: BraynsClient,
+    specification: MovieSpecification,
+    *,
+    timeout: float = 3600,
+    loading: Loading = lambda number, operation, amount: None,
+) -> SceneFacts:
     """Empty the service, load the models, colour and light them.
 
-    :param timeout: seconds that a model may take to load.
+    :param timeout: seconds that a model may take to load, and that the service may still be at what it was asked before:
+        a request that was given up goes on there.
+    :param loading: told how far each model is.
     :raises InvalidSetting: the service cannot load, colour or light what is asked for; naming the key.
     """
-    for method in ("clear-models", "clear-lights"):
-        try:
-            await client.call(method)
-        except RpcFailed as error:
-            if error.code != _METHOD_NOT_FOUND:
-                raise
+    for method in _EMPTYING:
+        await call_where_known(client, method, timeout=timeout)
     for index, model in enumerate(specification.models):
-        await _load(client, model, f"models.{index}", timeout)
+        await _load(client, model, index, timeout, loading)
     for index, light in enumerate(specification.all_lights()):
         values = light.model_dump(mode="json", exclude={"kind"}, exclude_none=True)
         values["color"] = values["color"][:3]
@@ -65,20 +92,33 @@ def _as(kind: type[Kind], method: str, result: Any) -> Kind:
     return result
 
 
-async def _load(client: BraynsClient, model: Model, where: str, timeout: float) -> None:
+async def _load(client: BraynsClient, model: Model, number: int, timeout: float, loading: Loading) -> None:
+    where = f"models.{number}"
     request = {"path": model.path, "loader_name": model.loader_name, "loader_properties": model.loader_properties}
+
+    def progress(operation: str, amount: float) -> None:
+        loading(number, operation, amount)
+
     try:
-        loaded = (await client.call("add-model", request, timeout=timeout)).result
+        loaded = (await client.call("add-model", request, timeout=timeout, progress=progress)).result
     except RpcFailed as error:
-        hint = (
-            " Loaders come with plugins (the Neuron Morphology loader with braynsCircuitExplorer): is it among the plugins?"
-            if "loader name" in str(error)
-            else " The path must exist on the nodes that render."
-        )
-        raise InvalidSetting(f"{where}.path", f"{model.path} cannot be loaded: {error}.{hint}") from error
+        raise _not_loaded(model, where, error) from error
     for one in _as(list, "add-model", loaded):
         model_id = _as(dict, "add-model", one).get("model_id")
         await _color(client, model, _as(int, "add-model", model_id), where)
+
+
+def _not_loaded(model: Model, where: str, error: RpcFailed) -> InvalidSetting:
+    """What the service said, at the field that it is about."""
+    field, hint = "path", ""
+    if error.code == _INVALID_PARAMS and isinstance(error.data, list):  # a list of what is wrong with the properties
+        field, hint = "properties", " This braynsService takes others than 3.10.1, which they are right for."
+    elif error.code == _INVALID_PARAMS and "loader name" in error.message:  # nothing but its words tells it from others
+        field = "loader"
+        hint = " Loaders come with plugins (the Neuron Morphology loader with braynsCircuitExplorer): is it among the plugins?"
+    elif _NO_FILE.search(error.message):
+        hint = " The path must exist on the nodes that render."
+    return InvalidSetting(f"{where}.{field}", f"{model.path} cannot be loaded: {error.said.rstrip('.')}.{hint}")
 
 
 async def _color(client: BraynsClient, model: Model, model_id: int, where: str) -> None:

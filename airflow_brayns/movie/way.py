@@ -1,28 +1,29 @@
-"""The two ways to get a frame out of a service, and which is the faster for a movie.
+"""The two ways to get a frame out of a service, and which a movie takes.
 
-`snapshot` carries camera, renderer and size in its own parameters, and looks for its own end once a second. `render-image`
-works on the service's own, so one driver must own the service. Which is faster differs by 30 times one way and four times
-the other (3.10.1, run), so it is tried.
+`snapshot` carries camera, renderer and size in its own parameters, and looks for its own end once a second. One pass of
+`render-image` (`accumulate: false`) works on the service's own, so one driver must own the service; it is the same picture
+to the bit, in the time that its samples take (0.03 s for 1.03 s at one sample, 0.35 s for 1.03 s at 16; 3.10.1, run). So
+nothing is tried: services that are ours render in one pass, and `snapshot` is for those that others may use too and for
+frames that the service writes itself.
 """
 
 from __future__ import annotations
 
 import reprlib
-import time
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from airflow_brayns.brayns.client import BraynsClient, Reply
-from airflow_brayns.errors import BraynsError, RenderingFailed, RpcFailed
-from airflow_brayns.movie.picture import check_picture, difference
+from airflow_brayns.errors import InvalidSetting, RenderingFailed, RpcFailed
 from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.scene import call_where_known
 
-SNAPSHOT, RENDER_IMAGE = "snapshot", "render-image"
-# Two renderings of one frame differ by noise: 0.00 with one sample, 0.35 with 16 (3.10.1, run). More is another picture.
-_MOST_DIFFERENCE = 2.0
-_CLOSE_CALL, _WORTHWHILE = 4.0, 0.1  # a lead that a second look could turn, and seconds that are worth it
+SNAPSHOT, ONE_PASS = "snapshot", "one-pass"
+# What 0.2.0 called its `render-image`: N passes of N samples, another picture. As a parameter it means one pass now.
+FORMER = "render-image"
+NEAR_CLIP = 1e-6  # braynsService's own
+WHOLE_PICTURE = {"image_start": [0, 1], "image_end": [1, 0]}
 _ENDLESS = 1e6  # whoever calls has a time-out of its own
-_MOST_PASSES = 4096
+_TRIES = 3
 
 
 class Way(Protocol):
@@ -30,13 +31,8 @@ class Way(Protocol):
 
     name: str
 
-    @property
-    def queues(self) -> bool:
-        """Whether the next frame may be asked for while the service renders one."""
-        ...
-
     async def begin(self, client: BraynsClient, plan: Plan) -> None:
-        """Set what all frames have in common."""
+        """Set what all frames have in common. Nothing is taken for granted: somebody may have used the service before."""
         ...
 
     async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
@@ -44,33 +40,47 @@ class Way(Protocol):
 
         :raises RpcFailed: the service refused.
         :raises ConnectionLost: it did not answer.
+        :raises RenderingFailed: it answered with another picture.
         """
         ...
+
+
+async def _reset(client: BraynsClient, plan: Plan) -> None:
+    """Whatever shapes a picture and is in no parameter of a frame."""
+    await call_where_known(client, "set-framebuffer-static")
+    await call_where_known(client, "set-camera-near-clip", {"distance": NEAR_CLIP})
+    await call_where_known(client, "set-camera-region", WHOLE_PICTURE)  # from 3.9 on
+    if plan.shown is None:
+        await client.call("set-simulation-parameters", {"current": plan.facts.first})
+
+
+def _perspective(fovy: float) -> dict[str, float]:
+    """All of it: what is left out may stay as somebody set it."""
+    return {"fovy": fovy, "aperture_radius": 0.0, "focus_distance": 1.0}
 
 
 class Snapshot:
     """Complete in itself, whatever the service's own camera and renderer are."""
 
     name = SNAPSHOT
-    queues = True
 
     async def begin(self, client: BraynsClient, plan: Plan) -> None:
-        """See `Way.begin`."""
+        """See `Way.begin`. Near clip and region are the service's own, unless a snapshot says otherwise."""
+        await _reset(client, plan)
 
     async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
         """See `Way.render`."""
-        spec, pose = plan.specification, plan.pose(frame)
+        spec, pose, shown = plan.specification, plan.pose(frame), plan.simulation_frame(frame)
         settings: dict[str, Any] = {"format": spec.format, "size": list(spec.resolution)}
         if spec.format == "jpg":
             settings["quality"] = spec.quality
         request: dict[str, Any] = {
             "image_settings": settings,
-            "camera": {"name": "perspective", "params": {"fovy": pose.fovy}},
+            "camera": {"name": "perspective", "params": _perspective(pose.fovy)},
             "camera_view": pose.view(),
             "renderer": {"name": spec.renderer.name, "params": spec.renderer.parameters()},
+            "simulation_frame": plan.facts.first if shown is None else shown,
         }
-        if (shown := plan.simulation_frame(frame)) is not None:
-            request["simulation_frame"] = shown
         if file_path:
             request["file_path"] = file_path
         reply = await client.call("snapshot", request, timeout=_ENDLESS)
@@ -89,126 +99,83 @@ def _color_buffer(reply: Reply) -> bytes:
     return reply.binary[offset : offset + size]
 
 
-class RenderImage:
-    """Through the service's own camera and renderer; for whoever has the service to itself."""
+class OnePass:
+    """The first pass of `render-image`, through the service's own camera and renderer; for whoever has the service to itself.
 
-    name = RENDER_IMAGE
+    A camera that is set to the view it had goes on with the picture that is there (pass 2 of N: another picture), so each
+    frame sets the projection last, which begins anew even with the values it had (3.10.1, run). A reply that does not say
+    so is not taken.
+    """
 
-    def __init__(self) -> None:
-        self._fovy: float | None = None
-        self._passes = 0
-
-    @property
-    def queues(self) -> bool:
-        """See `Way.queues`: not where a frame takes several requests, between which the camera must stay."""
-        return self._passes == 1
+    name = ONE_PASS
 
     async def begin(self, client: BraynsClient, plan: Plan) -> None:
         """See `Way.begin`."""
+        await _reset(client, plan)
+        for method, params in self._common(plan):
+            await client.call(method, params)
+
+    def _common(self, plan: Plan) -> list[tuple[str, dict[str, Any]]]:
         spec = plan.specification
-        await client.call("set-application-parameters", {"viewport": list(spec.resolution)})
-        await client.call(f"set-renderer-{spec.renderer.name}", spec.renderer.parameters())
-        self._fovy, self._passes = None, 0
+        return [
+            ("set-application-parameters", {"viewport": list(spec.resolution)}),
+            (f"set-renderer-{spec.renderer.name}", spec.renderer.parameters()),
+        ]
 
     async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
-        """See `Way.render`. What sets the camera goes out together with the request: the service takes them in order."""
+        """See `Way.render`. All goes out together: the service takes the requests in order, with none of another frame between."""
         spec, pose = plan.specification, plan.pose(frame)
         request: dict[str, Any] = {
             "send": True,
             "force": True,
-            "accumulate": True,
+            "accumulate": False,
             "render": True,
             "format": spec.format,
         }
         if spec.format == "jpg":
             request["jpeg_quality"] = spec.quality
-        messages: list[tuple[str, dict[str, Any]]] = [("set-camera-view", pose.view()), ("render-image", request)]
+        messages: list[tuple[str, dict[str, Any]]] = [
+            ("set-camera-view", pose.view()),
+            ("set-camera-perspective", _perspective(pose.fovy)),
+            ("render-image", request),
+        ]
         if (shown := plan.simulation_frame(frame)) is not None:
             messages.insert(0, ("set-simulation-parameters", {"current": shown}))
-        if self._fovy != pose.fovy:
-            self._fovy = pose.fovy
-            messages.insert(0, ("set-camera-perspective", {"fovy": pose.fovy}))
-        reply = (await client.call_in_order(messages, timeout=_ENDLESS))[-1]
-        data, passes = reply.binary, 1
-        while (progress := _accumulation(reply))[0] < progress[1]:  # until all samples are in the picture
-            if self._passes == 1 or passes > _MOST_PASSES:
-                raise RenderingFailed(f"render-image stopped at sample {progress[0]} of {progress[1]}")
-            reply = await client.call("render-image", {**request, "force": False}, timeout=_ENDLESS)
-            data, passes = reply.binary or data, passes + 1
-        self._passes = max(passes, self._passes)
-        return data
+        for _ in range(_TRIES):
+            reply = (await client.call_in_order(messages, timeout=_ENDLESS))[-1]
+            if (reached := _accumulation(reply))[0] == 1:
+                return reply.binary
+            messages = [*self._common(plan), *messages]  # somebody else is at it, or it is a version that goes on
+        raise RenderingFailed(
+            f"render-image answered with pass {reached[0]} of {reached[1]}, {_TRIES} times: that is another picture. "
+            f"Either somebody else renders with this service, or its version needs way={SNAPSHOT!r}"
+        )
 
 
 def _accumulation(reply: Reply) -> tuple[int, int]:
-    result = reply.result if isinstance(reply.result, dict) else {}
     try:
-        return int(result.get("accumulation", 1)), int(result.get("max_accumulation", 1))
-    except (TypeError, ValueError, OverflowError):
-        raise RenderingFailed(f"render-image answered {reprlib.repr(result)}, which is no image") from None
+        return int(reply.result["accumulation"]), int(reply.result["max_accumulation"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        told = reprlib.repr(reply.result)
+        raise RenderingFailed(f"render-image answered {told}, which is no image") from None
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What trying both ways told.
-
-    :param way: the better one.
-    :param measured: seconds a frame, by way.
-    :param why: one sentence for the log.
-    :param data: the frame that was tried, rendered in that way; empty where it was not tried.
-    :param frame: its number.
-    """
-
-    way: str
-    measured: dict[str, float]
-    why: str
-    data: bytes
-    frame: int
-
-
-async def try_both(client: BraynsClient, plan: Plan, frame: int) -> Trial:
-    """Render a frame in both ways, compare, choose.
-
-    :raises RpcFailed: `snapshot` is refused.
-    :raises ConnectionLost: the service does not answer.
-    """
-    spec = plan.specification
-    snapshot, seconds = await _timed(Snapshot(), client, plan, frame)
-    check_picture(snapshot, spec.resolution, spec.format)
-    measured = {SNAPSHOT: seconds}
+async def offers_one_pass(client: BraynsClient) -> bool:
+    """Whether a service has `render-image`, by its own word."""
     try:
-        image, measured[RENDER_IMAGE] = await _timed(RenderImage(), client, plan, frame)
-        check_picture(image, spec.resolution, spec.format)
-    except RpcFailed as error:
-        return Trial(SNAPSHOT, measured, f"render-image is refused ({error}), so snapshot", snapshot, frame)
-    except RenderingFailed as error:
-        return Trial(SNAPSHOT, measured, f"render-image gives no usable image ({error}), so snapshot", snapshot, frame)
-    apart = difference(snapshot, image)
-    if apart > _MOST_DIFFERENCE:
-        return Trial(
-            SNAPSHOT, measured, f"the two ways differ by {apart:.1f} of 255, so snapshot, which is complete in itself", snapshot, frame
-        )  # fmt: skip
-    lead = measured[SNAPSHOT] / max(measured[RENDER_IMAGE], 1e-6)
-    if 1 < lead < _CLOSE_CALL and measured[SNAPSHOT] - measured[RENDER_IMAGE] > _WORTHWHILE:
-        # The very first picture also paid for what the service builds once.
-        measured[SNAPSHOT] = min(seconds, (await _timed(Snapshot(), client, plan, frame))[1])
-    better = min(measured, key=lambda name: measured[name])
-    told = ", ".join(f"{name} {value:.3f} s" for name, value in measured.items())
-    return Trial(better, measured, f"{better}: {told}; the same picture (mean difference {apart:.2f} of 255)", snapshot if better == SNAPSHOT else image, frame)  # fmt: skip
-
-
-async def _timed(way: Way, client: BraynsClient, plan: Plan, frame: int) -> tuple[bytes, float]:
-    await way.begin(client, plan)
-    began = time.monotonic()
-    data = await way.render(client, plan, frame)
-    return data, time.monotonic() - began
+        known = (await client.call("registry")).result
+    except RpcFailed:
+        return False
+    return isinstance(known, list) and "render-image" in known
 
 
 def make_way(name: str) -> Way:
     """The way of a name.
 
-    :raises BraynsError: there is none of that name.
+    :raises InvalidSetting: there is none of that name.
     """
-    for way in (Snapshot, RenderImage):
-        if way.name == name:
-            return way()
-    raise BraynsError(f"way: {name!r} is none of {SNAPSHOT}, {RENDER_IMAGE}", retry=False)
+    if name in (ONE_PASS, FORMER):
+        return OnePass()
+    if name == SNAPSHOT:
+        return Snapshot()
+    raise InvalidSetting("way", f"{name!r} is none of {ONE_PASS}, {SNAPSHOT}")

@@ -23,7 +23,7 @@ from airflow_brayns.movie.production import FIRST_FRAME_SECONDS, Outcome, Produc
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import FolderStore
 from airflow_brayns.movie.supply import FixedSupply, Station
-from airflow_brayns.movie.way import RENDER_IMAGE, SNAPSHOT
+from airflow_brayns.movie.way import SNAPSHOT, make_way
 from airflow_brayns.operators.base import (
     BraynsOperator,
     booking_of,
@@ -45,7 +45,8 @@ class RendersFrames(BraynsOperator):
         its text, or a dict; see `airflow_brayns.movie.specification.MovieSpecification` (templated)
     :param template_values: what a file's text may use besides `params`, `ds`, `run_id`, `dag_run.conf` and the like: plain
         values by name. A file has no connections and no variables; what you give it here, whoever names a file can read (templated)
-    :param way: `snapshot` or `render-image`; None to try both on the first frame and take the faster (templated)
+    :param way: `one-pass` or `snapshot`; None for one pass of `render-image` on services that are ours, and `snapshot` on others
+        and for frames that stay on the cluster; the pictures are the same (templated)
     :param renew_before: seconds before an allocation's end at which the next one is queued, if the movie will not be done by
         then; None for no next one (templated)
     :param frame_timeout: seconds that the first frame may take; later ones have time-outs learnt from those rendered.
@@ -86,8 +87,10 @@ class RendersFrames(BraynsOperator):
         :raises InvalidSetting: naming the field.
         """
         way = self.way if is_set(self.way) else None
-        if way not in (None, SNAPSHOT, RENDER_IMAGE):
-            raise InvalidSetting("way", f"{way!r} is none of {SNAPSHOT}, {RENDER_IMAGE}")
+        if way is not None and (way := make_way(way).name) != SNAPSHOT and self.on_cluster():
+            raise InvalidSetting(
+                "way", f"frames that stay on the cluster are written by the services, which only {SNAPSHOT} can"
+            )
         return Rendering(
             tuple(plugins),
             way,

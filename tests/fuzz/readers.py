@@ -421,7 +421,7 @@ def replies(rng: Random) -> None:
                 data = await way.Snapshot().render(client, plan, 1)
                 must(len(data) <= 8, "more than came")
             case _:
-                await way.RenderImage().render(client, plan, 1)
+                await way.OnePass().render(client, plan, 1)
 
     _ours(lambda: asyncio.run(main()))
 

@@ -33,7 +33,7 @@ from airflow_brayns.movie.manifest import Header
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import Made
-from airflow_brayns.movie.way import RenderImage, Snapshot
+from airflow_brayns.movie.way import OnePass, Snapshot
 from airflow_brayns.plain import visible
 from tests.fuzz.bench import SHELLS, Bench, encodable
 
@@ -574,7 +574,7 @@ def _unescaped(text: str) -> str:
 
 # ---- JSON-RPC ---------------------------------------------------------------------------------------------------------
 class Wire:
-    """A socket that keeps what is sent and answers nothing but `{}`."""
+    """A socket that keeps what is sent and answers nothing but that a picture's first pass is there."""
 
     def __init__(self, client: BraynsClient) -> None:
         self.sent: list[str | bytes] = []
@@ -583,7 +583,7 @@ class Wire:
     async def send(self, message: str | bytes) -> None:
         self.sent.append(message)
         content = read_message(message)
-        reply = {"jsonrpc": "2.0", "id": content["id"], "result": {}}
+        reply = {"jsonrpc": "2.0", "id": content["id"], "result": {"accumulation": 1, "max_accumulation": 1}}
         self._client._receive(json.dumps(reply))
 
 
@@ -624,7 +624,7 @@ def messages(bench: Bench, rng: Random, values: Sequence[str]) -> int:
                 continue
             plan = a_plan(spec)
             bench.tally.check(MovieSpecification.check(spec.plain()) == spec, f"{value[:200]!r}: not read back")
-            for way in (Snapshot(), RenderImage()):
+            for way in (Snapshot(), OnePass()):
                 wire.sent.clear()
                 await way.render(client, plan, 1, value or "x")
                 last = read_message(wire.sent[-1])

@@ -11,7 +11,7 @@ from airflow_brayns.errors import RenderingFailed
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.way import RenderImage, Snapshot
+from airflow_brayns.movie.way import OnePass, Snapshot
 
 BOUNDS = {"min": [0, 0, 0], "max": [1, 1, 1]}
 SPECIFICATION = MovieSpecification.check({"models": [{"path": "/a.obj"}], "resolution": [96, 64], "frames": 3})
@@ -64,4 +64,4 @@ async def test_a_picture_lies_within_what_came(buffer: Any) -> None:
 @pytest.mark.parametrize("passes", [None, "x", [], float("inf"), float("nan")])
 async def test_samples_that_cannot_be_counted_are_no_picture(passes: Any) -> None:
     with pytest.raises(RenderingFailed, match="no image"):
-        await RenderImage().render(Says("render-image", {"accumulation": passes, "max_accumulation": 2}), PLAN, 0)  # type: ignore[arg-type]
+        await OnePass().render(Says("render-image", {"accumulation": passes, "max_accumulation": 2}), PLAN, 0)  # type: ignore[arg-type]
