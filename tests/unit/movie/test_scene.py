@@ -79,7 +79,7 @@ async def test_methods_that_an_older_version_lacks_are_passed_over(tmp_path: Pat
 @pytest.mark.parametrize("name", ["latin1_ascii.stl", "binary_solid_bytes.stl"])
 async def test_an_error_that_quotes_a_file_raw_is_told_and_ends_nothing(name: str, data: Path) -> None:
     """The real one quotes the bad line as it is, in a text frame: no UTF-8. The connection ended, and the reason was lost."""
-    line = (data / name).read_bytes().split(b"\n")[0][:200].replace(b"\\", b"").replace(b'"', b"")
+    line = (data / "files" / name).read_bytes().split(b"\n")[0][:200].replace(b"\\", b"").replace(b'"', b"")
     said = b"Parsing error at line 1: 'Expected facet'. Line content: '" + line + b"'"
 
     async def answer(socket) -> None:

@@ -145,7 +145,7 @@ def test_the_loaders_are_those_recorded() -> None:
     from airflow_brayns.movie import loaders
 
     shipped = json.loads((Path(loaders.__file__).parent / "loaders.json").read_text())
-    lines = (Path(__file__).parents[2] / "data" / "conversation-3.10.1.jsonl").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "data" / "recorded" / "conversation-3.10.1.jsonl").read_text().splitlines()
     told = next(json.loads(line) for line in lines if '"method": "get-loaders"' in line)
     assert {one["name"] for one in shipped} == {one["name"] for one in told["replies"][0]["json"]["result"]}
     assert shipped == told["replies"][0]["json"]["result"]
