@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -18,11 +19,13 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.keeper import shell_text
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RenderingFailed
-from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest
+from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest, digest
 from airflow_brayns.movie.plan import Plan
-from airflow_brayns.movie.store import Made, StorageFailed, Superseded, Survey
+from airflow_brayns.movie.store import ASIDE, Made, StorageFailed, Survey, superseded
 
-_SILENT_SECONDS = 60
+_SILENT_SECONDS = 180  # a claim that nobody has renewed for so long is nobody's
+_BEAT_SECONDS = 45.0
+_FRAME = re.compile(r"[0-9]{5,}\.(png|jpg)")
 _BATCH_SECONDS = 1.0
 _LARGEST_BATCH = 64
 _CHECK_SECONDS = 600.0
@@ -76,6 +79,8 @@ class ClusterStore:
         self.folder = check_folder(folder)
         self._waiting: list[_Waiting] = []
         self._checking: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._there: dict[str, tuple[int, int]] = {}
 
     # ---- the store ---------------------------------------------------------------------------------------------
     async def open(self) -> Manifest:
@@ -90,19 +95,40 @@ class ClusterStore:
                 )
             if line.startswith("busy "):
                 raise InvalidSetting(
-                    "frames_dir", f"{self.folder} is in use by {decode(line[5:])}; give each movie a folder of its own"
+                    "frames_dir",
+                    f"{self.folder} is in use by {decode(line[5:])}; give each movie a folder of its own, or wait until that one "
+                    "has ended",
+                    retry=True,
                 )
         if "opened" not in lines:
             raise ConnectionLost(f"{self.folder} could not be opened on the cluster: {answer[-300:]}")
-        return await asyncio.to_thread(Manifest.read, [line[5:] for line in lines if line.startswith("line ")])
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
+        return await self._read(lines)
+
+    async def read(self) -> Manifest:
+        """What is known of the folder, for who only reads: nothing is taken over.
+
+        :raises ConnectionLost: the answer was cut off.
+        """
+        return await self._read((await self._run("read_frames", 300)).split("\n"))
+
+    async def _read(self, lines: list[str]) -> Manifest:
+        if "read" not in lines:
+            raise ConnectionLost(f"{self.folder}: its manifest could not be read to its end.")
+        told = [line[5:] for line in lines if line.startswith("line ")]
+        return (await asyncio.to_thread(Manifest.read, told)).usable()
+
+    async def _beat(self) -> None:
+        """The claim is renewed by time, whether frames come or not."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            with contextlib.suppress(BraynsError):  # a connection that is lost comes back, or the claim grows old
+                await self._run("renew_frames", 30)
 
     async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
         """See `Store.survey`. A file of the size and time that were written down is not read again."""
-        there: dict[str, tuple[int, int]] = {}
-        for line in (await self._run("list_frames", 300)).split("\n"):
-            match line.split(" "):
-                case ["file", name, size, time] if (bytes_ := whole(size)) is not None:
-                    there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
+        there = self._there = await self._listing()
         found = Survey()
         unsure: dict[str, int] = {}
         for frame, key in plan.keyed_frames():
@@ -119,6 +145,40 @@ class ClusterStore:
                 found.done.add(frame)
         await self._hash(unsure, manifest, found)
         return found
+
+    async def _listing(self) -> dict[str, tuple[int, int]]:
+        """Size and time of each file that may be a frame; -1 of what is no file."""
+        there: dict[str, tuple[int, int]] = {}
+        for line in (await self._run("list_frames", 300)).split("\n"):
+            match line.split(" "):
+                case ["file", name, size, time] if (bytes_ := whole(size)) is not None:
+                    there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
+                case ["odd", name]:
+                    there[name] = (-1, 0)
+        return there
+
+    def seen(self, plan: Plan) -> str:
+        """What the last survey saw of a plan's files, as `seen_frames` of `encode_script` reckons it anew on the node."""
+        lines = (f"{name} {' '.join(map(str, self._there.get(name, ())))}\n" for name in map(plan.file, plan.frames))
+        return digest("".join(lines).encode())
+
+    async def put_aside(self, plan: Plan) -> int:
+        """See `Store.put_aside`."""
+        wanted = set(map(plan.file, plan.frames))
+        useless = [
+            name
+            for name, (size, _) in self._there.items()
+            if _FRAME.fullmatch(name) and (name not in wanted or size < 0)
+        ]
+        moved = 0
+        for begin in range(0, len(useless), _SEVERAL):
+            some = useless[begin : begin + _SEVERAL]
+            answer = await self._run(f"put_aside {ASIDE} {' '.join(some)}", 300)
+            self._check_taken(answer)
+            moved += answer.split("\n").count("moved")
+            if "unwritable" in answer:
+                raise self._unwritable()
+        return moved
 
     async def _hash(self, unsure: dict[str, int], manifest: Manifest, found: Survey) -> None:
         names = list(unsure)
@@ -138,8 +198,10 @@ class ClusterStore:
 
     async def begin(self, header: Header) -> None:
         """See `Store.begin`."""
-        if "begun" not in await self._run(f"begin_frames {quote(header.line().rstrip())}", 60):
-            raise self._superseded()
+        answer = await self._run(f"begin_frames {quote(header.line().rstrip())}", 60)
+        self._check_taken(answer)
+        if "begun" not in answer.split("\n"):
+            raise self._unwritable()
 
     def file_path(self, plan: Plan, frame: int) -> str:
         """See `Store.file_path`."""
@@ -159,9 +221,11 @@ class ClusterStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
-        if self._checking is not None:
-            self._checking.cancel()
-            await asyncio.gather(self._checking, return_exceptions=True)
+        tasks = [task for task in (self._checking, self._beating) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._beating = None
         try:
             async with asyncio.timeout(4):
                 await self._run("close_frames", 10)
@@ -192,6 +256,7 @@ class ClusterStore:
         mark = "END_OF_FRAMES"
         answer = await self._on_a_node(f"check_frames {width} {height} <<'{mark}'\n{text}\n{mark}")
         by_frame = {one.frame: one.result for one in batch}
+        self._check_taken(answer)
         for line in answer.split("\n"):
             verb, _, rest = line.partition(" ")
             number, _, told = rest.partition(" ")
@@ -200,13 +265,8 @@ class ClusterStore:
                 future.set_result(None)
             elif verb == "refused" and future is not None and not future.done():
                 future.set_exception(RenderingFailed(f"what the service wrote is no whole frame: {decode(told)}"))
-            elif verb == "superseded":
-                raise self._superseded()
             elif verb == "unwritable":
-                raise StorageFailed(
-                    f"frames_dir: {self.folder} cannot be written on the cluster. The frames that are there are kept; mend it, "
-                    "and a retry goes on from there."
-                )
+                raise self._unwritable()
         for one in batch:
             if not one.result.done():
                 one.result.set_exception(
@@ -262,5 +322,14 @@ class ClusterStore:
     async def _run(self, body: str, timeout: float) -> str:
         return await self._cluster.shell.run(self._script(body), timeout)
 
-    def _superseded(self) -> Superseded:
-        return Superseded(f"{self.folder}: another try of this movie has taken over; this one stops.", retry=False)
+    def _check_taken(self, answer: str) -> None:
+        """Frames that were kept before it was taken over stay kept."""
+        for line in answer.split("\n"):
+            if line.partition(" ")[0] == "superseded":
+                raise superseded(self.folder, self._movie, decode(line.partition(" ")[2]))
+
+    def _unwritable(self) -> StorageFailed:
+        return StorageFailed(
+            f"frames_dir: {self.folder} cannot be written on the cluster. The frames that are there are kept; mend it, "
+            "and a retry goes on from there."
+        )

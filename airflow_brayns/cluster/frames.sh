@@ -10,25 +10,63 @@ open_frames() { # open_frames MOVIE SECONDS: take the folder over; MOVIE in base
         printf 'unwritable %s\n' "$(printf '%s' "$dir" | coded)"
         return
     }
+    tries=0 # one at a time: of two that come at the same moment the second sees the first
+    until mkdir "$dir/.driver-opening" 2>/dev/null || [ "$tries" -ge 60 ]; do # after 15 s it is of one that was killed
+        tries=$((tries + 1))
+        sleep 0.25 2>/dev/null || sleep 1
+    done
     for one in "$dir"/.driver-*; do
-        [ -e "$one" ] && [ "$one" != "$dir/.driver-$token" ] || continue
+        [ -f "$one" ] && [ "$one" != "$dir/.driver-$token" ] || continue
         whose=$(cat "$one" 2>/dev/null)
-        if [ "$whose" != "$1" ] && [ -n "$(find "$one" -prune -newermt "-$2 seconds" 2>/dev/null)" ]; then
+        if [ "$whose" != "$1" ] && is_fresh "$one" "$2"; then
+            rmdir "$dir/.driver-opening" 2>/dev/null
             printf 'busy %s\n' "$whose"
             return
         fi
         rm -f "$one"
     done
     printf '%s\n' "$1" >"$dir/.driver-$token"
-    find "$dir" -maxdepth 1 -name '.*.part.*' ! -name "*.$token.part.*" -exec rm -f {} + 2>/dev/null
+    rmdir "$dir/.driver-opening" 2>/dev/null
+    find "$dir" -maxdepth 1 \( -name '.[0-9]*.part.png' -o -name '.[0-9]*.part.jpg' \) ! -name "*.$token.part.*" -exec rm -f {} + 2>/dev/null
     # A line that was cut off must not swallow the next one.
     [ ! -s "$dir/manifest.jsonl" ] || [ -z "$(tail -c 1 "$dir/manifest.jsonl")" ] || echo >>"$dir/manifest.jsonl"
     printf 'opened\n'
-    [ ! -e "$dir/manifest.jsonl" ] || sed 's/^/line /' "$dir/manifest.jsonl"
+    read_frames
 }
 
-list_frames() { # name, size and time of each frame
-    find "$dir" -maxdepth 1 -name '[0-9]*' -type f -printf 'file %f %s %T@\n' 2>/dev/null
+read_frames() { # the manifest, for who takes nothing over
+    [ ! -e "$dir/manifest.jsonl" ] || sed 's/^/line /' "$dir/manifest.jsonl"
+    printf 'read\n'
+}
+
+is_fresh() { # is_fresh FILE SECONDS: by the file system's own clock; another machine's may be wrong by minutes
+    probe=$dir/.driver-$token-clock
+    : >"$probe" 2>/dev/null
+    age=$(($(stat -c %Y "$probe" 2>/dev/null || date +%s) - $(stat -c %Y "$1" 2>/dev/null || echo 0)))
+    rm -f "$probe"
+    [ "$age" -lt "$2" ]
+}
+
+renew_frames() { # somebody renders, whether frames come or not
+    touch -c "$dir/.driver-$token"
+}
+
+list_frames() { # name, size and time of each frame, and the name of what stands where one belongs and is no file
+    find "$dir" -maxdepth 1 -name '[0-9]*' \( -type f -printf 'file %f %s %T@\n' -o -printf 'odd %f\n' \) 2>/dev/null
+}
+
+put_aside() { # put_aside FOLDER NAME...: what a movie that was changed has no use for any more, each name once
+    aside=$dir/$1
+    shift
+    if ! ours; then
+        taken
+        return
+    fi
+    mkdir -p "$aside"
+    for one in "$@"; do
+        rm -rf "${aside:?}/$one"
+        mv -f "$dir/$one" "$aside/$one" && printf 'moved\n' || printf 'unwritable\n'
+    done
 }
 
 hash_frames() { # hash_frames NAME...: for those whose time is not what was written down
@@ -37,15 +75,22 @@ hash_frames() { # hash_frames NAME...: for those whose time is not what was writ
     done
 }
 
-ours() { # whether no other driver has taken the folder over; says so once in a while by the claim's time
+ours() { # whether no other driver has taken the folder over
     [ -e "$dir/.driver-$token" ]
+}
+
+taken() { # whose it is now, if that can be told
+    for one in "$dir"/.driver-*; do
+        [ -f "$one" ] && printf 'superseded %s\n' "$(cat "$one")" && return
+    done
+    printf 'superseded\n'
 }
 
 begin_frames() { # begin_frames LINE
     if ours; then
         printf '%s\n' "$1" >>"$dir/manifest.jsonl" && printf 'begun\n'
     else
-        printf 'superseded\n'
+        taken
     fi
 }
 
@@ -86,7 +131,7 @@ check_frames() { # check_frames WIDTH HEIGHT <list of "NUMBER PART FINAL LINE">:
         case $result in
         ok\ *)
             if ! ours; then
-                printf 'superseded\n'
+                taken
                 break
             fi
             sum=${result#ok }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.parts import Parts, beside, mark_of
 from airflow_brayns.movie.picture import contact_sheet, spread
 from airflow_brayns.movie.specification import CODECS
 from airflow_brayns.movie.store import listed
@@ -175,65 +176,126 @@ def _size_of(frame: Path) -> tuple[int, int]:
         raise RenderingFailed(f"frames: {frame} is no whole image: {error}", retry=False) from None
 
 
+@dataclass(frozen=True)
+class FrameFiles:
+    """What is encoded: files, in order, and what they were when they were looked at.
+
+    :param seen: inode, size and time of each; None for one that is not there.
+    """
+
+    paths: tuple[Path, ...]
+    seen: tuple[tuple[int, int, int] | None, ...]
+
+    @classmethod
+    def look(cls, paths: Sequence[Path]) -> FrameFiles:
+        """As they are now."""
+        return cls(tuple(paths), tuple(_identity(path) for path in paths))
+
+    def check_unchanged(self) -> None:
+        """What was encoded is what was looked at.
+
+        :raises RenderingFailed: naming the frames that have changed since.
+        """
+        changed = [path for path, seen in zip(self.paths, self.seen, strict=True) if _identity(path) != seen]
+        if changed:
+            raise RenderingFailed(
+                f"frames: {len(changed)} in {changed[0].parent} changed while they were encoded: "
+                f"{listed([int(path.stem) for path in changed])}. Something else writes there; a retry looks at all of them again."
+            )
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 async def encode_movie(
     folder: Path,
     output: Path,
     encoding: Encoding | None = None,
     *,
+    files: FrameFiles | None = None,
     frames: int | None = None,
     first: int | None = None,
     metadata: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    poster: bool = False,
+    sheet: bool = False,
+    owner: str = "",
 ) -> Encoded:
     """Encode the frames of a folder, and look whether the movie is what it should be.
 
-    :param output: the movie; it appears only when it is whole.
+    :param output: the movie; it appears only when it is whole, together with the pictures beside it. Of two that write to the
+        same output at once the one that is finished last stays, whole.
     :param encoding: None for H.264 with 25 frames a second, which any player takes.
+    :param files: which frames, of consecutive numbers, looked at before they were found right; None for those that lie in
+        the folder.
     :param frames: how many there must be; None for as many as there are.
     :param first: number of the first; None for whatever it is.
     :param metadata: written into the file as JSON, as its comment.
     :param progress: told how many frames are encoded, of how many.
-    :raises RenderingFailed: gaps, odd sides, ffmpeg failed (with its last lines), or the movie is not what it should be.
+    :param poster: whether to make the frame in the middle a picture beside the movie, see `parts.beside`.
+    :param sheet: whether to put frames on one sheet beside it.
+    :param owner: who encodes: what an earlier try of the same one left is taken away at once.
+    :raises RenderingFailed: gaps, odd sides, ffmpeg failed (with its last lines), a frame changed meanwhile, or the movie is not
+        what it should be.
     """
     encoding = encoding or Encoding()
     encoding.check_output(output)
-    found = await asyncio.to_thread(check_sequence, folder, frames, first)
-    width, height = await asyncio.to_thread(_size_of, found[0])
+    if files is None:
+        files = FrameFiles.look(await asyncio.to_thread(check_sequence, folder, frames, first))
+    width, height = await asyncio.to_thread(_size_of, files.paths[0])
     if width % 2 or height % 2:
         raise RenderingFailed(
             f"resolution: the frames are {width}x{height}; video codecs take even sides only. Render them anew.",
             retry=False,
         )
     await asyncio.to_thread(lambda: output.parent.mkdir(parents=True, exist_ok=True))
-    partial = output.with_name(f".{output.stem}.part{output.suffix}")
-    # To ffmpeg the whole path is a pattern, the folder's name too.
-    pattern = f"{str(folder).replace('%', '%%')}/%0{len(found[0].stem)}d{found[0].suffix}"
-    try:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write(described(output.stem, metadata or {}))
-            file.flush()
-            await _run(
-                [
-                    *("-framerate", f"{encoding.fps:g}", "-start_number", str(int(found[0].stem)), "-i", pattern),
-                    *("-f", "ffmetadata", "-i", file.name, "-map", "0:v", "-map_metadata", "1"),
-                    *("-frames:v", str(len(found)), *encoding.arguments(), "-y", str(partial)),
-                ],
-                lambda done: progress(done, len(found)),
-            )
+    parts = Parts(output, mark_of(owner))
+    async with parts.held():
+        partial = parts.part(output)
+        await _encode_to(partial, files, encoding, described(output.stem, metadata or {}), progress)
         made = await look_into(partial)
-        expected = len(found) / encoding.fps
-        if (made.frames, made.width, made.height) != (len(found), width, height) or abs(made.duration - expected) > (
-            1.5 / encoding.fps + 0.02 * expected
-        ):
-            raise RenderingFailed(
-                f"The movie is not what it should be: {made.frames} frames, {made.duration:.2f} s, {made.width}x{made.height} "
-                f"instead of {len(found)}, {expected:.2f} s, {width}x{height}."
-            )
-        partial.replace(output)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        _check_made(made, len(files.paths), encoding.fps, (width, height))
+        for wanted, make, final in zip((poster, sheet), (make_poster, make_sheet), beside(output), strict=True):
+            if wanted:
+                await asyncio.to_thread(make, files.paths, output, parts.part(Path(final)))
+        await asyncio.to_thread(files.check_unchanged)
+        await asyncio.to_thread(parts.publish)
     return replace(made, path=output)
+
+
+async def _encode_to(
+    target: Path, files: FrameFiles, encoding: Encoding, described_as: str, progress: Callable[[int, int], None]
+) -> None:
+    first, number = files.paths[0], len(files.paths)
+    # To ffmpeg the whole path is a pattern, the folder's name too. Numbers are consecutive, so it reads these files and no others.
+    pattern = f"{str(first.parent).replace('%', '%%')}/%0{len(first.stem)}d{first.suffix}"
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(described_as)
+        file.flush()
+        await _run(
+            [
+                *("-framerate", f"{encoding.fps:g}", "-start_number", str(int(first.stem)), "-i", pattern),
+                *("-f", "ffmetadata", "-i", file.name, "-map", "0:v", "-map_metadata", "1"),
+                *("-frames:v", str(number), *encoding.arguments(), "-y", str(target)),
+            ],
+            lambda done: progress(done, number),
+        )
+
+
+def _check_made(made: Encoded, frames: int, fps: float, size: tuple[int, int]) -> None:
+    expected = frames / fps
+    if (made.frames, (made.width, made.height)) != (frames, size) or abs(made.duration - expected) > (
+        1.5 / fps + 0.02 * expected
+    ):
+        raise RenderingFailed(
+            f"The movie is not what it should be: {made.frames} frames, {made.duration:.2f} s, {made.width}x{made.height} "
+            f"instead of {frames}, {expected:.2f} s, {size[0]}x{size[1]}."
+        )
 
 
 def described(title: str, metadata: Mapping[str, Any]) -> str:
@@ -327,19 +389,27 @@ async def look_into(movie: Path) -> Encoded:
     )
 
 
-def make_poster(folder: Path, output: Path) -> Path:
-    """The frame in the middle as a JPEG beside the movie."""
+def make_poster(frames: Path | Sequence[Path], output: Path, target: Path | None = None) -> Path:
+    """The frame in the middle as a JPEG beside the movie.
+
+    :param frames: files in order, or a folder of them.
+    :param target: where it is written; None for its name beside the movie.
+    """
     from PIL import Image
 
-    frames = sequence(folder)
-    target = output.with_name(f"{output.stem}.poster.jpg")
-    with Image.open(frames[len(frames) // 2]) as image:
+    found = sequence(frames) if isinstance(frames, Path) else frames
+    target = target or Path(beside(output)[0])
+    with Image.open(found[len(found) // 2]) as image:
         image.convert("RGB").save(target, quality=92)
     return target
 
 
-def make_sheet(folder: Path, output: Path, *, number: int = 16) -> Path:
-    """Sixteen frames from the first to the last on one sheet beside the movie."""
-    frames = sequence(folder)
-    chosen = [frames[index] for index in spread(range(len(frames)), number)]
-    return contact_sheet([(str(int(one.stem)), one) for one in chosen], output.with_name(f"{output.stem}.sheet.jpg"))
+def make_sheet(frames: Path | Sequence[Path], output: Path, target: Path | None = None, *, number: int = 16) -> Path:
+    """Sixteen frames from the first to the last on one sheet beside the movie.
+
+    :param frames: files in order, or a folder of them.
+    :param target: where it is written; None for its name beside the movie.
+    """
+    found = sequence(frames) if isinstance(frames, Path) else frames
+    chosen = [found[index] for index in spread(range(len(found)), number)]
+    return contact_sheet([(str(int(one.stem)), one) for one in chosen], target or Path(beside(output)[1]))

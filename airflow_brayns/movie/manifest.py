@@ -123,6 +123,10 @@ class Manifest:
                 found.damaged += bool(line.strip())
         return found
 
+    def usable(self) -> Manifest:
+        """Without frames of which nobody knows how they were rendered, since the line that told it is lost."""
+        return self if self.header is not None else Manifest(None, {}, self.damaged)
+
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:

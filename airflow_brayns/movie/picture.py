@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,9 +65,12 @@ def contact_sheet(frames: Sequence[tuple[str, Path]], target: Path, *, columns: 
     sheet = Image.new("RGB", (width, height * math.ceil(len(thumbnails) / columns)), (24, 26, 30))
     for number, one in enumerate(thumbnails):
         sheet.paste(one, (number % columns * cell + (cell - one.width) // 2, number // columns * height + 4))
-    partial = target.with_name(f".{target.stem}.part{target.suffix}")
-    sheet.save(partial)
-    partial.replace(target)
+    partial = target.with_name(f".{secrets.token_hex(6)}.part{target.suffix}")
+    try:
+        sheet.save(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

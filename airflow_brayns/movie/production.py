@@ -19,7 +19,7 @@ from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.reconnect import check_ours, client_of
 from airflow_brayns.movie.scene import prepare, scene_of
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import StorageFailed, Store, Superseded, Survey
+from airflow_brayns.movie.store import ASIDE, StorageFailed, Store, Superseded, Survey
 from airflow_brayns.movie.supply import Reporter, Standing, Station, Supply
 from airflow_brayns.movie.way import FORMER, ONE_PASS, SNAPSHOT, Way, make_way, offers_one_pass
 
@@ -139,6 +139,7 @@ class Production:
         survey = await self._store.survey(plan, self._manifest)
         if survey.left:
             return None
+        await self._put_aside(plan)
         self._reporter.note(f"All {len(survey.done)} frames are there already.")
         return Outcome(plan, survey, header, 0)
 
@@ -286,6 +287,7 @@ class Production:
         header = Header(self._scene, facts.plain(), way, version, self._spec.plain(), measured)
         if header != known:
             await self._store.begin(header)
+        await self._put_aside(plan)
         self._survey, self._header = survey, header
         self._board.begin(plan, FrameQueue(deque(survey.left), len(plan.frames), done=len(survey.done)))
 
@@ -297,6 +299,11 @@ class Production:
         )
         self._manifest.frames.clear()
         return await self._store.survey(plan, self._manifest)
+
+    async def _put_aside(self, plan: Plan) -> None:
+        """What other specifications have left is not in the way of this one, and not lost."""
+        if self._sample is None and (number := await self._store.put_aside(plan)):
+            self._reporter.note(f"{number} frames that are none of this movie's were moved into the folder {ASIDE}.")
 
     def _check_same(self, station: Station, known: Header) -> None:
         if station.version and known.version and station.version != known.version:

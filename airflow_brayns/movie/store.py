@@ -8,9 +8,11 @@ import errno
 import json
 import os
 import re
+import secrets
+import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +25,12 @@ from airflow_brayns.movie.plan import Plan
 _OURS = re.compile(
     r"\d{5,}\.(png|jpg)|\.\d{5,}\.[A-Za-z0-9_-]+\.part(\.png|\.jpg)?|manifest\.jsonl|\.driver-[A-Za-z0-9_-]+"
 )
-_SILENT_SECONDS = 60.0  # a driver that has not written for so long is not there any more
+_FRAME = re.compile(r"\d{5,}\.(png|jpg)")
+ASIDE = "set-aside"  # a folder beside the frames: what a movie that was changed has no use for any more, each name once
+SILENT_SECONDS = 60.0  # a driver that has not been heard of for so long is not there any more
+_BEAT_SECONDS = 10.0
+_DOOR = ".driver-opening"
+_OPENING_SECONDS = 15.0
 
 
 class StorageFailed(RenderingFailed):
@@ -106,6 +113,10 @@ class Store(Protocol):
         """Compare what there is with what there should be."""
         ...
 
+    async def put_aside(self, plan: Plan) -> int:
+        """Move what looks like a frame and is none of this plan's into the folder `set-aside`; how many there were."""
+        ...
+
     async def begin(self, header: Header) -> None:
         """Write down what all frames that follow have in common."""
         ...
@@ -142,27 +153,29 @@ class FolderStore:
         self.folder, self._movie, self._token = folder, movie, token
         self._claim = folder / f".driver-{token}"
         self._lock = threading.Lock()
-        self._claimed_at = 0.0
+        self._over = threading.Event()
+        self._beating: threading.Thread | None = None
 
     async def open(self) -> Manifest:
-        """See `Store.open`."""
-        return await asyncio.to_thread(self._open)
+        """See `Store.open`. Until `close` the claim is renewed by time, whether frames come or not."""
+        found = await asyncio.to_thread(self._open)
+        if self._beating is None:
+            self._over.clear()
+            self._beating = threading.Thread(target=self._beat, name=f"frames claim {self._token}", daemon=True)
+            self._beating.start()
+        return found
+
+    def _beat(self) -> None:
+        """In a thread of its own: what holds the loop (a question to Airflow's API server) does not give the folder away."""
+        while not self._over.wait(_BEAT_SECONDS):
+            with contextlib.suppress(OSError):  # whoever has taken it over is found out where something is to be kept
+                os.utime(self._claim)
 
     def _open(self) -> Manifest:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for other in self.folder.glob(".driver-*"):
-                if other == self._claim:
-                    continue
-                whose, silent = _claim_of(other)
-                if whose != self._movie and silent < _SILENT_SECONDS:
-                    raise InvalidSetting(
-                        "frames_dir", f"{self.folder} is in use by {whose}; give each movie a folder of its own"
-                    )
-                other.unlink(missing_ok=True)
-            self._claim.write_text(json.dumps({"movie": self._movie, "host": os.uname().nodename, "pid": os.getpid()}))
-            for left in self.folder.glob(".*.part"):
-                left.unlink(missing_ok=True)
+            with self._opening():
+                self._take_over()
             path = self.folder / NAME
             if not path.exists():
                 return Manifest(None, {})
@@ -170,15 +183,67 @@ class FolderStore:
                 if lines.seek(0, os.SEEK_END) and lines.seek(-1, os.SEEK_END) >= 0 and lines.read(1) != b"\n":
                     lines.write(b"\n")
             with path.open(encoding="utf-8", errors="replace") as text:
-                return Manifest.read(text)
+                return Manifest.read(text).usable()
         except OSError as error:
             raise InvalidSetting(
                 "frames_dir", f"{self.folder} cannot be made ready for frames: {error.strerror}", retry=error.errno == errno.ENOSPC
             ) from error  # fmt: skip
 
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        """One at a time: of two that come at the same moment the second sees the first."""
+        door = self.folder / _DOOR
+        until = time.monotonic() + _OPENING_SECONDS
+        while True:
+            try:
+                door.mkdir()
+                break
+            except FileExistsError:
+                if time.monotonic() > until:  # of one that was killed in between: it takes milliseconds
+                    break
+                time.sleep(0.05)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                door.rmdir()
+
+    def _take_over(self) -> None:
+        now = self._clock()
+        for other in self.folder.glob(".driver-*"):
+            if other == self._claim or other.is_dir():
+                continue
+            whose, heard = _claim_of(other)
+            if whose != self._movie and now - heard < SILENT_SECONDS:
+                raise InvalidSetting(
+                    "frames_dir",
+                    f"{self.folder} is in use by {whose}, which was heard of {max(0.0, now - heard):.0f} s ago; give each movie a "
+                    "folder of its own, or wait until that one has ended",
+                    retry=True,
+                )  # fmt: skip
+            other.unlink(missing_ok=True)
+        self._claim.write_text(json.dumps({"movie": self._movie, "host": os.uname().nodename, "pid": os.getpid()}))
+        for left in (*self.folder.glob(".*.part"), *self.folder.glob(".*.part.png"), *self.folder.glob(".*.part.jpg")):
+            if _OURS.fullmatch(left.name):
+                left.unlink(missing_ok=True)
+
+    def _clock(self) -> float:
+        """The time as the folder's file system has it: another machine's clock may be wrong by minutes."""
+        probe = self.folder / f".driver-{secrets.token_hex(6)}-clock"
+        try:
+            probe.touch()
+            return probe.stat().st_mtime
+        finally:
+            probe.unlink(missing_ok=True)
+
     async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
         """See `Store.survey`. A file of the size and time that were written down is not read again."""
         return await asyncio.to_thread(survey_folder, self.folder, plan, manifest)
+
+    async def put_aside(self, plan: Plan) -> int:
+        """See `Store.put_aside`."""
+        self._check_ours()
+        return await asyncio.to_thread(put_aside, self.folder, plan)
 
     async def begin(self, header: Header) -> None:
         """See `Store.begin`."""
@@ -228,32 +293,49 @@ class FolderStore:
             raise _unwritable(self.folder, error) from error
 
     def _check_ours(self) -> None:
-        now = time.monotonic()
-        try:
-            if now - self._claimed_at > _SILENT_SECONDS / 6:
-                os.utime(self._claim)
-                self._claimed_at = now
-            elif not self._claim.exists():
-                raise FileNotFoundError
-        except FileNotFoundError:
-            raise Superseded(
-                f"{self.folder}: another try of this movie has taken over; this one stops.", retry=False
-            ) from None
+        if not self._claim.exists():
+            raise superseded(str(self.folder), self._movie, self._taken_by())
+
+    def _taken_by(self) -> str:
+        with contextlib.suppress(OSError):
+            for other in self.folder.glob(".driver-*"):
+                if not other.is_dir() and (whose := _claim_of(other)[0]):
+                    return whose
+        return ""
 
     async def close(self) -> None:
         """See `Store.close`."""
+        if self._beating is not None:
+            self._over.set()
+            await asyncio.to_thread(self._beating.join, 5)
+            self._beating = None
         with contextlib.suppress(OSError):
             self._claim.unlink(missing_ok=True)
             for left in self.folder.glob(f".*.{self._token}.part"):
                 left.unlink(missing_ok=True)
 
 
+def superseded(folder: str, movie: str, by: str) -> Superseded:
+    """Who has taken a folder over, as far as it is known.
+
+    :param movie: whose it was.
+    :param by: whose it is; empty where its claim is gone, too.
+    """
+    if by == movie:
+        why = "another try of this movie has taken over"
+    elif by:
+        why = f"{by} has taken it over: nothing was heard of this task for {SILENT_SECONDS:.0f} s. Give each movie a folder of its own"
+    else:
+        why = "this task's claim on it is gone: somebody else has taken it over, or has emptied the folder"
+    return Superseded(f"frames_dir: {folder}: {why}; this one stops.", retry=False)
+
+
 def _claim_of(claim: Path) -> tuple[str, float]:
-    """Whose claim it is, and how long nothing was heard of it."""
+    """Whose claim it is, and when it was last heard of."""
     try:
-        return str(json.loads(claim.read_text())["movie"]), time.time() - claim.stat().st_mtime
+        return str(json.loads(claim.read_text())["movie"]), claim.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "", _SILENT_SECONDS
+        return "", 0.0
 
 
 def _unwritable(folder: Path, error: OSError) -> StorageFailed:
@@ -283,16 +365,54 @@ def survey_folder(folder: Path, plan: Plan, manifest: Manifest) -> Survey:
 
 
 def _is_same(entry: os.DirEntry[str], size: int, mtime: int, sha256: str) -> bool:
-    status = entry.stat()
-    if status.st_size != size:
+    try:
+        status = entry.stat(follow_symlinks=False)
+        if status.st_size != size or not entry.is_file(follow_symlinks=False):
+            return False
+        return status.st_mtime_ns == mtime or digest(Path(entry.path).read_bytes()) == sha256
+    except OSError:  # gone, or cannot be read: not the frame that was written
         return False
-    return status.st_mtime_ns == mtime or digest(Path(entry.path).read_bytes()) == sha256
+
+
+def put_aside(folder: Path, plan: Plan) -> int:
+    """Move what looks like a frame and is none of a plan's, or stands where one belongs and is no file, into `set-aside`.
+
+    :return: how many there were.
+    :raises StorageFailed: it cannot be moved.
+    """
+    wanted = {plan.file(frame) for frame in plan.frames}
+    with os.scandir(folder) as entries:
+        useless = [
+            entry.name
+            for entry in entries
+            if _FRAME.fullmatch(entry.name) and (entry.name not in wanted or not entry.is_file(follow_symlinks=False))
+        ]
+    if not useless:
+        return 0
+    aside = folder / ASIDE
+    try:
+        aside.mkdir(exist_ok=True)
+        for name in useless:
+            target = aside / name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            elif (folder / name).is_dir():
+                target.unlink(missing_ok=True)
+            (folder / name).replace(target)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return len(useless)
 
 
 def remove_frames(folder: Path) -> None:
     """Take away what a movie's rendering put into a folder, and the folder if nothing else is in it."""
     for path in folder.iterdir():
-        if _OURS.fullmatch(path.name):
+        if _OURS.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             path.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    aside = folder / ASIDE
+    for path in aside.iterdir() if aside.is_dir() else ():
+        if _FRAME.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
+            path.unlink()
+    for one in (aside, folder / _DOOR, folder):
+        with contextlib.suppress(OSError):
+            one.rmdir()

@@ -16,12 +16,14 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_brayns import __version__
 from airflow_brayns.booking import book
 from airflow_brayns.cluster.poller import Poller
-from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch
+from airflow_brayns.cluster.shell import quote
+from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch, kept_name
 from airflow_brayns.cluster_store import ClusterStore, check_folder
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
-from airflow_brayns.movie.encode import Encoded, Encoding, encode_movie, make_poster, make_sheet, static_ffmpeg
+from airflow_brayns.movie.encode import Encoded, Encoding, FrameFiles, encode_movie, static_ffmpeg
 from airflow_brayns.movie.manifest import NAME as MANIFEST
 from airflow_brayns.movie.manifest import Header, Manifest, digest
+from airflow_brayns.movie.parts import beside, mark_of
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import Survey, survey_folder
@@ -43,14 +45,19 @@ class EncodesMovies(BraynsOperator):
 
     async def encode(
         self,
+        owner: str,
         folder: Path,
         target: Path,
         encoding: Encoding,
-        frames: int | None,
-        first: int | None,
         metadata: Mapping[str, Any],
+        files: FrameFiles | None,
+        frames: int | None = None,
     ) -> Encoded:
-        """Encode, with progress in the log, and make the pictures beside it."""
+        """Encode, with progress in the log, and make the pictures beside it.
+
+        :param owner: see `about`; found before the loop runs, since Airflow may be asked for it.
+        :param files: which frames; None for those that lie in the folder.
+        """
         told = -1
 
         def progress(done: int, total: int) -> None:
@@ -60,13 +67,23 @@ class EncodesMovies(BraynsOperator):
                 self.log.info("%d of %d frames encoded", done, total)
 
         made = await encode_movie(
-            folder, target, encoding, frames=frames, first=first, metadata=metadata, progress=progress
+            folder,
+            target,
+            encoding,
+            files=files,
+            frames=frames,
+            metadata=metadata,
+            progress=progress,
+            poster=self.poster,
+            sheet=self.contact_sheet,
+            owner=owner,
         )
         self.log.info("The movie is %s", made.text())
+        poster, sheet = beside(target)
         if self.poster:
-            self.log.info("A picture of it: %s", await asyncio.to_thread(make_poster, folder, target))
+            self.log.info("A picture of it: %s", poster)
         if self.contact_sheet:
-            self.log.info("Frames of it: %s", await asyncio.to_thread(make_sheet, folder, target))
+            self.log.info("Frames of it: %s", sheet)
         return made
 
     def encode_on_cluster(
@@ -81,13 +98,15 @@ class EncodesMovies(BraynsOperator):
         """A small job of its own encodes where the frames are; the movie is brought here if it is wanted."""
         settings = self.read_settings().model_copy(update={"packing": "one_job"})
         name, token, about = self.name_for(context), self.token(context), self.about(context)
+        mark = mark_of(about)
 
         async def main() -> Encoded:
             async with self.hook.connect(settings) as poller:
                 sources = await self._sources(about, poller, folder, metadata)
                 script = encode_script(
-                    sources, str(target), encoding, metadata, poster=self.poster, sheet=self.contact_sheet
-                )
+                    sources, str(target), encoding, metadata, poster=self.poster, sheet=self.contact_sheet, mark=mark,
+                    keep=near is not None,
+                )  # fmt: skip
                 try:
                     booking = await book(poller.cluster, settings, name, token, nodes=1, plugins=None, about=about)
                     await announce(self, context, booking, settings)
@@ -98,7 +117,9 @@ class EncodesMovies(BraynsOperator):
                     await asyncio.shield(self.give_back(poller.cluster, name, token))
                 self.log.info("The movie is on the cluster: %s", made.text())
                 if near is not None:
-                    await fetch(poller.cluster, str(target), near, sha256, made.bytes, self.log)
+                    kept = kept_name(str(target), mark)
+                    await fetch(poller.cluster, kept, near, sha256, made.bytes, self.log, owner=about)
+                    await poller.cluster.shell.run(f"rm -f {quote(kept)}\n", 60)
                     made = replace(made, path=near)
                 return made
 
@@ -109,25 +130,20 @@ class EncodesMovies(BraynsOperator):
         ffmpeg = await poller.cluster.install(Path(static_ffmpeg()))
         token = f"encode-{secrets.token_hex(4)}"
         store = ClusterStore(poller.cluster, folder, ffmpeg, f"encoding {about}", token, list)
-        manifest = await store.open()
-        try:
-            header = manifest.header
-            if header is None:
-                raise RenderingFailed(
-                    f"frames_dir: {folder} has no manifest on the cluster: nothing was rendered there.", retry=False
-                )
-            plan = Plan(
-                MovieSpecification.check(header.specification), SceneFacts.from_plain(header.facts), header.scene
+        manifest = await store.read()
+        header = manifest.header
+        if header is None:
+            raise RenderingFailed(
+                f"frames_dir: {folder} has no manifest on the cluster: nothing was rendered there. Clear the task that renders.",
+                retry=False,
             )
-            survey = await store.survey(plan, manifest)
-        finally:
-            await store.close()
+        plan = plan_of(header)
+        survey = await store.survey(plan, manifest)
         if survey.left:
             raise RenderingFailed(incomplete(folder, plan, survey), retry=False)
         known = "".join(f"{frame}:{manifest.frames[frame].sha256}\n" for frame in plan.frames)
-        metadata |= {"specification": header.specification, "braynsService": header.version, "way": header.way}
-        metadata["manifest_sha256"] = digest(known.encode())
-        return Sources(folder, plan, ffmpeg)
+        metadata |= known_of(header, digest(known.encode()))
+        return Sources(folder, plan, ffmpeg, store.seen(plan))
 
     def announce_asset(self, context: Context, made: Encoded, metadata: Mapping[str, Any]) -> None:
         """Tell those who wait for the movie: each of the task's outlets gets an event that says what was made."""
@@ -160,25 +176,61 @@ def encoding_of(codec: Any, fps: Any, crf: Any) -> Encoding:
     return Encoding(str(codec), rate, whole_number("crf", crf) if is_set(crf) else None)
 
 
-def manifest_of(folder: Path) -> tuple[Manifest, str]:
-    """A folder's manifest and its SHA-256; empty where there is none."""
-    path = folder / MANIFEST
-    if not path.exists():
-        return Manifest(None, {}), ""
-    data = path.read_bytes()
-    return Manifest.read(data.decode("utf-8", "replace").splitlines()), digest(data)
+def plan_of(header: Header) -> Plan:
+    """The movie that a manifest tells of.
 
-
-def whole_sequence(folder: Path, manifest: Manifest, header: Header) -> int:
-    """How many frames a folder has, all of them whole and of its movie.
-
-    :raises AirflowFailException: some are missing, damaged or of another movie; listing them.
+    :raises RenderingFailed: it tells of none.
     """
-    plan = Plan(MovieSpecification.check(header.specification), SceneFacts.from_plain(header.facts), header.scene)
+    try:
+        specification = MovieSpecification.check(header.specification)
+        return Plan(specification, SceneFacts.from_plain(header.facts), header.scene)
+    except ValueError as error:
+        raise RenderingFailed(
+            f"frames_dir: the manifest tells of no movie ({error}). Clear the task that renders.", retry=False
+        ) from error
+
+
+def known_of(header: Header, manifest_sha256: str) -> dict[str, Any]:
+    """What is written into a movie's file of where it is from."""
+    return {
+        "specification": header.specification,
+        "braynsService": header.version,
+        "way": header.way,
+        "manifest_sha256": manifest_sha256,
+    }
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str] | None:
+    """A folder's manifest and its SHA-256; None where there is none.
+
+    :raises RenderingFailed: it cannot be read.
+    """
+    try:
+        data = (folder / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RenderingFailed(f"frames_dir: {folder / MANIFEST} cannot be read: {error.strerror}.") from error
+    found = Manifest.read(data.decode("utf-8", "replace").splitlines()).usable()
+    if found.header is None:
+        raise RenderingFailed(
+            f"frames_dir: {folder / MANIFEST} does not tell of which movie its frames are. Clear the task that renders them.",
+            retry=False,
+        )
+    return found, digest(data)
+
+
+def whole_frames(folder: Path, plan: Plan, manifest: Manifest, *, retry: bool = False) -> FrameFiles:
+    """The files of a plan's frames, all of them as they were written: what else lies in the folder is not looked at.
+
+    :param retry: whether the task that asks renders them itself.
+    :raises RenderingFailed: some are missing, damaged or of another movie; listing them.
+    """
+    files = FrameFiles.look([folder / plan.file(frame) for frame in plan.frames])  # before they are found right
     survey = survey_folder(folder, plan, manifest)
     if survey.left:
-        raise AirflowFailException(incomplete(str(folder), plan, survey))
-    return len(plan.frames)
+        raise RenderingFailed(incomplete(str(folder), plan, survey), retry=retry)
+    return files
 
 
 def incomplete(folder: str, plan: Plan, survey: Survey) -> str:
@@ -192,15 +244,18 @@ def incomplete(folder: str, plan: Plan, survey: Survey) -> str:
 class EncodeMovieOperator(EncodesMovies):
     """Encodes a folder of frames to a movie, where the frames are. Returns the movie's path.
 
-    Refuses a sequence with gaps, listing them, and looks into what came out: number of frames, duration, size. What the
-    manifest knows is written into the file. Each of `outlets` gets an event with the movie's path and properties.
+    What is encoded is what the manifest beside the frames says, each frame compared with it; what else lies in the folder does
+    not matter. Refuses a sequence with gaps, listing them, and looks into what came out: number of frames, duration, size. What
+    the manifest knows is written into the file. Of two that encode to one output at once, the one that is finished last stays,
+    whole. Each of `outlets` gets an event with the movie's path and properties.
 
     :param frames_dir: folder with the frames (templated)
     :param output_file: the movie; its ending must suit the codec (templated)
     :param codec: `h264`, `h265`, `vp9`, `prores` or `gif` (templated)
     :param fps: frames a second (templated)
     :param crf: quality, lower is better; None for a good one (templated)
-    :param frames: how many there must be; None for as many as there are (templated)
+    :param frames: how many there must be; None for as many as the manifest's movie has, or, in a folder without a manifest, as
+        there are (templated)
     :param frames_on: `worker`, or `cluster`: then a small job of one node encodes, and `output_file` is a path there (templated)
     :param fetch: with frames on the cluster: where to bring the movie on the worker; None to leave it there (templated)
     :param keep_frames: whether the folder of frames stays when the movie is made; on the cluster it always does.
@@ -257,18 +312,34 @@ class EncodeMovieOperator(EncodesMovies):
         if on_cluster:
             made = self.encode_on_cluster(context, str(self.frames_dir), target, encoding, metadata, near)
         else:
-            made = self._encode_here(Path(self.frames_dir), target, encoding, metadata, frames)
+            made = self._encode_here(context, Path(self.frames_dir), target, encoding, metadata, frames)
         self.announce_asset(context, made, metadata)
         return str(made.path)
 
     def _encode_here(
-        self, folder: Path, target: Path, encoding: Encoding, metadata: dict[str, Any], frames: int | None
+        self,
+        context: Context,
+        folder: Path,
+        target: Path,
+        encoding: Encoding,
+        metadata: dict[str, Any],
+        frames: int | None,
     ) -> Encoded:
-        manifest, metadata["manifest_sha256"] = manifest_of(folder)
-        if (header := manifest.header) is not None:
-            metadata |= {"specification": header.specification, "braynsService": header.version, "way": header.way}
-            frames = whole_sequence(folder, manifest, header)
-        made = self.block(self.encode(folder, target, encoding, frames, None, metadata))
+        owner = self.about(context)
+
+        async def main() -> Encoded:
+            found = await asyncio.to_thread(read_manifest, folder)
+            manifest, sha256 = found or (Manifest(None, {}), "")
+            metadata["manifest_sha256"], files = sha256, None
+            if manifest.header is not None:
+                plan = plan_of(manifest.header)
+                if frames is not None and frames != len(plan.frames):
+                    raise InvalidSetting("frames", f"{folder} holds a movie of {len(plan.frames)}, not of {frames}")
+                files = await asyncio.to_thread(whole_frames, folder, plan, manifest)
+                metadata.update(known_of(manifest.header, sha256))
+            return await self.encode(owner, folder, target, encoding, metadata, files, frames)
+
+        made = self.block(main())
         if not self.keep_frames:
             drop_frames(folder)
         return made

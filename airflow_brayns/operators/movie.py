@@ -16,6 +16,7 @@ from airflow_brayns.cluster_store import check_folder
 from airflow_brayns.errors import InvalidSetting, reason_of
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.movie.encode import Encoded, Encoding, static_ffmpeg
+from airflow_brayns.movie.manifest import Manifest
 from airflow_brayns.movie.production import Outcome
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.operators.base import (
@@ -24,7 +25,7 @@ from airflow_brayns.operators.base import (
     word_list,
 )
 from airflow_brayns.operators.cluster import announce
-from airflow_brayns.operators.encode import EncodeMovieOperator, EncodesMovies, manifest_of
+from airflow_brayns.operators.encode import EncodeMovieOperator, EncodesMovies, read_manifest, whole_frames
 from airflow_brayns.operators.fields import check_output, drop_frames, read_specification
 from airflow_brayns.operators.frames import RenderFramesOperator, RendersFrames
 from airflow_brayns.operators.report import TaskReporter
@@ -137,9 +138,11 @@ class BraynsMovieOperator(RendersFrames, EncodesMovies):
     ) -> tuple[Encoded, dict[str, Any]]:
         """Rendered and encoded in one go: told to stop, both do."""
         outcome = await self._frames(context, settings, specification, str(folder), nodes, how, name, about)
-        metadata = movie_metadata(outcome, manifest_of(folder)[1], [("airflow-brayns", __version__)])
-        frames = outcome.plan.frames
-        return await self.encode(folder, target, encoding, len(frames), frames[0], metadata), metadata
+        found = await asyncio.to_thread(read_manifest, folder)
+        manifest, sha256 = found or (Manifest(None, {}), "")
+        files = await asyncio.to_thread(lambda: whole_frames(folder, outcome.plan, manifest, retry=True))
+        metadata = movie_metadata(outcome, sha256, [("airflow-brayns", __version__)])
+        return await self.encode(about, folder, target, encoding, metadata, files), metadata
 
     async def _frames(
         self,

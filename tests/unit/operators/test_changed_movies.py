@@ -1,0 +1,320 @@
+"""A movie is what its plan says, whatever lies in the folder: changed specifications, foreign frames, changed files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from PIL import Image
+
+from airflow_brayns import EncodeMovieOperator
+from airflow_brayns.movie import encode as encoding
+from airflow_brayns.movie.encode import ffmpeg, look_into
+from airflow_brayns.movie.manifest import NAME
+from airflow_brayns.movie.parts import Parts, mark_of
+from airflow_brayns.movie.store import ASIDE
+from tests.support.local import movie
+
+RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+QUICK = {"environment": {"BRAYNS_EMULATOR": "snapshot_seconds=0"}}
+
+
+def coloured(color: tuple[float, float, float], **changes: Any) -> dict[str, Any]:
+    return {
+        "frames": 3,
+        "resolution": [96, 64],
+        "renderer": {"name": "interactive", "background_color": color},
+        **changes,
+    }
+
+
+def shown(file: Path) -> str:
+    """The colour in the first frame's corner: what a person sees."""
+    if file.suffix == ".jpg":
+        with Image.open(file) as picture:
+            data = picture.convert("RGB").tobytes()
+        reds, blues = data[0::3], data[2::3]
+        return named(
+            sum(255 for red, blue in zip(reds, blues, strict=True) if red > 150 > blue),
+            sum(255 for red, blue in zip(reds, blues, strict=True) if blue > 150 > red),
+        )
+    command = [ffmpeg(), "-v", "error", "-i", str(file), "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    red, _, blue = data[:3]
+    return named(red, blue)
+
+
+def named(red: int, blue: int) -> str:
+    assert abs(red - blue) > 60, (red, blue)
+    return "red" if red > blue else "blue"
+
+
+def number_of_frames(file: Path) -> int:
+    return asyncio.run(look_into(file)).frames
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": "jpg"},
+        {"resolution": [128, 64], "frames": 4},
+        {"frame_range": [1, 2]},
+        {"format": "jpg", "frames": 2, "quality": 50},
+    ],
+)
+def test_a_changed_specification_gives_the_new_movie(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """From png to jpg and from red to blue the movie was the old, red one, and green."""
+    common = {"keep_frames": True, "nodes": 1, "frames_dir": str(tmp_path / "f"), **QUICK}
+    file = tmp_path / "movie.mp4"
+    movie(data, tmp_path, coloured(RED), **common).execute(context)
+    assert shown(file) == "red"
+    movie(data, tmp_path, coloured(BLUE, **changes), **common).execute(context)
+    assert shown(file) == shown(file.with_suffix(".poster.jpg")) == shown(file.with_suffix(".sheet.jpg")) == "blue"
+    expected = 2 if "frame_range" in changes else changes.get("frames", 3)
+    assert number_of_frames(file) == expected
+    with Image.open(next((tmp_path / "f").glob("0*"))) as one:
+        assert list(one.size) == changes.get("resolution", [96, 64])
+    there = sorted(path.name for path in (tmp_path / "f").glob("0*"))
+    assert len(there) == expected, "what is of no use any more lies elsewhere"
+    encode = EncodeMovieOperator(
+        task_id="task", cluster_conn_id="here", frames_dir=str(tmp_path / "f"), output_file=str(tmp_path / "again.mp4")
+    )
+    encode.execute(context)
+    assert shown(tmp_path / "again.mp4") == "blue"
+    movie(data, tmp_path, coloured(RED), **common).execute(context)
+    assert shown(file) == "red"
+    assert number_of_frames(file) == 3
+
+
+def test_a_way_back_to_the_first_format_is_rendered_anew(
+    context: Any, cluster: Any, data: Path, tmp_path: Path
+) -> None:
+    common = {"keep_frames": True, "nodes": 1, "frames_dir": str(tmp_path / "f"), **QUICK}
+    for color, suffix, name in ((RED, "png", "red"), (BLUE, "jpg", "blue"), (BLUE, "png", "blue"), (RED, "jpg", "red")):
+        movie(data, tmp_path, coloured(color, format=suffix), **common).execute(context)
+        assert shown(tmp_path / "movie.mp4") == name
+    assert sorted(path.name for path in (tmp_path / "f" / ASIDE).iterdir()) == sorted(
+        f"0000{n}.{suffix}" for n in range(3) for suffix in ("png", "jpg")
+    ), "each name once"
+
+
+def test_on_the_cluster_it_is_the_new_movie_too(context: Any, cluster: Any, data: Path, tmp_path: Path) -> None:
+    """And what lies there does not matter, nor what an earlier try has left; the movie that was made is the one that is fetched."""
+    folder = tmp_path / "f"
+    common = {
+        "frames_on": "cluster",
+        "nodes": 1,
+        "frames_dir": str(folder),
+        "fetch": str(tmp_path / "near.mp4"),
+        **QUICK,
+    }
+    file = tmp_path / "out" / "movie.mp4"
+    common["output_file"] = str(file)
+    movie(data, tmp_path, coloured(RED), **common).execute(context)
+    assert shown(file) == shown(tmp_path / "near.mp4") == "red"
+    (folder / "00002.jpg").mkdir()
+    Image.new("RGB", (96, 64), (255, 0, 0)).save(folder / "000001.jpg")
+    left(file.parent, ".movie.part.mp4", 7200)
+    movie(data, tmp_path, coloured(BLUE, format="jpg"), **common).execute(context)
+    assert shown(file) == shown(tmp_path / "near.mp4") == shown(file.with_suffix(".poster.jpg")) == "blue"
+    assert shown(file.with_suffix(".sheet.jpg")) == "blue"
+    assert sorted(path.name for path in folder.glob("0*")) == ["00000.jpg", "00001.jpg", "00002.jpg"]
+    names = sorted(path.name for path in (folder / ASIDE).iterdir())
+    assert names == sorted(["000001.jpg", "00000.png", "00001.png", "00002.jpg", "00002.png"])
+    assert not list(file.parent.glob(".*")), "no part file is left"
+    assert not list(tmp_path.glob(".*.part*"))
+    until = time.monotonic() + 20  # the keeper was told to end, and does so by itself
+    while cluster.running() and time.monotonic() < until:
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def rendered(context: Any, cluster: Any, data: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "f"
+    common = {"keep_frames": True, "nodes": 1, "frames_dir": str(folder), **QUICK}
+    movie(data, tmp_path, coloured(BLUE), **common).execute(context)
+    (tmp_path / "movie.mp4").unlink()
+    return folder
+
+
+def encode(folder: Path, **changes: Any) -> EncodeMovieOperator:
+    output = str(folder.parent / "movie.mp4")
+    return EncodeMovieOperator(
+        task_id="task", cluster_conn_id="here", frames_dir=str(folder), output_file=output, **changes
+    )
+
+
+def test_foreign_frames_in_the_folder_do_not_matter(rendered: Path, context: Any) -> None:
+    for name in ("00003.png", "00000.jpg", "000000.png", "00099.png", "00001.jpg"):
+        Image.new("RGB", (96, 64), (255, 0, 0)).save(rendered / name)
+    encode(rendered).execute(context)
+    assert shown(rendered.parent / "movie.mp4") == "blue"
+    assert number_of_frames(rendered.parent / "movie.mp4") == 3
+
+
+@pytest.mark.parametrize("how", ["other", "cut", "gone", "link", "folder", "same_size"])
+def test_a_frame_that_changed_since_it_was_rendered_is_refused_and_a_clear_mends_it(
+    rendered: Path, context: Any, data: Path, tmp_path: Path, how: str
+) -> None:
+    frame = rendered / "00001.png"
+    whole = frame.read_bytes()
+    frame.unlink()
+    if how == "other":
+        Image.new("RGB", (96, 64), (255, 0, 0)).save(frame)
+    elif how == "cut":
+        frame.write_bytes(whole[:-20])
+    elif how == "link":
+        frame.symlink_to("/nowhere")
+    elif how == "folder":
+        (frame / "inner").mkdir(parents=True)
+    elif how == "same_size":
+        frame.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(AirflowFailException, match=r"1 of 3 in .* cannot be encoded: .*\(1\)\. Clear the task"):
+        encode(rendered).execute(context)
+    assert not (tmp_path / "movie.mp4").exists()
+    common = {"keep_frames": True, "nodes": 1, "frames_dir": str(rendered), **QUICK}
+    movie(data, tmp_path, coloured(BLUE), **common).execute(context)
+    assert shown(tmp_path / "movie.mp4") == "blue"
+
+
+def test_a_frame_that_changes_while_it_is_encoded_is_found_out(
+    rendered: Path, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = encoding.look_into
+
+    async def look(file: Path) -> Any:
+        Image.new("RGB", (96, 64), (255, 0, 0)).save(rendered / "00002.png")
+        return await real(file)
+
+    monkeypatch.setattr(encoding, "look_into", look)
+    with pytest.raises(AirflowException, match="1 in .* changed while they were encoded: 2"):
+        encode(rendered).execute(context)
+    assert not (rendered.parent / "movie.mp4").exists()
+
+
+def test_a_manifest_that_tells_of_no_movie_is_refused(rendered: Path, context: Any, data: Path, tmp_path: Path) -> None:
+    """Encoding what lies there would be a guess; rendering mends it."""
+    lines = (rendered / NAME).read_text().splitlines(keepends=True)
+    (rendered / NAME).write_text("".join(line for line in lines if '"manifest"' not in line))
+    with pytest.raises(AirflowFailException, match="does not tell of which movie"):
+        encode(rendered).execute(context)
+    common = {"keep_frames": True, "nodes": 1, "frames_dir": str(rendered), **QUICK}
+    movie(data, tmp_path, coloured(RED), **common).execute(context)
+    assert shown(tmp_path / "movie.mp4") == "red"
+    with pytest.raises(AirflowFailException, match="frames: .* movie of 3, not of 5"):
+        encode(rendered, frames=5).execute(context)
+    (rendered / NAME).write_text(json.dumps({**json.loads(lines[0]), "specification": {"frames": 0}}) + "\n")
+    with pytest.raises(AirflowFailException, match="tells of no movie"):
+        encode(rendered).execute(context)
+
+
+def test_what_was_put_aside_goes_with_the_frames(context: Any, cluster: Any, data: Path, tmp_path: Path) -> None:
+    common = {"nodes": 1, "frames_dir": str(tmp_path / "f"), **QUICK}
+    movie(data, tmp_path, coloured(RED), keep_frames=True, **common).execute(context)
+    movie(data, tmp_path, coloured(BLUE, format="jpg"), keep_frames=False, **common).execute(context)
+    assert not (tmp_path / "f").exists()
+
+
+# ---- two that write to one output ----------------------------------------------------------------------------------------
+
+
+async def test_two_that_encode_to_one_output_are_both_right_and_the_last_stays_whole(tmp_path: Path) -> None:
+    folders = []
+    for color, number in (((255, 0, 0), 30), ((0, 0, 255), 40)):
+        folder = tmp_path / f"{color[0]}"
+        folder.mkdir()
+        for frame in range(number):
+            Image.new("RGB", (96, 64), color).save(folder / f"{frame:05d}.png")
+        folders.append(folder)
+    output = tmp_path / "movie.mp4"
+    for _ in range(3):
+        one, other = await asyncio.gather(
+            *(encoding.encode_movie(f, output, poster=True, sheet=True, owner=f.name) for f in folders)
+        )
+        assert (one.frames, other.frames) == (30, 40)
+        made = await look_into(output)
+        color = {30: "red", 40: "blue"}[made.frames]
+        assert (
+            shown(output)
+            == shown(output.with_suffix(".poster.jpg"))
+            == shown(output.with_suffix(".sheet.jpg"))
+            == color
+        )
+        assert not list(tmp_path.glob(".*"))
+
+
+async def test_cancelling_one_does_not_disturb_the_other(tmp_path: Path) -> None:
+    for frame in range(200):
+        Image.new("RGB", (640, 360), (frame, 0, 0)).save(tmp_path / f"{frame:05d}.png")
+    output = tmp_path / "movie.mp4"
+    begun = asyncio.Event()
+    ways = [asyncio.create_task(encoding.encode_movie(tmp_path, output, owner="a", progress=lambda *_: begun.set())),
+            asyncio.create_task(encoding.encode_movie(tmp_path, output, owner="b"))]  # fmt: skip
+    await asyncio.wait_for(begun.wait(), 60)
+    ways[0].cancel()
+    await asyncio.gather(ways[0], return_exceptions=True)
+    assert (await ways[1]).frames == 200
+    assert not list(tmp_path.glob(".*"))
+
+
+def left(folder: Path, name: str, age: float) -> Path:
+    path = folder / name
+    path.write_bytes(b"half")
+    now = path.stat().st_mtime
+    os.utime(path, (now - age, now - age))
+    return path
+
+
+def test_what_killed_runs_have_left_is_taken_away(tmp_path: Path) -> None:
+    """An earlier try of the same task at once, another's when nobody has touched it for two minutes."""
+    output = tmp_path / "movie [x].mp4"
+    mine = mark_of("run/task")
+    earlier, other = mark_of("run/task"), mark_of("other")
+    gone = [
+        left(tmp_path, f".movie [x].{earlier}.part.mp4", 1),
+        left(tmp_path, f".movie [x].poster.{earlier}.part.jpg", 1),
+        left(tmp_path, f".movie [x].{mark_of('dead')}.part.mp4", 300),
+        left(tmp_path, ".movie [x].part.mp4", 7200),
+    ]
+    stays = [
+        left(tmp_path, f".movie [x].{other}.part.mp4", 30),
+        left(tmp_path, ".movie [x].part.mp4.txt", 7200),
+        left(tmp_path, f".movie.{other}.part.mp4", 300),
+        left(tmp_path, f".movie [x].more.{other}.part.mp4", 300),
+        left(tmp_path, "movie [x].mp4", 7200),
+    ]
+    parts = Parts(output, mine)
+    assert parts.others_at_work()
+    assert sorted(parts.clean()) == sorted(gone)
+    assert sorted(tmp_path.iterdir()) == sorted(stays)
+
+
+async def test_a_name_of_the_longest_length_has_part_files_too(tmp_path: Path) -> None:
+    for frame in range(2):
+        Image.new("RGB", (96, 64)).save(tmp_path / f"{frame:05d}.png")
+    output = tmp_path / f"{'ü' * 120}.mp4"
+    assert (await encoding.encode_movie(tmp_path, output, owner="a")).frames == 2
+    assert output.exists()
+
+
+async def test_a_writer_that_lives_is_not_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_brayns.movie.parts.BEAT_SECONDS", 0.02)
+    parts = Parts(tmp_path / "movie.mp4", mark_of("a"))
+    async with parts.held():
+        part = parts.part(parts.output)
+        left(tmp_path, part.name, 500)
+        before = part.stat().st_mtime
+        async with asyncio.timeout(20):
+            while part.stat().st_mtime == before:
+                await asyncio.sleep(0.02)
+        assert Parts(parts.output, mark_of("b")).clean() == []
+    assert not part.exists()
