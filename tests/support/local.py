@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +37,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch, state: Path) -> Iterator[SimpleName
     monkeypatch.setattr("airflow_brayns.triggers.service.HOLD_SECONDS", 0.0)  # no scheduler takes part
     logging.getLogger("airflow.task").setLevel(logging.INFO)
     yield SimpleNamespace(conn_id="here", running=lambda: running(state))
-    left = running(state)
+    until = time.monotonic() + 5  # a keeper that was told to end does so by itself
+    while (left := running(state)) and time.monotonic() < until:
+        time.sleep(0.1)
     assert not left, f"left behind: {left}"
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +131,6 @@ def test_on_the_cluster_it_is_the_new_movie_too(context: Any, cluster: Any, data
     assert names == sorted(["000001.jpg", "00000.png", "00001.png", "00002.jpg", "00002.png"])
     assert not list(file.parent.glob(".*")), "no part file is left"
     assert not list(tmp_path.glob(".*.part*"))
-    until = time.monotonic() + 20  # the keeper was told to end, and does so by itself
-    while cluster.running() and time.monotonic() < until:
-        time.sleep(0.1)
 
 
 @pytest.fixture
