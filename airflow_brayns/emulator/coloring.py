@@ -59,12 +59,14 @@ class Coloring:
         if method == "solid":
             if "color" not in values:
                 raise internal("Missing solid method input key 'color'")
-            content.color, content.section_colors = tuple(values["color"]), {}
+            content.color, content.section_colors, content.group_colors = tuple(values["color"]), {}, ("", {})
         elif method == "morphology section":
             number = {name: section for section, name in SECTIONS.items()}
             content.section_colors.update(
                 {number[name]: tuple(rgba) for name, rgba in values.items() if name in number}
             )
+        elif method in content.color_groups:
+            content.group_colors = (method, {name: tuple(rgba) for name, rgba in values.items()})
         self._scene.touch()
 
     def _get_ramp(self, call: Call) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_brayns.emulator.engine import Engine
 from airflow_brayns.emulator.rpc import Call, Method, internal, invalid_params, without_code
 from airflow_brayns.emulator.scene import Content, Model, identity
-from airflow_brayns.emulator.validation import problems
+from airflow_brayns.emulator.validation import problems, read
 
 _SHAPES = ("spheres", "boxes", "capsules", "planes", "bounded-planes")
 _LIGHTS = ("ambient", "directional", "quad", "sphere")
@@ -135,7 +135,15 @@ class Models:
             methods = ("morphology section", "morphology section geometry", "solid")
             neuron = Content("morphology", geometry, section_names=names, color_methods=methods, material=surface)
             return [(neuron, {})]
+        if loader == "SONATA loader" and isinstance(source, str):
+            from airflow_brayns.emulator.circuits import sonata_circuit
+
+            return sonata_circuit(source, read(self._schema_of(loader), properties))
         raise internal(f"The emulator has no {loader}")
+
+    def _schema_of(self, name: str) -> dict[str, Any]:
+        schemas: dict[str, dict[str, Any]] = {one["name"]: one["input_parameters_schema"] for one in self._loaders}
+        return schemas[name]
 
     # ---- instances -------------------------------------------------------------------------------------------------
     def _update_model(self, call: Call) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Exposure:
         if image_format == "exr":
             from airflow_brayns.emulator.exr import encode_layers
 
-            return encode_layers({"color": self.light / self.passes})
+            return encode_layers({"color": _opaque(self.light / self.passes)})
         from airflow_brayns.emulator.render import developed, encode
 
         return encode(developed(self.light / self.passes), image_format, quality)
@@ -71,6 +71,7 @@ class Studio:
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._tracer: Tracer | None = None
+        self._traced_frame = 0
         self._taken = 0
         self.frame = Frame(self)
 
@@ -149,13 +150,15 @@ class Studio:
             ambient,
             tuple(settings["background_color"]),
         )
-        return self._prepared(models).light(wanted.size, _view(wanted), lights, quality, progress, number)
+        return self._prepared(models, wanted).light(wanted.size, _view(wanted), lights, quality, progress, number)
 
-    def _prepared(self, models: list[Model]) -> Tracer:
+    def _prepared(self, models: list[Model], wanted: Wanted) -> Tracer:
         from airflow_brayns.emulator.render import Tracer
 
-        if self._tracer is None:
-            self._tracer = Tracer(models)
+        simulated = any(model.content.simulation is not None for model in models)
+        frame = wanted.frame if simulated else 0
+        if self._tracer is None or self._traced_frame != frame:
+            self._tracer, self._traced_frame = Tracer(models, frame), frame
         return self._tracer
 
     def layers(self, models: list[Model], wanted: Wanted) -> dict[str, Any]:
@@ -164,9 +167,9 @@ class Studio:
 
         width, height = wanted.size
         lights = [model.light for model in models if model.light is not None and model.visible]
-        seen = self._prepared(models).seen(*camera_rays(width, height, _view(wanted), (0.5, 0.5)))
+        seen = self._prepared(models, wanted).seen(*camera_rays(width, height, _view(wanted), (0.5, 0.5)))
         return {
-            "color": self._traced(models, lights, wanted, 0, lambda amount: None),
+            "color": _opaque(self._traced(models, lights, wanted, 0, lambda amount: None)),
             "depth": seen.distance.reshape(height, width, 1),
             "albedo": seen.color.reshape(height, width, 3),
             "normal": seen.normal.reshape(height, width, 3),
@@ -179,11 +182,18 @@ class Studio:
         if not all(0 <= part <= 1 for part in place):
             return None
         origin, direction = ray_through(place, wanted.size, _view(wanted))
-        seen = self._prepared(models).seen(origin, direction)
+        seen = self._prepared(models, wanted).seen(origin, direction)
         if seen.model[0] < 0:
             return None
         shown = [model for model in models if model.visible and model.geometry is not None]
         return shown[int(seen.model[0])], (origin + direction * seen.distance[:, None])[0]
+
+
+def _opaque(light: Any) -> Any:
+    """With a fourth channel, as the service writes colours."""
+    import numpy as np
+
+    return np.concatenate([light, np.ones((*light.shape[:2], 1), np.float32)], axis=2)
 
 
 def _view(wanted: Wanted) -> View:

@@ -61,7 +61,7 @@ class Seen:
 class Tracer:
     """The embree structure of the visible models, built once for as long as they do not change."""
 
-    def __init__(self, models: list[Model]) -> None:
+    def __init__(self, models: list[Model], frame: int = 0) -> None:
         from embreex import rtcore_scene
         from embreex.mesh_construction import TriangleMesh
 
@@ -76,7 +76,7 @@ class Tracer:
             vertices.append(points)
             faces.append(model.geometry.faces + count)
             normals.append(model.geometry.normals)
-            colors.append(model.face_colors())
+            colors.append(model.face_colors(frame))
             owners.append(np.full(len(model.geometry.faces), number))
             count += len(points)
         self._vertices = np.ascontiguousarray(np.concatenate(vertices), np.float32)

@@ -35,6 +35,7 @@ class Geometry:
     :param hull: The points that bound it where these are not the vertices: a sphere's are its centre less and plus the
         radius, whichever way it is turned (Capsule.cpp of 3.10.1).
     :param axes: For what has radii: the point on the axis that each vertex, and each point of the hull, lies around.
+    :param cells: For a circuit: the number, among those loaded, of the cell that each triangle belongs to.
     """
 
     vertices: FloatArray
@@ -45,6 +46,7 @@ class Geometry:
     high: FloatArray
     hull: FloatArray | None = None
     axes: tuple[FloatArray, FloatArray] | None = None
+    cells: IntArray | None = None
 
     def thickened(self, factor: float) -> Geometry:
         """The same with every radius so much larger; itself where it has no radii."""
@@ -58,12 +60,28 @@ class Geometry:
 
 @dataclass
 class Simulation:
-    """A report that a model's colours follow. `dt` in `unit`s."""
+    """A report that a model's colours follow. `dt` in `unit`s.
+
+    :param values: One row a frame.
+    :param columns: For each cell of the circuit where its value stands in a row; -1 where the report does not hold it.
+    """
 
     frames: int
     dt: float
     unit: str = "ms"
     enabled: bool = True
+    values: Any = None
+    columns: Any = None
+
+    def colors(self, frame: int, ramp: dict[str, Any]) -> tuple[Any, Any]:
+        """Which cells the report holds, and the linear colour of each of these in a frame."""
+        import numpy as np
+
+        held = self.columns >= 0
+        low, high = ramp["range"]
+        table = np.asarray(ramp["colors"], np.float32)[:, :3]
+        share = (self.values[min(frame, self.frames - 1), self.columns[held]] - low) / ((high - low) or 1)
+        return held, table[np.clip(share * len(table), 0, len(table) - 1).astype(int)]
 
 
 @dataclass
@@ -72,6 +90,8 @@ class Content:
 
     :param corners: The points that bound it, where there is no geometry to tell.
     :param material: Name and parameters; None for what has no surface.
+    :param color_groups: For a circuit: by colour method the name that each cell has.
+    :param group_colors: The method that was chosen last of these, and the colours by name.
     :param ids: The cells of a circuit; None for what is none.
     """
 
@@ -82,6 +102,8 @@ class Content:
     section_colors: dict[int, tuple[float, ...]] = field(default_factory=dict)
     color: tuple[float, ...] = DEFAULT_COLOR
     color_methods: tuple[str, ...] = ()
+    color_groups: dict[str, list[str]] = field(default_factory=dict)
+    group_colors: tuple[str, dict[str, tuple[float, ...]]] = ("", {})
     material: tuple[str, dict[str, Any]] | None = None
     light: dict[str, Any] | None = None
     volume: bool = False
@@ -96,10 +118,11 @@ class Content:
             raise internal(f"Color method '{method}' not found")
         if method == "solid":
             return ["color"]
-        return sorted(set(self.section_names.values())) if method == "morphology section" else []
+        names = self.section_names.values() if method == "morphology section" else self.color_groups.get(method, [])
+        return sorted(set(names))
 
-    def face_colors(self) -> FloatArray:
-        """One linear RGB colour a triangle."""
+    def face_colors(self, frame: int = 0) -> FloatArray:
+        """One linear RGB colour a triangle, in a frame of the simulation."""
         import numpy as np  # here: most of a service's start would be its import
 
         assert self.geometry is not None
@@ -107,7 +130,27 @@ class Content:
         table = np.tile(np.asarray(self.color[:3], np.float32), (last + 2, 1))
         for section, color in self.section_colors.items():
             table[section] = color[:3]
-        return np.asarray(table[self.geometry.sections], np.float32)
+        faces = np.asarray(table[self.geometry.sections], np.float32)
+        if self.geometry.cells is not None:
+            self._color_cells(faces, frame)
+        return faces
+
+    def _color_cells(self, faces: FloatArray, frame: int) -> None:
+        """What colours whole cells: a method of the circuit's own, and above it the report."""
+        import numpy as np
+
+        assert self.geometry is not None
+        assert self.geometry.cells is not None
+        method, colors = self.group_colors
+        for number, name in enumerate(self.color_groups.get(method, [])):
+            if name in colors:
+                faces[self.geometry.cells == number] = colors[name][:3]
+        if self.simulation is not None and self.simulation.enabled and self.color_ramp is not None:
+            held, shown = self.simulation.colors(frame, self.color_ramp)
+            table = np.zeros((len(held), 3), np.float32)
+            table[held] = shown
+            reported = held[self.geometry.cells]
+            faces[reported] = table[self.geometry.cells[reported]]
 
 
 @dataclass
@@ -138,8 +181,8 @@ class Model:
     def light(self) -> dict[str, Any] | None:
         return self.content.light
 
-    def face_colors(self) -> FloatArray:
-        return self.content.face_colors()
+    def face_colors(self, frame: int = 0) -> FloatArray:
+        return self.content.face_colors(frame)
 
     def placed(self, points: Any = None) -> FloatArray:
         """Points, by default the geometry's vertices, with the model's transformation applied."""
@@ -149,7 +192,7 @@ class Model:
             assert self.geometry is not None
             points = self.geometry.vertices
         points = np.asarray(points, np.float32) * np.asarray(self.transform["scale"], np.float32)
-        points = points @ _rotation(self.transform["rotation"]).T
+        points = points @ rotation(self.transform["rotation"]).T
         return np.asarray(points + np.asarray(self.transform["translation"], np.float32), np.float32)
 
     def compute_bounds(self) -> None:
@@ -187,7 +230,7 @@ class Model:
         }
 
 
-def _rotation(quaternion: list[float]) -> FloatArray:
+def rotation(quaternion: list[float]) -> FloatArray:
     """The matrix of a quaternion that need not have length 1 (then it scales, too, as the real service's does)."""
     import numpy as np
 

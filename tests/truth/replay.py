@@ -20,10 +20,7 @@ from tests.truth.compare import differences
 from tests.truth.recordings import NAMES, PLUGINS, Exchange, make_files, recording
 
 # Why a request is not answered as the recorded one was; each is looked for, and one that is alike now is an error.
-_SONATA = "the emulator has no SONATA loader"
-REASONS: dict[tuple[str, int], str] = {
-    ("conversation-3.10.1-scenes", number): _SONATA for number in (*range(109, 124), 126, 127, 128, 129, 130, 132)
-}
+REASONS: dict[tuple[str, int], str] = {}
 
 
 @dataclass(frozen=True)
