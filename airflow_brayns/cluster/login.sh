@@ -9,9 +9,13 @@ case $state_dir in
 /*) ;;
 *) state_dir=$HOME/$state_dir ;;
 esac
-# The user's own defaults would change what is asked and what is answered.
-for one in $(env | sed -n -e 's/^\(SBATCH_[A-Z_0-9]*\)=.*/\1/p' -e 's/^\(SQUEUE_[A-Z_0-9]*\)=.*/\1/p' -e 's/^\(SCANCEL_[A-Z_0-9]*\)=.*/\1/p'); do unset "$one"; done
-unset SLURM_TIME_FORMAT
+# The user's own defaults would change what is asked and what is answered; those of a job around us would reach the next one.
+for one in $(env | sed -n 's/^\([A-Z][A-Z_0-9]*\)=.*/\1/p'); do
+    case $one in
+    SLURM_CONF) ;;
+    SLURM_* | SBATCH_* | SALLOC_* | SRUN_* | SQUEUE_* | SCANCEL_* | SCONTROL_* | SINFO_* | SACCT_*) unset "$one" ;;
+    esac
+done
 export LC_ALL=C
 
 now() { date +%s; }
@@ -209,11 +213,13 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
     now >"$dir/lease"
     put "$dir/attempt" "$(now)"
     if [ "$scheduler" = local ]; then
-        if command -v setsid >/dev/null 2>&1; then
-            setsid sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
-        else
-            sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
-        fi
+        apart=setsid
+        command -v setsid >/dev/null 2>&1 || apart=
+        # Whoever submits may be an Airflow worker, whose environment holds its secrets.
+        env -i ${HOME:+"HOME=$HOME"} ${USER:+"USER=$USER"} ${LOGNAME:+"LOGNAME=$LOGNAME"} ${PATH:+"PATH=$PATH"} \
+            ${SHELL:+"SHELL=$SHELL"} ${LANG:+"LANG=$LANG"} ${TZ:+"TZ=$TZ"} ${TMPDIR:+"TMPDIR=$TMPDIR"} \
+            ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} ${BRAYNS_EMULATOR:+"BRAYNS_EMULATOR=$BRAYNS_EMULATOR"} \
+            $apart sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
         put "$dir/job" "$! $(process_started $!)"
         report_job "$dir" "$n" 0
         return
@@ -440,11 +446,15 @@ let_go() { # let_go NAME N TOKEN: the next one need not wait
 }
 
 step() { # step JOB SECONDS NODE SCRIPT: on a node of the job, its output here; the node's own shell reads it on stdin
-    if [ "$scheduler" = slurm ]; then
-        printf '%s\n' "$4" | at_most "$2" srun --overlap --jobid="$1" -N1 -n1 ${3:+-w "$3"} /bin/sh -s 2>"$errors" || printf '\nfailed %s\n' "$(tail -n 3 "$errors" | coded)"
-    else
-        printf '%s\n' "$4" | at_most "$2" /bin/sh -s 2>"$errors" || printf '\nfailed %s\n' "$(tail -n 3 "$errors" | coded)"
-    fi
+    id=$1
+    seconds=$2
+    node=$3
+    text=$4
+    # srun, too, takes the whole environment to the node.
+    set -- env -i ${HOME:+"HOME=$HOME"} ${USER:+"USER=$USER"} ${LOGNAME:+"LOGNAME=$LOGNAME"} ${PATH:+"PATH=$PATH"} \
+        ${TMPDIR:+"TMPDIR=$TMPDIR"} ${SLURM_CONF:+"SLURM_CONF=$SLURM_CONF"}
+    [ "$scheduler" != slurm ] || set -- "$@" srun --overlap --jobid="$id" -N1 -n1 ${node:+-w "$node"}
+    printf '%s\n' "$text" | at_most "$seconds" "$@" /bin/sh -s 2>"$errors" || printf '\nfailed %s\n' "$(tail -n 3 "$errors" | coded)"
 }
 
 # ---- giving back ----------------------------------------------------------------------------------------------------------

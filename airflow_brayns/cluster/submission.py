@@ -18,6 +18,11 @@ SERVICE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
+# Of the environment in which sbatch is run, without ssh an Airflow worker's: all that goes to the job. `--export` would keep
+# PATH and what `setup` exports from the steps (Slurm 22.05, run). What a service needs stands in its command.
+NAMED = ("HOME", "USER", "LOGNAME", "PATH", "SLURM_CONF")
+
+
 @dataclass(frozen=True)
 class ServiceCommand:
     """What to start on one node.
@@ -87,8 +92,11 @@ def sbatch_line(request: AllocationRequest, text: str) -> str:
     if request.nodes > 1:
         ours.append("--no-kill")
     asked, first = (" ".join(quote(word) for word in some) for some in (words, ours))
+    named = " ".join(f'${{{name}:+"{name}=${name}"}}' for name in NAMED)
     # Ours first: an option of the site's own that takes the word behind it must not take one of these.
-    return f'at_most 60 sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
+    return (
+        f'at_most 60 env -i {named} sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
+    )
 
 
 def fill(service: ServiceCommand) -> str:

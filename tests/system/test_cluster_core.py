@@ -14,6 +14,7 @@ import pytest
 from airflow_brayns.cluster.allocation import HOPELESS_REASONS, AllocationStatus, JobState
 from airflow_brayns.cluster.cluster import SlurmCluster, Waiter
 from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.shell import Framed, LocalShell
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.cluster.submission import ServiceCommand
 from airflow_brayns.errors import SubmissionRefused
@@ -138,3 +139,42 @@ async def test_a_stopped_controller_is_not_an_empty_answer(cluster: SlurmCluster
         assert Path(allocation.folder, "ended").read_text().strip() == "released"
     finally:
         running_slurm.fault("cont-ctld", "slurmctl")
+
+
+class OnLogin(LocalShell):
+    """As a worker on the login node itself speaks to Slurm, without ssh: its environment is Airflow's."""
+
+    environment = ("AIRFLOW__CORE__FERNET_KEY=secret", "SLURM_MEM_PER_CPU=512", "SBATCH_EXPORT=NONE")
+
+    async def run(self, script: str, timeout: float) -> str:
+        framed = Framed(script)
+        user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "env", f"HOME=/home/{USER}")
+        process = await asyncio.create_subprocess_exec(
+            TestCluster().folder / "bin" / "in", "login", *user, *self.environment, "/bin/sh", "-s",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(framed.text.encode()), timeout)
+        return framed.read(output, errors)
+
+
+async def test_airflows_secrets_stay_on_the_login_node(running_slurm: TestCluster) -> None:
+    """Without ssh: what the processes of a job and of its step really have, and that a step starts although memory was asked for."""
+    cluster = SlurmCluster(OnLogin())
+    environ = f"/home/{USER}/environ.txt"
+    script = f"cat /proc/$$/environ /proc/$PPID/environ | tr '\\0' '\\n' >{environ}.new; mv {environ}.new {environ}\n{LISTENER}"
+    running_slurm.empty()
+    allocation = await cluster.submit(
+        NAME, "a", AllocationRequest(memory="1G", cpus_per_task=1, **REQUEST), [service(1, script)]
+    )
+    try:
+        status = await until(cluster, allocation.incarnation, lambda s: bool(s.services and s.services[0].port))
+        found = Path(environ).read_text()
+        jobs = running_slurm.run(status.nodes[0], "sh", "-c", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
+        assert "AB_SERVICE=s1" in found
+        assert "secret" not in found + jobs
+        assert "SLURM_MEM_PER_CPU" not in found
+        assert "secret" not in await cluster.run_step(allocation, "env", timeout=20)
+    finally:
+        await cluster.release(NAME)
+        Path(environ).unlink(missing_ok=True)
+        await asyncio.to_thread(running_slurm.empty, 15)
