@@ -63,6 +63,47 @@ class SubmissionRefused(BraynsError):  # noqa: N818
     retry = False
 
 
+class StateFolderNotOurs(InvalidSetting):
+    """Somebody else could change what is run from the state folder under our name: nothing was started.
+
+    :param reason: `owner`: the part belongs to somebody else; `writable`: others may write in it; `link`: it is somebody
+        else's link; `mode`: it cannot be kept from others.
+    :param part: the state folder itself, or a folder or link on the way there.
+    :param owner: whose it is.
+    """
+
+    def __init__(self, reason: str, part: str, owner: str) -> None:
+        told, remedy = {
+            "owner": (f"belongs to {owner}", "choose a folder of your own"),
+            "writable": ("can be written by others", f"take that right away (`chmod go-w {part}`)"),
+            "link": (f"is a link of {owner or 'a link of a link'}", "name the folder itself"),
+            "mode": ("cannot be kept from others (`chmod 700` changes nothing)", "choose another file system"),
+        }[reason]
+        super().__init__(
+            "state_dir",
+            f"{part} {told}, who could exchange what is run from there under your name; nothing was started. What to do: "
+            f"{remedy}; or, for a folder above it that is so on purpose, set state_dir_parents to 'shared'.",
+        )
+        self.reason, self.part, self.owner = reason, part, owner
+
+
+class StateFolderFull(SubmissionRefused):
+    """The state folder's file system has no room, or a quota is used up: nothing of what was asked for was started.
+
+    :param folder: the state folder on the cluster.
+    """
+
+    retry = True
+    field = "state_dir"
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(
+            f"state_dir: {folder} is full on the cluster, or your quota there is used up, so nothing was started. Make room "
+            "there (`df`, `quota`), or choose another folder."
+        )
+        self.folder = folder
+
+
 class AllocationLost(BraynsError):  # noqa: N818
     """The allocation ended while it was needed."""
 

@@ -43,6 +43,7 @@ _CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "tls_private_key_file": _field("TLS key", "With given: PEM file on the nodes, without a passphrase."),
     "tls_ca": _field("TLS authority", "With given: who signed it; PEM file on the Airflow side, or its text.", format="multiline"),
     "state_dir": _field("State folder", "On the cluster's file system.", default="~/.airflow-brayns"),
+    "state_dir_parents": _field("Folders above it", "private: one that others may write is refused; shared: the site's project folders are so on purpose.", enum=["private", "shared"], default="private"),
     "poll_interval": _field("Poll interval", "Seconds between two looks while something is awaited.", _NUMBER, default=5),
     "idle_limit": _field("Idle limit", "Seconds without use after which an allocation ends by itself.", _NUMBER, default=1800),
     "start_timeout": _field("Start time-out", "Seconds from the job's start to a usable service.", _NUMBER, default=600),

@@ -73,7 +73,11 @@ class ClusterSettings(BaseModel):
         passphrase, which braynsService would log.
     :param tls_ca: with `given`: who signed the certificate, a PEM file on the Airflow side or its text; None for those that the
         system trusts. The certificate must be for the node's name with its suffix.
-    :param state_dir: folder on the cluster's file system that the allocations are described in.
+    :param state_dir: folder on the cluster's file system that the allocations are described in. It must be yours alone: it is
+        made with mode 0700, and one that others may write is refused.
+    :param state_dir_parents: `private`: a folder above it that others own or may write (root, your own group and sticky folders
+        such as /tmp aside) is refused; `shared` where the site's project folders are so on purpose: what is run from there
+        is then proved by its digest, which goes with the job.
     :param poll_interval: seconds between two looks while something is awaited.
     :param idle_limit: seconds without use after which an allocation ends by itself.
     :param start_timeout: seconds from the job's start to a usable service.
@@ -113,6 +117,7 @@ class ClusterSettings(BaseModel):
     tls_private_key_file: str = ""
     tls_ca: str | None = None
     state_dir: str = "~/.airflow-brayns"
+    state_dir_parents: Literal["private", "shared"] = "private"
     poll_interval: Seconds = 5.0
     idle_limit: Seconds = 1800.0
     start_timeout: Seconds = 600.0

@@ -12,6 +12,7 @@ from airflow_brayns.errors import InvalidSetting
 GENERATIONS = (1, 2, 3)
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
 SETUP_FAILED, GENERATION_UNKNOWN, NO_TLS, EXECUTABLE_MISSING = 97, 96, 95, 127
+NOT_PROVED, PORT_NOT_OURS = 94, 98  # the keeper's
 # sed programs that give the port in the line which a service prints once it listens (read; run for 3.10.1)
 PORT_PATTERNS = (
     r"s/.*Server started on '.*:\([0-9][0-9]*\)'.*/\1/p",

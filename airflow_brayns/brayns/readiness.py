@@ -12,7 +12,14 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, NO_TLS, SETUP_FAILED
+from airflow_brayns.brayns.command import (
+    EXECUTABLE_MISSING,
+    GENERATION_UNKNOWN,
+    NO_TLS,
+    NOT_PROVED,
+    PORT_NOT_OURS,
+    SETUP_FAILED,
+)
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RpcFailed, ServiceFailed
 from airflow_brayns.plain import one_line, plain_text
 
@@ -109,7 +116,9 @@ def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) ->
             "executable: braynsService, or a library it needs, was not found on the node. Set executable to its path, or "
             "load its module in the connection's setup."
         )
-    if exit_code == 98:
+    if exit_code == NOT_PROVED:
+        return f"state_dir: {text}."
+    if exit_code == PORT_NOT_OURS:
         return f"port: {text}."
     if re.search(r"Address already in use", log):
         return "port: another program listens on the port already; use port 0."

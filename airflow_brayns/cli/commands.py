@@ -13,7 +13,7 @@ from jinja2 import UndefinedError
 
 from airflow_brayns.booking import service_commands
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
-from airflow_brayns.cluster.submission import comment, sbatch_line
+from airflow_brayns.cluster.submission import comment, proofs, sbatch_line
 from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
 from airflow_brayns.hooks.installation import deployment, installation_id, made_of_shared_key
@@ -211,7 +211,7 @@ def script(args: argparse.Namespace) -> None:
         )
         print(line)
     print("\n# ---- keeper.sh")
-    print(cluster.keeper_for(request, settings.keeper()))
+    print(cluster.keeper_for(request, settings.keeper(), proofs(commands)))
     for command in commands:
         print(f"# ---- services/{command.name}/command (node {command.index})")
         print(command.script)

@@ -17,12 +17,25 @@ from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_t
 from airflow_brayns.cluster.refusal import refusal
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Shell, quote
-from airflow_brayns.cluster.submission import NAME, SERVICE, TOKEN, ServiceCommand, TlsFiles, check, fill, submission
+from airflow_brayns.cluster.submission import (
+    NAME,
+    SERVICE,
+    TOKEN,
+    ServiceCommand,
+    TlsFiles,
+    check,
+    fill,
+    proof,
+    proofs,
+    submission,
+)
 from airflow_brayns.errors import (
     AllocationLost,
     BraynsError,
     ConnectionLost,
     InvalidSetting,
+    StateFolderFull,
+    StateFolderNotOurs,
     SubmissionRefused,
 )
 
@@ -56,20 +69,28 @@ class Cluster:
     """Where nodes come from.
 
     :param shell: where the scheduler's commands are run.
-    :param state_dir: the folder on the cluster's file system; a leading `~` is the remote home.
+    :param state_dir: the folder on the cluster's file system; a leading `~` is the remote home. It is the user's alone.
+    :param shared_parents: whether others may write folders above it, so that it could be exchanged: nothing is run from there
+        that is not proved by its digest.
     """
 
     scheduler: ClassVar[str]
 
-    def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns") -> None:
+    def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns", shared_parents: bool = False) -> None:
         if not state_dir or not state_dir.isprintable() or len(state_dir) > 1000:
             raise InvalidSetting("state_dir", f"{state_dir[:200]!r} is not a folder")
         self.shell = shell
         self.state_dir = state_dir
+        self.shared_parents = shared_parents
 
     # ---- what differs ----------------------------------------------------------------------------------------------
-    def keeper_for(self, request: AllocationRequest, keeper: KeeperSettings) -> str:
-        """The job script of a request."""
+    def keeper_for(
+        self, request: AllocationRequest, keeper: KeeperSettings, proofs: Mapping[str, str] | None = None
+    ) -> str:
+        """The job script of a request.
+
+        :param proofs: digests of what is to be run, see `submission.proofs`.
+        """
         raise NotImplementedError
 
     def address(self, node: str) -> str:
@@ -99,12 +120,16 @@ class Cluster:
         :param after: the incarnation that this one is to follow on, and which goes on until its end; 0 for none.
         :param tls: what its services are to prove themselves with; one that is adopted keeps its own.
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
+        :raises StateFolderFull: the allocation could not be described; nothing was started.
+        :raises StateFolderNotOurs: others could change what would be run; nothing was started.
         :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
         """
         keeper = keeper or KeeperSettings()
-        script = self.keeper_for(request, keeper)
-        body = submission(name, token, request, list(services), about, keeper, script, after, tls)
+        services = list(services)
+        script = self.keeper_for(request, keeper, proofs(services, tls))
+        body = submission(name, token, request, services, about, keeper, script, after, tls)
         answer = await self._call(body, 120)
+        _check_folder(answer)
         values = dict(line.partition(" ")[::2] for line in answer.split("\n"))
         if "refused" in values:
             code, _, text = values["refused"].partition(" ")
@@ -191,7 +216,9 @@ class Cluster:
         :raises ConnectionLost: the cluster could not be asked.
         """
         check(NAME, "name", name)
-        return "used" in (await self._call(f"renew {name} {int(incarnation)}", _COMMAND_SECONDS)).split("\n")
+        answer = await self._call(f"renew {name} {int(incarnation)}", _COMMAND_SECONDS)
+        _check_folder(answer)
+        return "used" in answer.split("\n")
 
     async def list_all(self) -> list[AllocationStatus]:
         """Every allocation in the state folder that has not ended by its keeper's word."""
@@ -296,6 +323,7 @@ class Cluster:
             check(NAME, "name", allocation.name)
         script = "\n".join(f"{verb} {one.name} {int(one.incarnation)} {token}{more}" for one in allocations)
         answer = await self._call(script or ":", _COMMAND_SECONDS)
+        _check_folder(answer)
         keys = {one.key for one in allocations}
         words = [line.split(" ") for line in answer.split("\n") if line.startswith(("driving ", "undriven "))]
         return [one for one in words if len(one) > 2 and (one[1], whole(one[2])) in keys]
@@ -326,31 +354,51 @@ class Cluster:
         """
         if self.scheduler == "local":
             return str(program)
-        version = (await asyncio.to_thread(_digest, program))[:12]
-        name = f"{program.name}-{version}"
+        digest = await asyncio.to_thread(_digest, program)
+        name = f"{program.name}-{digest[:12]}"
         where = f'at="$state_dir/bin/"{quote(name)}\n'
+        whole_file = f'[ "$(sha256sum <"$at" | cut -d" " -f1)" = {digest} ]'
         answer = await self._call(
-            f'{where}mkdir -p "$state_dir/bin"; printf "%s\n" "$at"; [ ! -x "$at" ] || echo there', 60
+            'mkdir -p "$state_dir/bin" || no_room "$state_dir"\ncheck_folder\n'
+            f'{where}printf "%s\n" "$at"; [ ! -x "$at" ] || ! {whole_file} || echo there',
+            60,
         )
+        _check_folder(answer)
         path, _, there = answer.strip().partition("\n")
         if not there:
             partial = f"{path}.{secrets.token_hex(4)}"
-            await self.shell.put(program, partial)
-            await self._call(
-                f'chmod 700 {quote(partial)} && mv -f {quote(partial)} {quote(path)} && printf "installed\n"', 60
+            await self._copy(program, partial)
+            check_it = (
+                f'at={quote(partial)}\n{whole_file} && chmod 700 "$at" && mv -f "$at" {quote(path)} && echo installed'
             )
+            answer = await self._call(f'{check_it} || {{ rm -f "$at"; no_room "$state_dir"; }}', 60)
+            _check_folder(answer)
+            if "installed" not in answer.split("\n"):
+                raise ConnectionLost(f"{program.name} did not arrive whole in {path}.")
         return path
+
+    async def _copy(self, program: Path, partial: str) -> None:
+        try:
+            await self.shell.put(program, partial)
+        except ConnectionLost:
+            _check_folder(
+                await self._call(f'has_room "$state_dir" || no_room "$state_dir"; rm -f {quote(partial)}', 60)
+            )
+            raise
 
     # ---- services --------------------------------------------------------------------------------------------------
     async def add_service(self, allocation: Allocation, service: ServiceCommand) -> None:
         """Start a service in a running allocation; one that is there already is left as it is.
 
         :raises AllocationLost: the allocation has ended.
+        :raises StateFolderFull: it could not be written; it was not started.
         """
         check(SERVICE, "service", service.name)
         check(NAME, "name", allocation.name)
-        script = f"fill() {{\n{fill(service)}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
+        written = f'{fill(service)}put "$service_dir/proof" {proof(service)} || return 1\n'
+        script = f"fill() {{\n{written}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
         answer = await self._call(script, _COMMAND_SECONDS)
+        _check_folder(answer)
         if answer.startswith("ended"):
             raise AllocationLost(f"{decode(answer.partition(' ')[2].strip())}; allocate nodes anew.", retry=False)
 
@@ -364,6 +412,7 @@ class Cluster:
         answer = await self._call(
             f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS
         )
+        _check_folder(answer)
         if answer.startswith("absent "):
             raise InvalidSetting("service", f"{allocation.name} has no service {service!r}, so nothing was stopped")
         if "stopped" not in answer:
@@ -383,8 +432,23 @@ class Cluster:
                 )
 
     async def _call(self, body: str, timeout: float) -> str:
-        head = f"scheduler={self.scheduler}\nstate_dir={quote(self.state_dir)}\n"
+        shared = "yes" if self.shared_parents else ""
+        head = f"scheduler={self.scheduler}\nstate_dir={quote(self.state_dir)}\nshared={shared}\n"
         return await self.shell.run(f"{head}{shell_text('login')}\n{body}", timeout)
+
+
+def _check_folder(answer: str) -> None:
+    """What the state folder does not allow.
+
+    :raises StateFolderFull: what was to be written could not be.
+    :raises StateFolderNotOurs: others could change what is run from there.
+    """
+    for line in answer.split("\n"):
+        if line.startswith("full "):
+            raise StateFolderFull(line[5:])
+        match line.split(" "):
+            case ["untrusted", ("owner" | "writable" | "link" | "mode") as reason, part, who]:
+                raise StateFolderNotOurs(reason, decode(part), decode(who))
 
 
 _LIST = """list_all
@@ -407,13 +471,22 @@ class SlurmCluster(Cluster):
         *,
         state_dir: str = "~/.airflow-brayns",
         node_suffix: str = "",
+        shared_parents: bool = False,
     ) -> None:
-        super().__init__(shell, state_dir=state_dir)
+        super().__init__(shell, state_dir=state_dir, shared_parents=shared_parents)
         self._node_suffix = node_suffix
 
-    def keeper_for(self, request: AllocationRequest, keeper: KeeperSettings) -> str:
+    def keeper_for(
+        self, request: AllocationRequest, keeper: KeeperSettings, proofs: Mapping[str, str] | None = None
+    ) -> str:
         """See `Cluster.keeper_for`."""
-        return keeper_script(keeper, scheduler=self.scheduler, cpus_per_task=request.cpus_per_task)
+        return keeper_script(
+            keeper,
+            scheduler=self.scheduler,
+            cpus_per_task=request.cpus_per_task,
+            proofs=proofs,
+            shared=self.shared_parents,
+        )
 
     def address(self, node: str) -> str:
         """See `Cluster.address`."""
@@ -429,10 +502,20 @@ class LocalCluster(Cluster):
 
     scheduler = "local"
 
-    def keeper_for(self, request: AllocationRequest, keeper: KeeperSettings) -> str:
+    def keeper_for(
+        self, request: AllocationRequest, keeper: KeeperSettings, proofs: Mapping[str, str] | None = None
+    ) -> str:
         """See `Cluster.keeper_for`."""
         slots = tuple(f"slot{number}" for number in range(1, request.nodes + 1))
-        return keeper_script(keeper, scheduler=self.scheduler, nodes=slots, time_limit=request.seconds or 0)
+        limit = request.seconds or 0
+        return keeper_script(
+            keeper,
+            scheduler=self.scheduler,
+            nodes=slots,
+            time_limit=limit,
+            proofs=proofs,
+            shared=self.shared_parents,
+        )
 
     def address(self, node: str) -> str:
         """See `Cluster.address`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,11 +46,15 @@ def keeper_script(
     nodes: tuple[str, ...] = (),
     time_limit: int = 0,
     cpus_per_task: int | None = None,
+    proofs: Mapping[str, str] | None = None,
+    shared: bool = False,
 ) -> str:
     """The whole job script.
 
     :param nodes: names of the local cluster's slots; Slurm names its own.
     :param time_limit: seconds after which the keeper ends by itself; 0 where Slurm sees to it.
+    :param proofs: digest of each service's files (`submission.proofs`): what is not that is not run.
+    :param shared: whether others may write folders above the state folder, so that nothing is run without a proof.
     """
     values = {
         "scheduler": scheduler,
@@ -59,6 +64,8 @@ def keeper_script(
         "heartbeat_limit": str(settings.heartbeat_limit),
         "time_limit": str(time_limit),
         "cpus_per_task": "" if cpus_per_task is None else str(cpus_per_task),
+        "proofs": "\n".join(f"{name} {digest}" for name, digest in (proofs or {}).items()),
+        "shared": "yes" if shared else "",
     }
     head = "".join(f"{name}={quote(value)}\n" for name, value in values.items())
     return f"#!/bin/sh\n{head}{shell_text('keeper')}"

@@ -1,15 +1,43 @@
 # The keeper: holds an allocation, starts services in it, and ends it when told to or when nobody uses it.
 # POSIX sh; the same text is the job's script (`keeper.sh DIR`) and each node's wrapper (`keeper.sh DIR wrap SERVICE KEEPER`).
-# The settings above this line: scheduler nodes idle_limit start_timeout time_limit heartbeat_limit cpus_per_task.
-# Everything that happens is a file in DIR that appears by rename. No `set -e`: a failing command must not end a keeper.
+# The settings above this line: scheduler nodes idle_limit start_timeout time_limit heartbeat_limit cpus_per_task, and
+# `proofs`: "SERVICE DIGEST" lines of what is to be run, which travel with this text and not through DIR; `shared`: yes where
+# others may write folders above DIR.
+# Everything that happens is a file in DIR that appears by rename. No `set -e`: a failing command must not end a keeper; nor
+# must a full folder: a write that fails is told by its exit code (never `: >file`, whose failure ends a POSIX shell).
 set -u
 umask 077
 dir=$1
 script=$dir/keeper.sh
+full="the state folder $dir cannot be written: it is full, over its quota, or read-only"
 
 say() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
 now() { date +%s; }
-put() { printf '%s\n' "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1"; }
+put() { # put FILE LINE: whole or not at all
+    if { printf '%s\n' "$2" >"$1.new.$$"; } 2>/dev/null && IFS= read -r written <"$1.new.$$" && [ "$written" = "$2" ]; then
+        mv -f "$1.new.$$" "$1" 2>/dev/null && return 0
+    fi
+    rm -f "$1.new.$$"
+    return 1
+}
+refresh() { # refresh FILE LINE: also where there is no room: a line as long as before, in its place
+    put "$1" "$2" || { [ -e "$1" ] && { printf '%s\n' "$2" 1<>"$1"; } 2>/dev/null; }
+}
+reserve() { # reserve FILE: room for its last word, which must be said in a full folder too
+    { printf '%900s\n' '' >"$1.room"; } 2>/dev/null || rm -f "$1.room"
+}
+settle() { # settle FILE LINE: in the room that was reserved, if there is no other
+    if put "$1" "$2"; then
+        rm -f "$1.room"
+    else
+        [ -e "$1.room" ] && { printf '%s\n' "$2" 1<>"$1.room"; } 2>/dev/null && mv -f "$1.room" "$1"
+    fi
+}
+digest() { # of its input
+    if command -v sha256sum >/dev/null 2>&1; then sha256sum; else shasum -a 256; fi 2>/dev/null | cut -d' ' -f1
+}
+proof_of() { printf '%s\n' "$proofs" | awk -v name="$1" '$1 == name { print $2; exit }'; }
+(trap '' XFSZ) 2>/dev/null && trap '' XFSZ # a limit on files' sizes is a full folder, too, and not our death
 first() { # the first line of a file, or nothing
     line=
     [ -e "$1" ] && IFS= read -r line <"$1"
@@ -131,12 +159,51 @@ who_listens() { # a text that names whoever listens on a port
 }
 
 fail_service() { # fail_service CODE TEXT
-    put "$service_dir/exit" "$1 $2"
+    tries=0
+    until settle "$service_dir/exit" "$1 $2"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 15 ] || exit 1
+        nap 2
+    done
     exit 0
 }
 
+digest_of_line() { if [ -n "$1" ]; then printf '%s\n' "$1"; fi | digest; }
+
+is_proved() { # is_proved SERVICE COMMAND: what was read is whole, and what was written by whoever asked for the service
+    wanted=$(proof_of "$1")
+    [ -n "$wanted" ] || wanted=$(first "$dir/services/$1/proof") # it was added later
+    if [ -z "$wanted" ]; then [ "$shared" != yes ] || return 1; return 0; fi # 0.2.0 writes none
+    for part in "$dir" "$dir/services" "$dir/services/$1" "$dir/services/$1/command"; do
+        [ -O "$part" ] && [ ! -L "$part" ] || return 1
+    done
+    found=$(printf '%s  command\n%s  index\n%s  port\n%s  port.sed\n' "$(digest <"$2")" \
+        "$(digest_of_line "$index")" "$(digest_of_line "$asked")" "$(digest_of_line "$patterns")" | digest)
+    [ "$found" = "$wanted" ]
+}
+
+read_service() { # read_service SERVICE COMMAND: sets index asked patterns; fails when they or the command are not proved
+    tries=0
+    while :; do
+        index=$(cat "$dir/services/$1/index" 2>/dev/null)
+        asked=$(cat "$dir/services/$1/port" 2>/dev/null)
+        patterns=$(cat "$dir/services/$1/port.sed" 2>/dev/null)
+        is_proved "$1" "$2" && return 0
+        tries=$((tries + 1))
+        [ "$tries" -lt 4 ] || return 1
+        nap 1 # a late file system has a few seconds
+        ls "$dir/services/$1" >/dev/null 2>&1
+    done
+}
+
+prove_tls() {
+    wanted=$(proof_of /tls)
+    [ -z "$wanted" ] || [ "$(cat "$dir/tls/cert.pem" "$dir/tls/key.pem" 2>/dev/null | digest)" = "$wanted" ]
+}
+
+unproved="is not what was written for it: it was cut off, or somebody changed it. Nothing of it was run; make room in the state folder, or see who may write there"
+
 choose_port() { # sets AB_PORT from "0", "5000" or "5000-5009"
-    asked=$(first "$service_dir/port")
     AB_PORT=${asked:-0}
     case $asked in
     *-*)
@@ -172,7 +239,7 @@ stop_service() {
 named_ports() { # the ports that lines of the log name, in their order; whoever writes to the log can name one
     # In the C locale any byte is a character; elsewhere a line with another encoding's would be matched only in part.
     # `read` fails on a line that has not ended yet: of `…:5000` only `…:50` may be there.
-    LC_ALL=C sed -n -f "$service_dir/port.sed" "$service_dir/log" 2>/dev/null |
+    LC_ALL=C sed -n -e "$patterns" "$service_dir/log" 2>/dev/null |
         while IFS= read -r port; do
             case $port in '' | 0 | *[!0-9]* | ??????*) ;; *) printf '%s\n' "$port" ;; esac
         done | awk '!seen[$0]++' | head -n 50
@@ -250,14 +317,20 @@ wrap() {
     keeper_pid=$2
     service_dir=$dir/services/$service
     node=$(first "$service_dir/node")
-    choose_port
+    reserve "$service_dir/exit"
+    prove_tls || fail_service 94 "$dir/tls $unproved"
+    apart=setsid
+    command -v setsid >/dev/null 2>&1 || apart=
     leave=
-    trap 'leave=signal' TERM INT HUP
-    if command -v setsid >/dev/null 2>&1; then
-        setsid bash -l "$service_dir/command" >>"$service_dir/log" 2>&1 </dev/null &
-    else
-        bash -l "$service_dir/command" >>"$service_dir/log" 2>&1 </dev/null &
+    command=$service_dir/command
+    if [ "$shared" = yes ] && [ -r "$command" ]; then # others may exchange the folder: what was opened is proved and run
+        exec 9<"$command"
+        command=/dev/fd/9
     fi
+    read_service "$service" "$command" || fail_service 94 "the command of $service_dir $unproved"
+    choose_port
+    trap 'leave=signal' TERM INT HUP
+    $apart bash -l "$command" >>"$service_dir/log" 2>&1 </dev/null &
     service_pid=$!
     put "$service_dir/pid" "$service_pid"
     beat=
@@ -293,7 +366,7 @@ wrap() {
             stop_service
             fail_service 1 "no sign of the keeper for $heartbeat_limit s"
         fi
-        if [ ! -s "$service_dir/port.sed" ]; then # a step: nothing listens, its end is what is awaited
+        if [ -z "$patterns" ]; then # a step: nothing listens, its end is what is awaited
             nap 0.5
         elif [ ! -e "$service_dir/listening" ]; then
             check_listening
@@ -302,7 +375,7 @@ wrap() {
             if [ $((time - bytes_at)) -ge 10 ]; then
                 bytes_at=$time
                 moved=$(moved_bytes "$(first "$service_dir/listening")")
-                [ "$moved" = "$(first "$service_dir/bytes")" ] || put "$service_dir/bytes" "$moved"
+                [ "$moved" = "$(first "$service_dir/bytes")" ] || refresh "$service_dir/bytes" "$moved"
                 check_held
             fi
             nap 1
@@ -312,33 +385,44 @@ wrap() {
 
 # ---- the keeper: one allocation -------------------------------------------------------------------------------------
 
+# What starts on a node is this very text: what lies in the folder is proved first, and what was proved is what runs.
+# shellcheck disable=SC2016 # for the shell on the node
+start_wrapper='exec 9<"$1" || exit 1
+if command -v sha256sum >/dev/null; then sum=$(sha256sum </dev/fd/9); else sum=$(shasum -a 256 </dev/fd/9); fi
+[ "${sum%% *}" = "$2" ] || { echo "$1 is not what was submitted: it was cut off, or somebody changed it"; exit 94; }
+shift 2
+exec sh /dev/fd/9 "$@"'
+
 run_on() { # run_on NODE SERVICE: the wrapper on a node, in the background; its own troubles go into launch.log
     log=$dir/services/$2/launch.log
-    if [ "$scheduler" = local ]; then
-        sh "$script" "$dir" wrap "$2" $$ >"$log" 2>&1 </dev/null &
-    elif [ -n "$cpus_per_task" ]; then
-        srun --overlap -N1 -n1 -c "$cpus_per_task" -w "$1" sh "$script" "$dir" wrap "$2" 0 >"$log" 2>&1 </dev/null &
-    else
-        srun --overlap -N1 -n1 -w "$1" sh "$script" "$dir" wrap "$2" 0 >"$log" 2>&1 </dev/null &
+    place=$1
+    set -- sh -c "$start_wrapper" sh "$script" "$self" "$dir" wrap "$2" $$ "$script" # the last word is for whoever reads `ps`
+    if [ "$scheduler" != local ]; then
+        set -- srun --overlap -N1 -n1 ${cpus_per_task:+-c "$cpus_per_task"} -w "$place" "$@"
     fi
+    "$@" >"$log" 2>&1 </dev/null &
 }
 
 start_services() { # every folder with a command that has not been started
     for one in "$dir"/services/*/; do
         one=${one%/}
         service=${one##*/}
+        index=
         [ -e "$one/command" ] && [ ! -e "$one/node" ] || continue
         if [ -e "$one/stop" ]; then
-            [ -e "$one/exit" ] || put "$one/exit" "0 stopped"
+            [ -e "$one/exit" ] || settle "$one/exit" "0 stopped"
             continue
         fi
-        node=$(sed -n "$(first "$one/index")p" "$dir/nodes" 2>/dev/null)
+        if ! read_service "$service" "$one/command"; then
+            put "$one/node" - && settle "$one/exit" "94 the command of $one $unproved"
+            continue
+        fi
+        node=$(printf '%s\n' "$nodes" | awk -v number="$index" 'number + 0 > 0 { print $(number + 0) }')
         if [ -z "$node" ]; then
-            put "$one/node" -
-            put "$one/exit" "1 the allocation has no node number $(first "$one/index")"
+            put "$one/node" - && settle "$one/exit" "1 the allocation has no node number $index"
             continue
         fi
-        put "$one/node" "$node"
+        put "$one/node" "$node" || continue # else it would be started a second time
         say "starting $service on $node"
         run_on "$node" "$service"
         children="$children $service:$!"
@@ -360,11 +444,18 @@ look_after_children() {
         # The wrapper was killed before it could say why: the node was lost, or srun could not start it.
         [ -e "$one/exit" ] || {
             [ "$scheduler" = local ] && [ -e "$one/pid" ] && kill -KILL "-$(first "$one/pid")" 2>/dev/null
-            put "$one/exit" "$code the wrapper on $(first "$one/node") ended with exit code $code: $(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')"
+            settle "$one/exit" "$code the wrapper on $(first "$one/node") ended with exit code $code: $(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')" ||
+                untold="$untold ${child%:*}:$code"
         }
         say "${child%:*}: $(first "$one/exit")"
     done
     children=$remaining
+    remaining=
+    for child in $untold; do
+        one=$dir/services/${child%:*}
+        [ -e "$one/exit" ] || put "$one/exit" "${child#*:} the wrapper ended with exit code ${child#*:}" || remaining="$remaining $child"
+    done
+    untold=$remaining
 }
 
 in_use() { # whatever changes when somebody uses the allocation
@@ -374,12 +465,13 @@ in_use() { # whatever changes when somebody uses the allocation
 end() { # end TEXT: stop the services, say why, end the job
     trap '' TERM INT HUP USR1
     say "ending: $1"
-    put "$dir/ending" "$1"
-    for child in $children; do : >"$dir/services/${child%:*}/stop"; done
+    settle "$dir/ending" "$1"
+    unstopped=
+    for child in $children; do put "$dir/services/${child%:*}/stop" now || unstopped=yes; done
     # srun, told to end, kills the wrapper before that has stopped its service and said so (seen): only one that has not seen
     # `stop` in time, on a late file system, is ended in this way.
     patience=30
-    [ "$scheduler" != local ] || patience=0
+    [ "$scheduler" != local ] && [ -z "$unstopped" ] || patience=0
     tries=0
     while [ -n "$children" ] && [ "$tries" -lt 40 ]; do
         if [ "$tries" -eq "$patience" ]; then
@@ -390,8 +482,22 @@ end() { # end TEXT: stop the services, say why, end the job
         tries=$((tries + 1))
     done
     rm -f "$dir/tls/key.pem" # it is of no use any more
-    put "$dir/ended" "$1"
+    tries=0
+    until settle "$dir/ended" "$1"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 5 ] || exit 1
+        nap 1
+    done
     exit 0
+}
+
+put_or_end() { # put_or_end FILE LINE: without it nobody can use the allocation; a folder that is full for a moment is waited for
+    tries=0
+    until put "$1" "$2"; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 8 ] && [ -z "$told" ] && [ ! -e "$dir/release" ] || end "$full"
+        nap 2
+    done
 }
 
 keep() {
@@ -401,6 +507,11 @@ keep() {
         exit 0
     }
     mkdir "$dir/claim" 2>/dev/null || {
+        [ -d "$dir/claim" ] || {
+            say "$full"
+            settle "$dir/ended" "$full"
+            exit 1
+        }
         say "another job holds this allocation; leaving it alone"
         exit 0
     }
@@ -408,26 +519,27 @@ keep() {
     told=
     trap 'woken=yes' USR1
     trap 'told="told to end: the time limit is near, or somebody cancelled the job"' TERM INT HUP
+    children=
+    untold=
+    self=$(digest <"$0")
+    reserve "$dir/ending"
+    reserve "$dir/ended"
     put "$dir/claim/job" "${SLURM_JOB_ID:-$$}"
     [ "$time_limit" = 0 ] || put "$dir/claim/ends" $(($(now) + time_limit))
-    if [ "$scheduler" = slurm ]; then
-        scontrol show hostnames "$SLURM_JOB_NODELIST" >"$dir/nodes.new" && mv "$dir/nodes.new" "$dir/nodes"
-    else
-        printf '%s\n' "$nodes" | tr ' ' '\n' >"$dir/nodes.new" && mv "$dir/nodes.new" "$dir/nodes"
-    fi
+    [ "$scheduler" != slurm ] || nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tr '\n' ' ')
+    printf '%s\n' "$nodes" | tr -s ' ' '\n' >"$dir/nodes" 2>/dev/null
     began=$(now)
     used_at=$began
     looked_at=$began
     started_at=$began
     usage=$(in_use)
     beat=0
-    children=
     lease=$(first "$dir/lease")
     [ $((began - ${lease:-$began})) -le "$idle_limit" ] || end "nobody has waited for this allocation for $((began - lease)) s"
-    put "$dir/claim/nodes" "$(tr '\n' ' ' <"$dir/nodes")"
+    put_or_end "$dir/claim/nodes" "$nodes"
     while :; do
         beat=$((beat + 1))
-        put "$dir/heartbeat" "$beat"
+        refresh "$dir/heartbeat" "$beat"
         ls "$dir" "$dir/services" >/dev/null 2>&1
         [ -d "$dir" ] || exit 1 # the folder was deleted under us: nobody can reach the services any more
         [ -z "$told" ] || end "$told"

@@ -1,7 +1,8 @@
 # What is done on the login machine: submit, look, release. POSIX sh, read on stdin by `/bin/sh -s`, one call per command.
-# Set above this line: scheduler state_dir. Answers are lines "key value…"; texts of any kind travel in base64.
+# Set above this line: scheduler state_dir shared. Answers are lines "key value…"; texts of any kind travel in base64.
 set -u
 umask 077
+shared=${shared-}
 tilde='~'
 case $state_dir in
 "$tilde") state_dir=$HOME ;;
@@ -19,7 +20,36 @@ done
 export LC_ALL=C
 
 now() { date +%s; }
-put() { printf '%s\n' "$2" >"$1.new.$$" && mv -f "$1.new.$$" "$1"; }
+# A write that fails is told by its exit code; never `: >file`, whose failure ends a POSIX shell.
+put() { # put FILE LINE: whole or not at all
+    if { printf '%s\n' "$2" >"$1.new.$$"; } 2>/dev/null && IFS= read -r written <"$1.new.$$" && [ "$written" = "$2" ]; then
+        mv -f "$1.new.$$" "$1" 2>/dev/null && return 0
+    fi
+    rm -f "$1.new.$$"
+    return 1
+}
+write() { # write FILE LENGTH TEXT: LENGTH in bytes
+    if { printf '%s' "$3" >"$1.new.$$"; } 2>/dev/null && [ "$(wc -c <"$1.new.$$")" -eq "$2" ]; then
+        mv -f "$1.new.$$" "$1" 2>/dev/null && return 0
+    fi
+    rm -f "$1.new.$$"
+    return 1
+}
+refresh() { # refresh FILE LINE: also where there is no room: a line as long as before, in its place
+    put "$1" "$2" || { [ -e "$1" ] && { printf '%s\n' "$2" 1<>"$1"; } 2>/dev/null; }
+}
+make() { { printf '' >>"$1"; } 2>/dev/null; } # an empty file
+no_room() { # no_room FOLDER: why nothing could be written there: it is full (or a quota is), or may not be written at all
+    said=$({ mkdir -p "$1" && dd if=/dev/zero of="$1/.room.$$" bs=4096 count=64; } 2>&1)
+    rm -f "$1/.room.$$"
+    case $said in
+    *ermission\ denied* | *ead-only* | *ot\ permitted* | *ot\ a\ directory* | *File\ exists* | *o\ such\ file* | *ame\ too\ long* | *ymbolic\ links*)
+        printf 'unwritable %s\n' "$1"
+        ;;
+    *) printf 'full %s\n' "$1" ;;
+    esac
+}
+(trap '' XFSZ) 2>/dev/null && trap '' XFSZ # a limit on files' sizes is a full folder, too, and not our death
 coded() { base64 | tr -d '\n'; }
 first() {
     line=
@@ -41,8 +71,9 @@ process_started() { # the kernel's start time of a process; nothing for a zombie
 
 jobs_of() { # jobs_of DIR...: every job of ours (Slurm answers for all at once)
     if [ "$scheduler" = slurm ]; then
-        at_most 30 squeue -h -t all -u "$(id -un)" -o '%i|%T|%r|%N|%k|%j|%V|%S|%L' >"$listing" 2>"$errors" || return 1
-        grep '|ab-[0-9a-f]*-[0-9]*|' "$listing"
+        # Not into a file: of one that could not be written whole, what is missing would count as ended.
+        listing=$(at_most 30 squeue -h -t all -u "$(id -un)" -o '%i|%T|%r|%N|%k|%j|%V|%S|%L' 2>"$errors") || return 1
+        printf '%s\n' "$listing" | grep '|ab-[0-9a-f]*-[0-9]*|'
         return 0
     fi
     for one in "$@"; do
@@ -59,8 +90,8 @@ jobs_of() { # jobs_of DIR...: every job of ours (Slurm answers for all at once)
 
 find_job() { # find_job DIR: the line of the job of one allocation; fails when the scheduler does not answer
     name=$(basename "$(dirname "$1")")-$(basename "$1")
-    jobs_of "$1" >"$answer" || return 1
-    awk -F'|' -v name="$name" '$6 == name' "$answer" | tail -n 1
+    answer=$(jobs_of "$1") || return 1
+    printf '%s\n' "$answer" | awk -F'|' -v name="$name" '$6 == name' | tail -n 1
 }
 
 end_job() { # end_job DIR soft|hard: ask the keeper to look, or end the job; by name too, since ids are given out again
@@ -81,8 +112,9 @@ end_job() { # end_job DIR soft|hard: ask the keeper to look, or end the job; by 
     return 0
 }
 
-give_up() { # give_up DIR: the keeper is asked where there is one; a job that has not started is ended at once
-    if [ -d "$1/claim" ]; then end_job "$1" soft; else end_job "$1" hard; fi
+give_up() { # give_up DIR: the keeper is asked where there is one; a job that has not started, or cannot be told, is ended at once
+    if put "$1/release" "$(now)" && [ -d "$1/claim" ]; then how=soft; else how=hard; fi
+    [ -e "$1/ended" ] || end_job "$1" "$how"
 }
 
 is_over() { # is_over STATE
@@ -97,6 +129,88 @@ holds_nodes() { # holds_nodes STATE: it has nodes, or will have; what is complet
     PENDING | CONFIGURING | RUNNING | SUSPENDED | REQUEUE*) return 0 ;;
     *) return 1 ;;
     esac
+}
+
+# ---- whose folder it is: what lies there is run under our name ----------------------------------------------------------
+
+untrusted() { # untrusted WORD PART OWNER
+    printf 'untrusted %s %s %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(printf '%s' "$3" | coded)"
+    return 1
+}
+
+part_of() { # part_of PATH: sets mode, uid and gid of a folder, or of a link itself
+    # shellcheck disable=SC2012 # the first four words, which hold no name
+    words=$(ls -ldn "$1" 2>/dev/null | cut -c1-200)
+    set -f
+    # shellcheck disable=SC2086 # words
+    set -- $words - - - -
+    set +f
+    mode=$1
+    uid=$3
+    gid=$4
+}
+
+name_of() { id -nu "$1" 2>/dev/null || printf 'uid %s' "$1"; }
+
+is_our_group() { # is_our_group GID: root's, or the user's private one, in which nobody else is
+    [ "$1" != 0 ] || return 0
+    [ "$1" = "$(id -g)" ] && [ "$(id -gn)" = "$(id -un)" ] || return 1
+    members=$(getent group "$1" 2>/dev/null || grep "^[^:]*:[^:]*:$1:" /etc/group)
+    members=${members##*:}
+    [ -z "$members" ] || [ "$members" = "$(id -un)" ]
+}
+
+others_write() { # of mode and gid; a `+` behind the mode is an ACL, whose widest right the group's letters show
+    case $mode in
+    ????????w*) return 0 ;;
+    ?????w*) ! is_our_group "$gid" ;;
+    *) return 1 ;;
+    esac
+}
+
+check_part() { # check_part FOLDER: nobody but us and root may put another thing in the place of one in it
+    [ "$shared" != yes ] || return 0
+    part_of "$1/."
+    [ "$uid" = 0 ] || [ "$uid" = "$(id -u)" ] || untrusted owner "${1:-/}" "$(name_of "$uid")" || return 1
+    case $mode in ?????????[tT]*) return 0 ;; esac # sticky, as /tmp: only what is one's own
+    ! others_write || untrusted writable "${1:-/}" "$(name_of "$uid")"
+}
+
+check_folder() { # every folder on the way, through links too; then the state folder, which is ours alone. Sets at
+    left=$state_dir
+    at=
+    hops=0
+    while [ -n "$left" ]; do
+        part=${left%%/*}
+        case $left in */*) left=${left#*/} ;; *) left= ;; esac
+        case $part in
+        '' | .) continue ;;
+        ..)
+            at=${at%/*}
+            continue
+            ;;
+        esac
+        check_part "$at" || return 1
+        if [ ! -L "$at/$part" ]; then
+            at=$at/$part
+            continue
+        fi
+        part_of "$at/$part"
+        [ "$shared" = yes ] || [ "$uid" = 0 ] || [ "$uid" = "$(id -u)" ] ||
+            untrusted link "$at/$part" "$(name_of "$uid")" || return 1
+        hops=$((hops + 1))
+        [ "$hops" -lt 40 ] || untrusted link "$at/$part" '' || return 1
+        target=$(readlink "$at/$part")
+        case $target in /*) at= ;; esac
+        left=$target/$left
+    done
+    part_of "$at/."
+    [ "$uid" = "$(id -u)" ] || untrusted owner "$at" "$(name_of "$uid")" || return 1
+    ! others_write || untrusted writable "$at" "$(name_of "$uid")" || return 1
+    case $mode in drwx--[-S]--[-T]*) return 0 ;; esac
+    chmod 700 "$at" 2>/dev/null # 0.2.0 left a folder that was there as it was
+    part_of "$at/."
+    case $mode in drwx--[-S]--[-T]*) ;; *) untrusted mode "$at" "$(name_of "$uid")" ;; esac
 }
 
 # ---- submitting -------------------------------------------------------------------------------------------------------
@@ -140,16 +254,15 @@ end_earlier() { # end_earlier NAME N: the incarnations before N are of no use an
     for one in "$state_dir/$1"/[0-9]*/; do
         one=${one%/}
         [ -d "$one" ] && [ "${one##*/}" -lt "$2" ] && [ ! -e "$one/release" ] || continue
-        put "$one/release" "$(now)"
-        [ -e "$one/ended" ] || give_up "$one"
+        give_up "$one"
     done
 }
 
 await_earlier() { # await_earlier NAME N: the jobs before incarnation N have ended: at most one of an allocation is ever alive
     [ "$2" -gt 1 ] || return 0
     tries=0
-    while [ "$tries" -lt 60 ] && jobs_of "$state_dir/$1"/[0-9]* >"$answer"; do
-        living=$(awk -F'|' -v name="$1-" -v before="$2" 'index($6, name) == 1 && substr($6, length(name) + 1) + 0 < before { print $2, substr($6, length(name) + 1) }' "$answer" |
+    while [ "$tries" -lt 60 ] && answer=$(jobs_of "$state_dir/$1"/[0-9]*); do
+        living=$(printf '%s\n' "$answer" | awk -F'|' -v name="$1-" -v before="$2" 'index($6, name) == 1 && substr($6, length(name) + 1) + 0 < before { print $2, substr($6, length(name) + 1) }' |
             while read -r state number; do holds_nodes "$state" && printf '%s ' "$number"; done)
         [ -n "$living" ] || return 0
         # Its keeper had the time that a release has.
@@ -159,12 +272,21 @@ await_earlier() { # await_earlier NAME N: the jobs before incarnation N have end
     done
 }
 
-submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functions that fill DIR) request (a function: sbatch…)
+has_room() { # has_room DIR: for what the keeper and its services are going to write there, beside their logs
+    { dd if=/dev/zero of="$1/room" bs=4096 count=8; } 2>/dev/null && [ "$(wc -c <"$1/room")" -eq 32768 ] || {
+        rm -f "$1/room"
+        return 1
+    }
+    rm -f "$1/room"
+}
+
+submit() { # submit NAME TOKEN AFTER; set: keeper keeper_length about services secrets (functions that fill DIR) request (a function: sbatch…)
     # AFTER: the incarnation that a follow-up is for, which goes on; 0 for none.
-    mkdir -p "$state_dir" && [ -w "$state_dir" ] || {
-        printf 'unwritable %s\n' "$state_dir"
+    mkdir -p "$state_dir" 2>/dev/null && [ -w "$state_dir" ] || {
+        no_room "$state_dir"
         return
     }
+    check_folder || return 0
     # Only what has our names: the folder may hold other things too.
     find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
         while read -r old; do rm -rf "${old%/ended}"; done
@@ -172,7 +294,11 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
         -exec rm -rf {} + 2>/dev/null # of commands that were killed
     find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
     locked "$1" || {
-        printf 'busy another command is submitting %s, or %s cannot be written\n' "$1" "$state_dir"
+        if [ -d "$state_dir/$1/.lock" ]; then
+            printf 'busy another command is submitting %s\n' "$1"
+        else
+            no_room "$state_dir"
+        fi
         return
     }
     n=$(latest "$1")
@@ -185,7 +311,7 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
         state=$(printf '%s' "$job" | cut -d'|' -f2)
         if [ -n "$job" ] && holds_nodes "$state" && [ "$(first "$dir/asked")" = "$asked" ]; then
             [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $7 }')"
-            now >"$dir/lease"
+            refresh "$dir/lease" "$(now)"
             take_over "$dir" "$2" && {
                 [ "$3" -ne 0 ] || end_earlier "$1" "$n"
                 report_job "$dir" "$n" 1
@@ -199,19 +325,19 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
     [ "$3" -ne 0 ] || end_earlier "$1" $((n + 1)) # whatever comes of them now, they must not start
     n=$((n + 1))
     dir=$state_dir/$1/$n
-    mkdir -p "$dir/services" || {
-        printf 'unwritable %s\n' "$dir"
+    # Before anything starts: what is not whole, or has no room for what a keeper writes, is taken away again.
+    if ! { mkdir -p "$dir/services" 2>/dev/null && write "$dir/keeper.sh" "$keeper_length" "$keeper" && put "$dir/about" "$about" &&
+        put "$dir/asked" "$asked" && make "$dir/owner.$2" && services && secrets && put "$dir/lease" "$(now)" && has_room "$dir"; }; then
+        rm -rf "$dir"
+        no_room "$state_dir"
         return
-    }
-    printf '%s' "$keeper" >"$dir/keeper.sh"
-    put "$dir/about" "$about"
-    put "$dir/asked" "$asked"
-    : >"$dir/owner.$2"
-    services
-    secrets
+    fi
     [ "$3" -ne 0 ] || await_earlier "$1" "$n"
-    now >"$dir/lease"
-    put "$dir/attempt" "$(now)"
+    if ! { refresh "$dir/lease" "$(now)" && put "$dir/attempt" "$(now)" && [ "$(wc -c <"$dir/keeper.sh")" -eq "$keeper_length" ]; }; then
+        rm -rf "$dir"
+        no_room "$state_dir"
+        return
+    fi
     if [ "$scheduler" = local ]; then
         apart=setsid
         command -v setsid >/dev/null 2>&1 || apart=
@@ -220,7 +346,12 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
             ${SHELL:+"SHELL=$SHELL"} ${LANG:+"LANG=$LANG"} ${TZ:+"TZ=$TZ"} ${TMPDIR:+"TMPDIR=$TMPDIR"} \
             ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} ${BRAYNS_EMULATOR:+"BRAYNS_EMULATOR=$BRAYNS_EMULATOR"} \
             $apart sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
-        put "$dir/job" "$! $(process_started $!)"
+        put "$dir/job" "$! $(process_started $!)" || {
+            kill -TERM $! 2>/dev/null # else it would be one that nobody knows of
+            put "$dir/release" "$(now)"
+            no_room "$state_dir"
+            return
+        }
         report_job "$dir" "$n" 0
         return
     fi
@@ -240,7 +371,12 @@ submit() { # submit NAME TOKEN AFTER; set: keeper about services secrets (functi
         ;;
     esac
     submitted=$(at_most 20 squeue -h -j "$id" -o %V 2>/dev/null)
-    put "$dir/job" "$id $submitted"
+    put "$dir/job" "$id $submitted" || {
+        at_most 20 scancel --name="$1-$n" "$id"
+        put "$dir/release" "$(now)"
+        no_room "$state_dir"
+        return
+    }
     [ ! -e "$dir/release" ] || end_job "$dir" hard # given back while sbatch was at work
     report_job "$dir" "$n" 0
 }
@@ -255,7 +391,7 @@ describe() { # describe NAME N LEASE: everything the folder of an allocation tel
         printf 'gone\n'
         return
     }
-    [ "$3" = 1 ] && [ ! -e "$dir/ended" ] && put "$dir/lease" "$(now)"
+    [ "$3" = 1 ] && [ ! -e "$dir/ended" ] && refresh "$dir/lease" "$(now)"
     printf 'job %s\n' "$(first "$dir/job")"
     [ -e "$dir/claim/nodes" ] && printf 'nodes %s\n' "$(first "$dir/claim/nodes")"
     [ -e "$dir/release" ] && printf 'released\n'
@@ -345,8 +481,7 @@ $4"
 
 renew() { # renew NAME N: somebody uses it
     if [ -d "$state_dir/$1/$2" ] && [ ! -e "$state_dir/$1/$2/ended" ]; then
-        put "$state_dir/$1/$2/lease" "$(now)"
-        printf 'used\n'
+        if refresh "$state_dir/$1/$2/lease" "$(now)"; then printf 'used\n'; else no_room "$state_dir"; fi
     fi
 }
 
@@ -399,8 +534,8 @@ set_waiter() { # fails when NAME N WANT shows another count than KNOWN
 }
 
 look_at_jobs() { # look_at_jobs DIR...: the scheduler's word, or its error; an error is not an empty answer
-    if jobs_of "$@" >"$answer"; then
-        sed 's/^/queue /' "$answer"
+    if answer=$(jobs_of "$@"); then
+        [ -z "$answer" ] || printf '%s\n' "$answer" | sed 's/^/queue /'
         printf 'answered\n'
     else
         printf 'silent %s\n' "$(coded <"$errors")"
@@ -421,7 +556,10 @@ drive() { # drive NAME N TOKEN: take the services over; tells how many seconds a
         [ "${last% *}" != "${one##*/driver.}" ] || heard=$(($(now) - ${last#* }))
         mv "$one" "$dir/driver.$3" 2>/dev/null
     done
-    [ -e "$dir/driver.$3" ] || : >"$dir/driver.$3"
+    [ -e "$dir/driver.$3" ] || make "$dir/driver.$3" || {
+        no_room "$state_dir"
+        return
+    }
     chosen=
     for one in "$dir"/driver.*; do # two at the very same moment: the first name is it
         if [ -z "$chosen" ]; then chosen=$one; elif [ -e "$one" ]; then rm -f "$one"; fi
@@ -433,8 +571,8 @@ confirm() { # confirm NAME N TOKEN HEARD: it is still ours, and in use
     dir=$state_dir/$1/$2
     [ -d "$dir" ] || return 0
     if [ -e "$dir/driver.$3" ]; then
-        put "$dir/driven" "$3 $(now)"
-        [ -e "$dir/ended" ] || put "$dir/lease" "$(now)"
+        refresh "$dir/driven" "$3 $(now)"
+        [ -e "$dir/ended" ] || refresh "$dir/lease" "$(now)"
         printf 'driving %s %s %s\n' "$1" "$2" "$4"
     else
         printf 'undriven %s %s\n' "$1" "$2"
@@ -465,9 +603,10 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
         printf 'released %s %s gone\n' "$1" "$2"
         return
     }
-    put "$dir/release" "$(now)"
     until=$(($(now) + $3))
+    last=$((until + 20))
     hurried=
+    put "$dir/release" "$(now)" || [ -e "$dir/release" ] || until=0 # who cannot be told is ended
     while :; do
         job=$(find_job "$dir") || {
             printf 'silent %s\n' "$(coded <"$errors")"
@@ -491,7 +630,7 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
             end_job "$dir" soft
             hurried=soft
         fi
-        if [ "$(now)" -ge $((until + 20)) ]; then
+        if [ "$(now)" -ge "$last" ]; then
             printf 'released %s %s %s\n' "$1" "$2" "still $state"
             return
         fi
@@ -518,7 +657,8 @@ end_named() { # end_named ID NAME: a job of ours that has no folder, or one that
 
 cancel() { # cancel NAME N TOKEN: only its owner may; quick, since a killed task has four seconds
     dir=$state_dir/$1/$2
-    if [ -d "$dir" ] && mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null; then
+    # Where nothing can be renamed it is still its owner's.
+    if [ -d "$dir" ] && { mv "$dir/owner.$3" "$dir/cancelled" 2>/dev/null || [ -e "$dir/owner.$3" ]; }; then
         put "$dir/release" "$(now)"
         end_job "$dir" hard
         rm -f "$dir/tls/key.pem"
@@ -551,14 +691,13 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
         [ -d "$folder" ] || continue
         printf 'found %s\n' "$folder"
         [ ! -e "$folder/release" ] || continue
-        put "$folder/release" "$(now)"
-        [ -e "$folder/ended" ] || give_up "$folder"
+        give_up "$folder"
     done
     ended=
     for folder in "$state_dir/$1"*/[0-9]*/; do [ ! -e "${folder}ended" ] || ended=yes; done
     # Once for all: a controller that does not answer takes its time each time.
-    : >"$scratch/held"
-    [ -z "$ended" ] || [ "$scheduler" != slurm ] || jobs_of >"$scratch/held" || : >"$scratch/held"
+    queued=
+    [ -z "$ended" ] || [ "$scheduler" != slurm ] || queued=$(jobs_of) || queued=
     for folder in "$state_dir/$1"*/[0-9]*/; do
         folder=${folder%/}
         [ -d "$folder" ] || continue
@@ -570,7 +709,7 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
 
 still_holds() { # still_holds DIR: its keeper has ended, and Slurm was not told: who tells it (slurmstepd) was killed
     name=$(basename "$(dirname "$1")")-$(basename "$1")
-    holds_nodes "$(awk -F'|' -v name="$name" '$6 == name { state = $2 } END { print state }' "$scratch/held")"
+    holds_nodes "$(printf '%s\n' "$queued" | awk -F'|' -v name="$name" '$6 == name { state = $2 } END { print state }')"
 }
 
 add_service() { # add_service NAME N SERVICE; set: fill (a function that writes the command beside $service_dir)
@@ -580,12 +719,16 @@ add_service() { # add_service NAME N SERVICE; set: fill (a function that writes 
         printf 'ended %s\n' "$(printf 'the allocation %s/%s has ended' "$1" "$2" | coded)"
         return
     fi
+    check_folder || return 0
     if [ -e "$service_dir/command" ]; then
         printf 'present %s\n' "$3"
         return
     fi
-    mkdir -p "$service_dir"
-    fill
+    if ! { mkdir -p "$service_dir" 2>/dev/null && fill; }; then
+        rm -rf "$service_dir"
+        no_room "$state_dir"
+        return
+    fi
     end_job "$dir" soft
     printf 'added %s\n' "$3"
 }
@@ -598,7 +741,10 @@ stop_service() { # stop_service NAME N SERVICE
         return
     fi
     if [ -d "$service_dir" ] && [ ! -e "$service_dir/exit" ] && [ ! -e "$dir/ended" ]; then
-        : >"$service_dir/stop"
+        put "$service_dir/stop" now || make "$service_dir/stop" || {
+            no_room "$state_dir"
+            return
+        }
         end_job "$dir" soft
         tries=0
         while [ ! -e "$service_dir/exit" ] && [ ! -e "$dir/ended" ] && [ "$tries" -lt 100 ]; do
@@ -630,8 +776,16 @@ post_mortem() { # post_mortem NAME N: what the keeper wrote, and sacct where the
 }
 
 lock=
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/airflow-brayns.XXXXXX" 2>/dev/null) || # a full /tmp must not keep nodes
-    { mkdir -p "$state_dir" && scratch=$(mktemp -d "$state_dir/airflow-brayns.XXXXXX"); }
-answer=$scratch/answer errors=$scratch/errors listing=$scratch/listing
-trap 'rm -rf "$scratch"; [ -z "$lock" ] || rmdir "$lock" 2>/dev/null' EXIT
+errors=/dev/null
+scratch=
+for one in "${TMPDIR:-/tmp}" "$state_dir" /dev/shm /var/tmp; do # a full /tmp must not keep nodes
+    scratch=$(mktemp -d "$one/airflow-brayns.XXXXXX" 2>/dev/null) || continue
+    if put "$scratch/errors" "" ; then
+        errors=$scratch/errors
+        break
+    fi
+    rm -rf "$scratch"
+    scratch=
+done
+trap '[ -z "$scratch" ] || rm -rf "$scratch"; [ -z "$lock" ] || rmdir "$lock" 2>/dev/null' EXIT
 trap 'exit 143' TERM HUP INT PIPE # PIPE: whoever asked has gone

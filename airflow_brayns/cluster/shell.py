@@ -162,7 +162,10 @@ class LocalShell:
 
     async def put(self, local: Path, remote: str) -> None:
         """See `Shell.put`."""
-        await asyncio.to_thread(shutil.copyfile, local, remote)
+        try:
+            await asyncio.to_thread(shutil.copyfile, local, remote)
+        except OSError as error:
+            raise ConnectionLost(f"{local.name} could not be copied to {remote}: {error.strerror}") from error
 
     async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
         """See `Shell.get`."""

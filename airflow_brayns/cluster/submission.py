@@ -72,11 +72,15 @@ def submission(
     """
     check(NAME, "name", name)
     check(TOKEN, "token", token)
-    fills = "".join(f'service_dir=$dir/services/{s.name}\nmkdir -p "$service_dir"\n{fill(s)}' for s in services)
-    asked = hashlib.sha256(f"{request.sbatch_arguments()}{fills}{keeper}".encode()).hexdigest()[:16]
+    services = list(services)
+    fills = "".join(
+        f'service_dir=$dir/services/{s.name}\nmkdir -p "$service_dir" || return 1\n{fill(s)}' for s in services
+    )
+    asked = _digest(f"{request.sbatch_arguments()}{''.join(map(_identity, services))}{keeper}")[:16]
     return (
         f"asked={asked}\n"
         f"keeper={quote(script)}\n"
+        f"keeper_length={len(script.encode())}\n"
         f"about={quote(about.replace(chr(10), ' '))}\n"
         f"services() {{\n{fills}:\n}}\n"
         f"secrets() {{\n{_put_tls(tls) if tls else ''}:\n}}\n"
@@ -99,30 +103,57 @@ def sbatch_line(request: AllocationRequest, text: str) -> str:
     )
 
 
-def fill(service: ServiceCommand) -> str:
-    """The lines that write a service's files into `$service_dir`."""
-    check(SERVICE, "service", service.name)
+def _files(service: ServiceCommand) -> dict[str, str]:
+    """What a service's folder holds before it starts; `command` comes last, for with it the service is there."""
     patterns = "".join(f"{pattern}\n" for pattern in service.port_patterns)
-    return (
-        "".join(
-            f'printf "%s" {quote(value)} >"$service_dir/{name}"\n'
-            for name, value in (
-                ("index", f"{service.index}\n"),
-                ("port", f"{service.port}\n"),
-                ("port.sed", patterns),
-                ("command.new", f"{service.script}\n"),
-            )
-        )
-        + 'mv "$service_dir/command.new" "$service_dir/command"\n'
-    )
+    return {
+        "index": f"{service.index}\n",
+        "port": f"{service.port}\n",
+        "port.sed": patterns,
+        "command": f"{service.script}\n",
+    }
+
+
+def _identity(service: ServiceCommand) -> str:
+    """What is asked for, as 0.2.0 spelled it: what it submitted is adopted."""
+    files = {"command.new" if name == "command" else name: text for name, text in _files(service).items()}
+    written = "".join(f'printf "%s" {quote(text)} >"$service_dir/{name}"\n' for name, text in files.items())
+    head = f'service_dir=$dir/services/{service.name}\nmkdir -p "$service_dir"\n'
+    return f'{head}{written}mv "$service_dir/command.new" "$service_dir/command"\n'
+
+
+def proof(service: ServiceCommand) -> str:
+    """The digest by which a node knows that a service's files are whole, and those that were written for it."""
+    sums = {name: _digest(text) for name, text in _files(service).items()}
+    return _digest("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+
+
+def proofs(services: Iterable[ServiceCommand], tls: TlsFiles | None = None) -> dict[str, str]:
+    """The digests that go with the job script: of all services, and under `/tls` of certificate and key."""
+    found = {service.name: proof(service) for service in services}
+    return found if tls is None else {**found, "/tls": _digest(tls.certificate + tls.key)}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def fill(service: ServiceCommand) -> str:
+    """The lines that write a service's files into `$service_dir`; they stop at the first that cannot be written whole."""
+    check(SERVICE, "service", service.name)
+    return "".join(_write(f'"$service_dir"/{name}', text) for name, text in _files(service).items())
+
+
+def _write(path: str, text: str) -> str:
+    """`printf` is the shell's own: nothing of this is ever in an argument list."""
+    word = quote(text)
+    return f"write {path} {len(text.encode())} {word} || return 1\n"
 
 
 def _put_tls(tls: TlsFiles) -> str:
-    """The umask is 077. `printf` is the shell's own: nothing of this is ever in an argument list."""
-    return (
-        'mkdir -p "$dir/tls"\n'
-        f'printf "%s" {quote(tls.key)} >"$dir/tls/key.pem"\nprintf "%s" {quote(tls.certificate)} >"$dir/tls/cert.pem"\n'
-    )
+    """The umask is 077."""
+    files = (("key", tls.key), ("cert", tls.certificate))
+    return 'mkdir -p "$dir/tls" || return 1\n' + "".join(_write(f'"$dir/tls"/{name}.pem', text) for name, text in files)
 
 
 def mark(installation: str) -> str:

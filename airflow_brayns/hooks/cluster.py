@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 # Which cluster it is: must not change between asking for nodes and giving them back.
 IDENTITY = ("scheduler", "ssh_conn_id", "state_dir")
 # Those for whom these are the same share one connection and one question.
-_SHARING = ("scheduler", "ssh_conn_id", "node_suffix", "state_dir", "poll_interval", "node_known_hosts")
+_SHARING = (
+    "scheduler", "ssh_conn_id", "node_suffix", "state_dir", "state_dir_parents", "poll_interval", "node_known_hosts",
+)  # fmt: skip
 # What a wait needs of the settings: all of it plain, none of it secret.
 WAITING_FIELDS = (
-    "scheduler", "ssh_conn_id", "node_suffix", "route", "state_dir", "poll_interval", "start_timeout", "queue_timeout",
+    "scheduler", "ssh_conn_id", "node_suffix", "route", "state_dir", "state_dir_parents", "poll_interval", "start_timeout", "queue_timeout",
     "min_ready", "idle_limit", "node_known_hosts", "tls", "tls_ca", "tls_certificate_file", "tls_private_key_file",
 )  # fmt: skip
 
@@ -179,9 +181,10 @@ def make_cluster(settings: ClusterSettings, read_login: ReadLogin | None = None)
     if settings.ssh_conn_id:
         login = _Login(settings.ssh_conn_id, settings.node_known_hosts, read_login or BraynsClusterHook()._login)
         shell = SSHShell(login.connect, login.connect_node)
+    shared = settings.state_dir_parents == "shared"
     if settings.scheduler == "local":
-        return LocalCluster(shell, state_dir=settings.state_dir)
-    return SlurmCluster(shell, state_dir=settings.state_dir, node_suffix=settings.node_suffix)
+        return LocalCluster(shell, state_dir=settings.state_dir, shared_parents=shared)
+    return SlurmCluster(shell, state_dir=settings.state_dir, node_suffix=settings.node_suffix, shared_parents=shared)
 
 
 class _Login:

@@ -160,6 +160,7 @@ class BraynsOperator(BaseOperator):
         tls_private_key_file: str | None = None,
         tls_ca: str | None = None,
         state_dir: str | None = None,
+        state_dir_parents: str | None = None,
         poll_interval: float | str | None = None,
         idle_limit: timedelta | float | str | None = None,
         start_timeout: timedelta | float | str | None = None,
@@ -199,6 +200,7 @@ class BraynsOperator(BaseOperator):
         self.tls_private_key_file = tls_private_key_file
         self.tls_ca = tls_ca
         self.state_dir = state_dir
+        self.state_dir_parents = state_dir_parents
         self.poll_interval = poll_interval
         self.idle_limit = idle_limit
         self.start_timeout = start_timeout

@@ -144,7 +144,7 @@ async def test_a_stopped_controller_is_not_an_empty_answer(cluster: SlurmCluster
 class OnLogin(LocalShell):
     """As a worker on the login node itself speaks to Slurm, without ssh: its environment is Airflow's."""
 
-    environment = ("AIRFLOW__CORE__FERNET_KEY=secret", "SLURM_MEM_PER_CPU=512", "SBATCH_EXPORT=NONE")
+    environment = ("AIRFLOW__CORE__FERNET_KEY=fernet-0815", "SLURM_MEM_PER_CPU=512", "SBATCH_EXPORT=NONE")
 
     async def run(self, script: str, timeout: float) -> str:
         framed = Framed(script)
@@ -171,9 +171,9 @@ async def test_airflows_secrets_stay_on_the_login_node(running_slurm: TestCluste
         found = Path(environ).read_text()
         jobs = running_slurm.run(status.nodes[0], "sh", "-c", "cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
         assert "AB_SERVICE=s1" in found
-        assert "secret" not in found + jobs
+        assert "fernet-0815" not in found + jobs
         assert "SLURM_MEM_PER_CPU" not in found
-        assert "secret" not in await cluster.run_step(allocation, "env", timeout=20)
+        assert "fernet-0815" not in await cluster.run_step(allocation, "env", timeout=20)
     finally:
         await cluster.release(NAME)
         Path(environ).unlink(missing_ok=True)
