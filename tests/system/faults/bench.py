@@ -32,6 +32,7 @@ HOME = Path(f"/home/{USER}/faults")  # the same on every machine
 GATES = HOME / "gates"
 STUBBORN = HOME / "stubborn"  # a braynsService that does not heed SIGTERM: its release takes seconds
 EXITS_0 = HOME / "exits-0"  # one that ends at once, without a word
+NAMES_5104 = HOME / "names-5104"  # before it listens, its log names a port that is a stranger's
 PLUGIN = "braynsCircuitExplorer"
 # Short, so that a minute shows what an hour would; their proportions are Airflow's own.
 QUICK = {
@@ -290,7 +291,11 @@ def prepare_home() -> None:
     (HOME / "slow-sbatch").write_text(_SLOW_SBATCH)
     STUBBORN.write_text(f"#!/bin/sh\ntrap '' TERM\nexec {TestCluster().executable} \"$@\"\n")
     EXITS_0.write_text(f'#!/bin/sh\n[ "$1" != --version ] || exec {TestCluster().executable} "$@"\nexit 0\n')
-    for one in (HOME, GATES, HOME / "slow-sbatch", STUBBORN, EXITS_0):
+    NAMES_5104.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] || {{ echo "Server started on \'0.0.0.0:5104\'"; sleep 3; }}\n'
+        f'exec {TestCluster().executable} "$@"\n'
+    )
+    for one in (HOME, GATES, HOME / "slow-sbatch", STUBBORN, EXITS_0, NAMES_5104):
         one.chmod(0o755)
         shutil.chown(one, USER)
     cube = Path(TestCluster().scene).with_name("cube.obj")

@@ -52,6 +52,49 @@ def full(scene: Scene) -> None:
     scene.bench.on("login", "rm", "-f", filler)
 
 
+def fill_up(bench: Bench, name: str) -> None:
+    """To its last block."""
+    bench.on("login", "dd", "if=/dev/zero", f"of={disk(name)}/filler", "bs=1024")
+
+
+def make_room(bench: Bench, name: str) -> None:
+    bench.on("login", "rm", "-f", f"{disk(name)}/filler")
+
+
+def full_before(bench: Bench) -> None:
+    mount("crowded")(bench)
+    fill_up(bench, "crowded")
+
+
+def room_again(scene: Scene) -> None:
+    make_room(scene.bench, "crowded")
+
+
+def full_at_work(scene: Scene) -> None:
+    """Whatever is under way goes on in the full folder: sbatch takes a job, a service starts, nodes are given back."""
+    fill_up(scene.bench, "narrow")
+    for run in scene:
+        run.go_on()
+    time.sleep(14)
+    make_room(scene.bench, "narrow")
+
+
+def released_in_full(scene: Scene) -> None:
+    fill_up(scene.bench, "packed")
+    run = scene.only
+    run.gate.touch()
+    scene.bench.until(lambda: not scene.bench.watch.left(run.names), 60, "it is given back in the full folder")
+    make_room(scene.bench, "packed")
+
+
+def cut_short(scene: Scene) -> None:
+    """As a quota does it: the end of what is to be run is missing."""
+    for run in scene:
+        for name in run.names:
+            [command] = Path(f"/home/{USER}/.airflow-brayns").glob(f"{name}000/1/services/*/command")
+            command.write_bytes(command.read_bytes()[:-20])
+
+
 def readonly(scene: Scene) -> None:
     folder = str(disk("readonly"))
     scene.bench.on("login", "mount", "-o", "remount,ro", folder)
@@ -79,6 +122,39 @@ FAULTS = [
         after=unmount("full"),
     ),
     Fault(
+        "state_folder_full_before",
+        room_again,
+        (
+            Row("told", "success/success", "state_dir: .* is full on the cluster", deadline=150, dag_id="faults_patient",
+                conf=conf(disk("crowded"))),
+        ),
+        before=full_before,
+        after=unmount("crowded"),
+    ),
+    Fault(
+        "state_folder_full_meanwhile",
+        full_at_work,
+        (
+            Row("asking", "success/success", "state_dir: .* is full on the cluster", jobs=(1, 3), deadline=180,
+                dag_id="faults_patient", conf=conf(disk("narrow"))),
+            Row("starting", "success/success", ".", jobs=(1, 2), deadline=150, conf=conf(disk("narrow"))),
+        ),
+        before=mount("narrow"),
+        after=unmount("narrow"),
+    ),
+    Fault(
+        "released_in_a_full_folder",
+        released_in_full,
+        (Row("using", "success/success", "given back", deadline=90, conf=conf(disk("packed"))),),
+        before=mount("packed"),
+        after=unmount("packed"),
+    ),
+    Fault(
+        "command_cut_short",
+        cut_short,
+        (Row("pending", "success/success", "cut off, or somebody changed it", jobs=(2, 2)),),
+    ),
+    Fault(
         "state_folder_read_only",
         readonly,
         tuple(
@@ -99,4 +175,4 @@ FAULTS = [
             Row("rendering", "failed/failed", "has gone", conf=conf(HOME / "deleted")),
         ),
     ),
-]
+]  # fmt: skip

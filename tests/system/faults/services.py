@@ -6,7 +6,7 @@ import signal
 import time
 
 from tests.support.cluster import USER
-from tests.system.faults.bench import EXITS_0, HOME, PLUGIN, Run
+from tests.system.faults.bench import EXITS_0, HOME, NAMES_5104, PLUGIN, Run
 from tests.system.faults.table import Fault, Row, Scene
 
 QUIET = "snapshot_seconds=0"
@@ -137,5 +137,6 @@ FAULTS = [
         "5102",
         Row("starting", "failed/failed", dag_id="faults_once", reads=rf"port 5102 on r1i1n1 is shared with a process of user {USER} \(pid \d+"),
     ),
+    port_fault("port_0_named", 5104, "0", Row("asking", "success/success", r"is usable at r1i1n1:(?!5104)\d+", conf={"executable": str(NAMES_5104)})),
     port_fault("port_0_beside", 5103, "0", Row("asking", "success/success", r"is usable at r1i1n1:(?!5103)\d+")),
 ]  # fmt: skip

@@ -20,7 +20,7 @@ LATER = "--begin=now+1hour"
 class Stage:
     """A point on the way.
 
-    :param name: `asking`: sbatch has not run yet; `submitting`: it has taken the job, its answer is still on its way;
+    :param name: `told`: its log says that the state folder is full; `asking`: sbatch has not run yet; `submitting`: it has taken the job, its answer is still on its way;
         `pending`; `starting`: the job runs, its service is being set up; `waiting`: its port is open, its plugins are not
         loaded
         (it is stopped, which looks the same); `rendering`; `movie`: the same, in a task that allocates for itself; `using`: somebody else works with it; `releasing`: told to end, its service takes its time.
@@ -91,6 +91,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("asking", _asking, gate="before.{name}"),
+        Stage("told", lambda run: "is full on the cluster" in run.log()),
         Stage("submitting", lambda run: run.queued(), gate="after.{name}", wave=3),
         Stage("pending", _pending, conf={"sbatch_options": [*ORDINARY, LATER]}),
         Stage("starting", _starting, gate="start.{run}", conf={"start_timeout": 240}),
