@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ with DAG(
     schedule=None,
     catchup=False,
     render_template_as_native_obj=True,
+    # A try that fails comes again soon, and finds the nodes; the pauses double, so that an outage does not use the tries up.
+    default_args={"retry_delay": timedelta(seconds=15), "retry_exponential_backoff": 2},
     tags=["brayns"],
     doc_md=__doc__,
 ):
@@ -95,7 +98,7 @@ with DAG(
         packing="job_per_node",
         min_ready=1,
         deferrable=True,
-        retries=1,
+        retries=3,
     ) as service:
         frames = RenderFramesOperator(
             task_id="render",
@@ -106,7 +109,7 @@ with DAG(
             specification="{{ ti.xcom_pull(task_ids='check')['specification'] }}",
             frames_dir="{{ ti.xcom_pull(task_ids='check')['frames'] }}",
             renew_before="{{ params.renew_before }}",
-            retries=2,
+            retries=3,
         )
 
     EncodeMovieOperator(
@@ -116,7 +119,7 @@ with DAG(
         fps="{{ ti.xcom_pull(task_ids='check')['fps'] }}",
         codec="{{ ti.xcom_pull(task_ids='check')['codec'] }}",
         keep_frames=False,
-        retries=1,
+        retries=3,
     )
     movie >> service
     # [END howto_brayns_movie]

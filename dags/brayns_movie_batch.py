@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ with DAG(
     schedule=None,
     catchup=False,
     render_template_as_native_obj=True,
+    # A try that fails comes again soon, and finds the nodes; the pauses double, so that an outage does not use the tries up.
+    default_args={"retry_delay": timedelta(seconds=15), "retry_exponential_backoff": 2},
     tags=["brayns"],
     doc_md=__doc__,
 ):
@@ -70,6 +73,6 @@ with DAG(
         plugins="{{ params.plugins }}",
         renew_before="{{ params.renew_before }}",
         pool=conf.get("brayns", "movie_pool", fallback="default_pool"),
-        retries=2,
+        retries=3,
     ).expand_kwargs(find())
     # [END howto_brayns_movie_batch]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param, task
@@ -41,11 +42,13 @@ with DAG(
             description="Folder on the worker; a picture for each date.",
         ),
     },
+    # A try that fails comes again soon, and finds the nodes; the pauses double, so that an outage does not use the tries up.
+    default_args={"retry_delay": timedelta(seconds=15), "retry_exponential_backoff": 2},
     tags=["brayns"],
     doc_md=__doc__,
 ):
     with brayns_service(
-        cluster_conn_id="{{ params.cluster_conn_id }}", plugins="{{ params.plugins }}", deferrable=True, retries=2
+        cluster_conn_id="{{ params.cluster_conn_id }}", plugins="{{ params.plugins }}", deferrable=True, retries=3
     ) as service:
         frame = RenderFramesOperator(
             task_id="snapshot",
@@ -58,7 +61,7 @@ with DAG(
                 "resolution": ["{{ params.width }}", "{{ params.height }}"],
             },
             frames_dir="{{ params.output }}/{{ ds if ds is defined else dag_run.run_after | ds }}",
-            retries=2,
+            retries=3,
         )
 
     @task(outlets=[PICTURE])

@@ -48,6 +48,8 @@ with DAG(
             description="Plugins to load.",
         ),
     },
+    # A try that fails comes again soon, and finds the nodes; the pauses double, so that an outage does not use the tries up.
+    default_args={"retry_delay": timedelta(seconds=15), "retry_exponential_backoff": 2},
     tags=["brayns"],
     doc_md=__doc__,
 ):
@@ -61,6 +63,7 @@ with DAG(
         idle_limit="{{ params.minutes * 60 + 300 }}",
         time_limit="{{ params.minutes + 15 }}",
         deferrable=True,
+        retries=3,
     ) as service:
 
         @task

@@ -169,6 +169,8 @@ _RELEASE_TOO = (
     "state_dir",
     "route",
     "retry_delay",
+    "retry_exponential_backoff",
+    "max_retry_delay",
     "queue",
     "executor",
     "dag",
@@ -191,7 +193,7 @@ def brayns_service(*, task_id: str = "brayns", **kwargs: Any) -> Iterator[Brayns
     release = ReleaseNodesOperator(
         task_id=f"{task_id}_release",
         allocated_by=start.task_id,
-        retries=max(3, int(kwargs.get("retries") or 0)),
+        retries=max(5, int(kwargs.get("retries") or 0)),
         **{name: value for name, value in kwargs.items() if name in _RELEASE_TOO},
     ).as_teardown(setups=start, on_failure_fail_dagrun=True)
     before = set(start.dag.task_ids)

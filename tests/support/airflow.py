@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,46 @@ COMPONENTS = {
 }
 
 
+def database(home: Path) -> Path:
+    """One that many processes can write: with SQLite's usual journal a reader holds them up, and Airflow does not try again."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "airflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as made:
+        made.execute("PRAGMA journal_mode=WAL")
+    return path
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as one:
         return int(one.getsockname()[1])
+
+
+def children(pid: int) -> list[int]:
+    """Of a process, the dead that it has not looked at included."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if int(stat.read_text().rpartition(") ")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
+
+
+def _part(pid: int) -> str:
+    """Which of `COMPONENTS` a process is; nothing for another one."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
+    command = command.replace("_", "-")
+    return next((name for name in COMPONENTS if name in command), "")
 
 
 class Airflow:
@@ -36,6 +75,7 @@ class Airflow:
         self.port = free_port()
         self.environment = {
             **os.environ,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.absolute() / 'airflow.db'}?timeout=60",
             **environment,
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "AIRFLOW_HOME": str(home),
@@ -49,10 +89,16 @@ class Airflow:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
             "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
+            # A busy machine takes its time over a DAG file. One that is not read in time is stale after 50 s, and Airflow's
+            # scheduler (3.3.2) passes over the runs of a stale DAG without a word.
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "180",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "240",
+            "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "900",
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.components: dict[str, subprocess.Popen[bytes]] = {}
         self._sessions_begun: set[int] = set()
+        self._parts: dict[int, str] = {}
 
     def command(self, *words: str, timeout: float = 120) -> str:
         done = subprocess.run(
@@ -68,7 +114,7 @@ class Airflow:
 
     def start(self) -> None:
         """`airflow standalone`, until it is healthy."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        database(self.home)
         with (self.home / "standalone.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [BIN / "airflow", "standalone"],
@@ -78,11 +124,13 @@ class Airflow:
                 start_new_session=True,
             )
         self._sessions_begun.add(self._process.pid)
-        self.until(self._healthy, 120, "Airflow is healthy")
+        self.until(self._healthy, 240, "Airflow is healthy")
+        self._parts = {pid: name for pid in children(self._process.pid) if (name := _part(pid))}
+        assert len(self._parts) == len(COMPONENTS), f"Airflow's parts are {self._parts}"
 
     def start_apart(self) -> None:
         """The same as processes of their own, each of which a test can kill and start again; until all are healthy."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        database(self.home)
         secrets = {"AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-only" * 4, "AIRFLOW__API__SECRET_KEY": "of-this-test"}
         self.environment = {**self.environment, **secrets}
         self.command("db", "migrate", timeout=300)
@@ -110,9 +158,24 @@ class Airflow:
     def await_healthy(self, seconds: float = 120) -> None:
         self.until(self._healthy, seconds, "Airflow is healthy")
 
+    def check_alive(self) -> None:
+        """`airflow standalone` goes on without a part that has died, and the runs just stand still (3.3.2).
+
+        :raises AssertionError: a part has died; with what it last said.
+        """
+        if self._process is None:
+            return
+        assert self._process.poll() is None, f"airflow standalone has ended:\n{self._tail()}"
+        for pid, name in self._parts.items():
+            assert is_alive(pid), f"Airflow's {name} has died:\n{self._tail(name)}"
+
+    def _tail(self, part: str = "") -> str:
+        """The last lines of a part in the log of standalone, each of which begins with its name."""
+        lines = (self.home / "standalone.log").read_text(errors="replace").splitlines()
+        return "\n".join([line for line in lines if part in line.partition("|")[0]][-40:])
+
     def _healthy(self) -> bool:
-        if self._process is not None:
-            assert self._process.poll() is None, (self.home / "standalone.log").read_text()[-3000:]
+        self.check_alive()
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v2/monitor/health", timeout=2) as answer:
                 health = json.load(answer)
@@ -144,12 +207,19 @@ class Airflow:
             except (OSError, IndexError, ValueError):
                 continue
         self._process = None
+        self._parts = {}
         self.components = {}
 
-    def until(self, holds: Any, seconds: float, what: str) -> Any:
+    def until(self, holds: Any, seconds: float, what: str | Callable[[], str]) -> Any:
+        """What `holds` gives, as soon as it is something.
+
+        :param what: for the message; a function for what can be told only when the time is over.
+        """
         end = time.monotonic() + seconds
         while not (value := holds()):
-            assert time.monotonic() < end, f"not within {seconds} s: {what}"
+            self.check_alive()
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
             time.sleep(0.5)
         return value
 
@@ -176,11 +246,11 @@ class Airflow:
 
         def known() -> bool:
             try:
-                return bool(self.api("GET", f"dags/{dag_id}"))
+                return not self.api("GET", f"dags/{dag_id}")["is_stale"]
             except OSError:
                 return False
 
-        self.until(known, 90, f"{dag_id} is parsed")
+        self.until(known, 240, lambda: f"{dag_id} is parsed; {self.import_errors()}")
         self.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
         return str(self.api("POST", f"dags/{dag_id}/dagRuns", {"conf": conf, "logical_date": None})["dag_run_id"])
 
@@ -192,9 +262,29 @@ class Airflow:
             self.until(
                 lambda: state if (state := self.state(dag_id, run_id)) in ("success", "failed") else None,
                 seconds,
-                f"{dag_id} {run_id} has ended; {self.tasks(dag_id, run_id)}",
+                lambda: f"{dag_id} {run_id} has ended; {self.why_not(dag_id, run_id)}",
             )
         )
+
+    def why_not(self, dag_id: str, run_id: str) -> str:
+        """All that may tell why a run does not end."""
+        told = {
+            "run": self.state(dag_id, run_id),
+            "tasks": {
+                one["task_id"]: (one["state"], one["try_number"])
+                for one in self.api("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+            },
+            "stale": self.api("GET", f"dags/{dag_id}")["is_stale"],
+            "import errors": self.import_errors(),
+            "health": {part: one["status"] for part, one in self.api("GET", "monitor/health").items()},
+        }
+        log = "" if self._process is None else f"\nThe scheduler said last:\n{self._tail('scheduler')}"
+        return f"{told}{log}"
+
+    def import_errors(self) -> list[str]:
+        """Of all DAG files, each in short."""
+        found = self.api("GET", "importErrors")["import_errors"]
+        return [f"{one['filename']}: {one['stack_trace'][-300:]}" for one in found]
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str]:
         found = self.api("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]

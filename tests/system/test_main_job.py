@@ -59,7 +59,8 @@ def test_marked_failed_while_deferred_it_gives_back(running_slurm: TestCluster, 
             lambda: [line for line in running_slurm.queue() if " ab-" in line and "PENDING" in line], 90
         )
         # Marked before the triggerer has the trigger, nobody is told: there the keeper's idle limit is what ends the job.
-        running_slurm.until(lambda: "pending (" in airflow.log("brayns_movie", run, "brayns"), 60)
+        # The worker says it too, in the seconds that the task waits there first.
+        running_slurm.until(lambda: airflow.log("brayns_movie", run, "brayns").count("pending (") > 1, 60)
         airflow.api("PATCH", f"dags/brayns_movie/dagRuns/{run}/taskInstances/brayns", {"new_state": "failed"})
         running_slurm.until(lambda: not [line for line in running_slurm.queue() if " ab-" in line], 60)
     finally:

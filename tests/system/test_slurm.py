@@ -59,10 +59,10 @@ async def test_four_nodes_from_nothing_to_usable_and_back(slurm: TestCluster, co
 def test_deferred_and_adopted_by_a_retry(slurm: TestCluster, context: Any) -> None:
     before = slurm.jobs_ever()
     with pytest.raises(TaskDeferred):
-        service(deferrable=True).execute(context)
+        service(deferrable=True, patience=0).execute(context)
     context["ti"].id = "second-try"
     with pytest.raises(TaskDeferred) as deferred:
-        service(deferrable=True).execute(context)
+        service(deferrable=True, patience=0).execute(context)
     endpoints = service(deferrable=True).resume(context, event=run_trigger(deferred.value))
     assert len(endpoints) == 1
     release(context)

@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.support.airflow import database
 from tests.support.cluster import REPO, USER, bring_up, take_down
 from tests.system.chaos.check import endpoint_trouble, movie_trouble, used
 from tests.system.chaos.kills import Arena, Killer, resume_nodes, table_of_processes
 from tests.system.chaos.ledger import Ledger
 from tests.system.chaos.parts import DOUBLED, FOREIGN, GAPS, LEFT, NEVER, Finding, Part
 from tests.system.chaos.runs import IDLE_LIMIT, INSTALLATION, MARGIN, REAPER_AFTER, ChaosRun, make_run
-from tests.system.faults.bench import PLUGIN, QUICK, Bench, WatchedAirflow, database, prepare_home
+from tests.system.faults.bench import PLUGIN, QUICK, Bench, WatchedAirflow, prepare_home
 from tests.system.faults.watch import at_the_login_node
 
 FOLDER = REPO / "build" / "chaos"

@@ -58,6 +58,33 @@ def restarted(*names: str, number: signal.Signals = signal.SIGTERM, away: float 
     return act
 
 
+def api_server_stalled(scene: Scene) -> None:
+    """It takes its time over every answer: whoever asks in between must neither hold the nodes nor lose its place."""
+    scene.bench.airflow.signal_component("api-server", signal.SIGSTOP)
+    time.sleep(8)
+    scene.bench.airflow.signal_component("api-server", signal.SIGCONT)
+
+
+def dies_after_its_proof(scene: Scene) -> None:
+    """What proved usable ends while the task waits for Airflow's word that it is still wanted: its last question before it
+    hands on.
+    """
+    run = scene.only
+    scene.bench.airflow.signal_component("api-server", signal.SIGSTOP)
+    try:
+        run.go_on()
+        scene.bench.until(lambda: "is usable: braynsService" in run.log(), 20, "it has proved usable")
+        for _, pid in run.services():
+            scene.bench.signal(pid, signal.SIGKILL)
+        time.sleep(6)  # so that the proof is older than it may be
+    finally:
+        scene.bench.airflow.signal_component("api-server", signal.SIGCONT)
+
+
+def at_once(scene: Scene) -> None:
+    """That the service is there at once is the fault: see apache/airflow#71580."""
+
+
 def upgraded(scene: Scene) -> None:
     """Another version, whose scripts for the cluster are other ones, while services of this one run."""
     package = PACKAGE / "airflow_brayns"
@@ -114,6 +141,26 @@ FAULTS = [
         restarted("api-server", away=60),
         everywhere({}, (1, 2), 200),
         alone=True,
+    ),
+    Fault(
+        "api_server_stalled",
+        api_server_stalled,
+        (
+            Row("starting", "success/success", USABLE, dag_id=BLOCKING, conf=LONG),
+            Row("movie", "success/success", r"80 frames|\d+ of 80 frames", conf=LONG),
+        ),
+        alone=True,
+    ),
+    Fault(
+        "dies_after_its_proof",
+        dies_after_its_proof,
+        (Row("starting", "success/success", r"exit(ed with| code) 137", jobs=(2, 2), dag_id=BLOCKING, conf=LONG),),
+        alone=True,
+    ),
+    Fault(
+        "ready_at_once",
+        at_once,
+        (Row("asking", "success/success", USABLE, dag_id="faults_impatient", conf=LONG),),
     ),
     Fault("upgraded", upgraded, everywhere({}, jobs=(1, 2)), alone=True),
 ]

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 import urllib.error
@@ -19,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from tests.support.airflow import BIN, Airflow, free_port
+from tests.support.airflow import BIN, Airflow, database, free_port
 from tests.support.cluster import REPO, USER, TestCluster, bring_up, take_down
 from tests.system.faults.watch import Watch
 
@@ -301,15 +300,6 @@ def prepare_home() -> None:
     cube = Path(TestCluster().scene).with_name("cube.obj")
     shutil.copy(REPO / "tests" / "data" / "cube.obj", cube)
     cube.chmod(0o644)
-
-
-def database(home: Path) -> Path:
-    """One that many processes can write: with SQLite's usual journal a reader holds them up, and Airflow does not try again."""
-    home.mkdir(parents=True)
-    path = home / "airflow.db"
-    with contextlib.closing(sqlite3.connect(path)) as made:
-        made.execute("PRAGMA journal_mode=WAL")
-    return path
 
 
 @contextmanager

@@ -119,7 +119,7 @@ FAULTS = [
         cleared,
         (
             Row("submitting", "success/success", "Found the running|Submitted", jobs=(1, 2), dag_id="faults_blocking"),
-            Row("waiting", "success/success", "Found the running|Submitted", jobs=(1, 2), dag_id="faults_blocking"),
+            Row("waiting", "success/success", "the nodes stay for its next try.*Found the running", dag_id="faults_blocking"),
         ),
     ),
     Fault(

@@ -116,6 +116,7 @@ MADE = [
     service_dag("faults_service", retries=2),
     service_dag("faults_once"),
     service_dag("faults_blocking", deferrable=False, retries=2),
+    service_dag("faults_impatient", patience=0),
     service_dag("faults_render", rendering=True, retries=2),
     service_dag("faults_patient", retries=3, retry_delay=timedelta(seconds=20)),
     service_dag("faults_patient_render", rendering=True, retries=3, retry_delay=timedelta(seconds=20)),
