@@ -10,6 +10,7 @@ from tests.system.faults.bench import EXITS_0, HOME, NAMES_5104, PLUGIN, Run
 from tests.system.faults.table import Fault, Row, Scene
 
 QUIET = "snapshot_seconds=0"
+STARTED_ANEW = "set aside and started anew on its node"
 PINNED = ["--nodelist=r1i1n1"]
 
 
@@ -84,6 +85,22 @@ FAULTS = [
             Row("rendering", "success/success", r"did not answer|no answer|within", deadline=150),
         ),
         stays=True,
+    ),
+    # One service is started anew, once; with the words of a time-out for a fact it went on for ever.
+    Fault(
+        "first_frame_hangs",
+        nothing,
+        (
+            Row(
+                "starting",
+                "failed/failed",
+                rf"\A(?!(.*{STARTED_ANEW}){{2}}).*{STARTED_ANEW}.*frame_timeout.*80 of 80 frames are missing",
+                deadline=240,
+                dag_id="faults_render_impatient",
+                task="render",
+                conf={"emulator": f"{QUIET},hang_at_picture=1"},
+            ),
+        ),
     ),
     Fault(
         "exits_0",

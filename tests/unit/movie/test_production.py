@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.store import StorageFailed, Superseded
 from airflow_brayns.movie.supply import Station
@@ -88,6 +89,31 @@ async def test_both_ways_give_the_same_pictures(emulator, data: Path, tmp_path: 
     for name in ("00000.png", "00001.png", "00002.png"):
         one, other = (Image.open(tmp_path / way / name).convert("RGB") for way in ("snapshot", "one-pass"))
         assert one.tobytes() == other.tobytes()
+
+
+async def test_a_service_that_was_used_before_gives_the_same_pictures(emulator, data: Path, tmp_path: Path) -> None:
+    """Near clip, region and framebuffer stayed: a quarter of the picture came, and the movie was green."""
+    spec = specification(data / "cube.obj", frames=2, camera={"path": "still"}, renderer={"samples_per_pixel": 4})
+    service = emulator(**FAST)
+    await produce(spec, [service], tmp_path / "fresh")
+    left: list[tuple[str, dict[str, Any]]] = [
+        ("set-framebuffer-progressive", {"scale": 4}),
+        ("set-camera-near-clip", {"distance": 1000.0}),
+        ("set-camera-region", {"image_start": [0, 1], "image_end": [0.5, 0.5]}),
+        ("set-camera-perspective", {"fovy": 20, "aperture_radius": 1.0, "focus_distance": 9.0}),
+        ("set-camera-orthographic", {"height": 3}),
+        ("set-application-parameters", {"viewport": [64, 64]}),
+        ("add-clipping-planes", {"primitives": [{"coefficients": [0, 1, 0, 0]}]}),
+        ("add-light-ambient", {"intensity": 30}),
+    ]
+    for way in ("one-pass", "snapshot"):
+        async with BraynsClient(service.endpoint) as client:
+            for method, params in left:
+                await client.call(method, params)
+        await produce(spec, [service], tmp_path / way, way=way)
+        for name in ("00000.png", "00001.png"):
+            one, other = (Image.open(tmp_path / folder / name).convert("RGB") for folder in ("fresh", way))
+            assert one.tobytes() == other.tobytes(), way
 
 
 async def test_a_resume_renders_what_is_missing_damaged_or_swapped_and_nothing_else(

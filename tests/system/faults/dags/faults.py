@@ -43,7 +43,7 @@ def fields() -> dict[str, Any]:
     }
 
 
-def renders(retries: int, retry_delay: timedelta) -> RenderFramesOperator:
+def renders(retries: int, retry_delay: timedelta, frame_timeout: float) -> RenderFramesOperator:
     return RenderFramesOperator(
         task_id="render",
         cluster_conn_id="test_cluster",
@@ -52,6 +52,7 @@ def renders(retries: int, retry_delay: timedelta) -> RenderFramesOperator:
         allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
         specification="{{ params.specification }}",
         frames_dir="{{ params.folder }}/frames",
+        frame_timeout=frame_timeout,
         retries=retries,
         retry_delay=retry_delay,
     )
@@ -68,17 +69,20 @@ def dag(dag_id: str, **kwargs: Any) -> DAG:
     return DAG(dag_id, schedule=None, params=PARAMS, render_template_as_native_obj=True, **kwargs)
 
 
-def service_dag(dag_id: str, *, rendering: bool = False, run_timeout: int | None = None, **kwargs: Any) -> DAG:
+def service_dag(
+    dag_id: str, *, rendering: bool = False, run_timeout: int | None = None, frame_timeout: float = 1800, **kwargs: Any
+) -> DAG:
     """A service, somebody who uses it, and its release.
 
     :param rendering: it renders frames; else it waits for the file `gate`.
     :param run_timeout: seconds of `dagrun_timeout`.
+    :param frame_timeout: seconds that the first frame may take.
     :param kwargs: of the operator.
     """
     limit = None if run_timeout is None else timedelta(seconds=run_timeout)
     arguments = {"deferrable": True, "retries": 0, **fields(), **kwargs}
     with dag(dag_id, dagrun_timeout=limit) as made, brayns_service(**arguments):
-        renders(arguments["retries"], arguments["retry_delay"]) if rendering else use()
+        renders(arguments["retries"], arguments["retry_delay"], frame_timeout) if rendering else use()
     return made
 
 
@@ -121,6 +125,7 @@ MADE = [
     service_dag("faults_patient", retries=3, retry_delay=timedelta(seconds=20)),
     service_dag("faults_patient_render", rendering=True, retries=3, retry_delay=timedelta(seconds=20)),
     service_dag("faults_render_once", rendering=True),
+    service_dag("faults_render_impatient", rendering=True, frame_timeout=5),
     service_dag("faults_paused", retries=2),
     service_dag("faults_run_timeout", run_timeout=50),
     service_dag("faults_deferred_timeout", execution_timeout=LIMIT),
