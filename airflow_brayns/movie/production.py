@@ -57,9 +57,9 @@ class _Loading:
         late = now - at > _LOADING_SECONDS and amount != share
         if share < 0 or amount >= share + _LOADING_STEP - 1e-9 or late:
             self._told[number] = (amount, now)
-            self._reporter.note(
-                f"{station} is loading {self._spec.models[number].path}: {amount * 100:.0f} % ({operation})"
-            )
+            path = self._spec.models[number].path
+            told = operation if path in operation else f"{path}: {operation}"
+            self._reporter.note(f"{station} is loading … {amount * 100:.0f} % ({told})")
 
 
 class Production:

@@ -61,7 +61,7 @@ async def test_how_far_a_model_is_stands_in_the_log_at_a_bearable_rate(tmp_path:
         supply = FixedSupply([Station(one.endpoint, "brayns1", "node1") for one in (service, other)])
         _, told = await produce(SPECIFICATION, [], tmp_path, supply=supply)
     lines = [line for line in told.notes if "is loading" in line]
-    assert "brayns1 on node1 is loading /a.obj: 40 % (Loading cells)" in lines
+    assert "brayns1 on node1 is loading … 40 % (/a.obj: Loading cells)" in lines
     assert 3 <= len(lines) <= 6
 
 
