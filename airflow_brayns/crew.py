@@ -23,6 +23,7 @@ from airflow_brayns.booking import Booking, Service, book_on, service_command, w
 from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
 from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.driving import Occupied
 from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import BraynsError, ServiceFailed
@@ -34,6 +35,8 @@ from airflow_brayns.settings import ClusterSettings
 
 LEASE_SECONDS = 20.0
 _CONFIRM_SECONDS = 5.0
+_TURN_SECONDS = 3.0  # between two looks whether another movie has stopped
+_MOST_TURNS = 1_000_000  # who waits is ended by its execution_timeout
 # The keeper is told 60 s before the end (`--signal=B:TERM@60`) and stops the services; Slurm may tell it up to 60 s earlier
 # (sbatch's manual; seen: 25 s on 22.05).
 _SLURM_WARNING = 120.0
@@ -94,6 +97,7 @@ class Crew:
     :param about: what follow-ups are for.
     :param renew_before: seconds before an allocation's end at which the follow-up is queued; None for no follow-ups.
     :param log: a task's log.
+    :param by: which movie is rendered; another one waits until this one has stopped.
     """
 
     def __init__(
@@ -108,7 +112,9 @@ class Crew:
         about: str,
         renew_before: float | None,
         log: Any,
+        by: str = "",
     ) -> None:
+        self._by = by
         self._poller, self._settings, self._plugins, self._log = poller, settings, plugins, log
         self._token, self._owner, self._about, self._renew_before = token, owner, about, renew_before
         self._booking = booking
@@ -203,14 +209,29 @@ class Crew:
     # ---- the lease ---------------------------------------------------------------------------------------------
     async def _take_over(self) -> None:
         allocations = [part.allocation for part in self._parts]
-        heard = await self._poller.cluster.drive(allocations, self._token)
-        ages = [seconds for seconds in heard.values() if seconds >= 0]
-        if ages and (wait := LEASE_SECONDS - min(ages)) > 0:
-            self._log.info(
-                "Another driver was heard of %d s ago; waiting %d s until it has certainly stopped.", min(ages), wait
-            )
-            await asyncio.sleep(wait)
-        await self._confirm()
+        told = ""
+        for _ in range(_MOST_TURNS):
+            try:
+                heard = await self._poller.cluster.drive(allocations, self._token, self._by)
+            except Occupied as error:
+                if error.by != told:
+                    told = error.by
+                    self._log.info(
+                        "%s renders with these services; waiting until it has stopped.", told or "Another movie"
+                    )
+                await asyncio.sleep(_TURN_SECONDS)
+                continue
+            ages = [seconds for seconds in heard.values() if seconds >= 0]
+            if ages and (wait := LEASE_SECONDS - min(ages)) > 0:
+                self._log.info(
+                    "Another driver was heard of %d s ago; waiting %d s until it has certainly stopped.",
+                    min(ages),
+                    wait,
+                )
+                await asyncio.sleep(wait)
+            if await self._confirm():
+                return
+        raise Superseded("Others render with these services, turn by turn; this one gives up.")
 
     async def _keep_lease(self) -> None:
         lost = ""
@@ -227,10 +248,14 @@ class Crew:
                     self._log.info("The lease could not be confirmed; no frames are asked for meanwhile: %s", error)
             await self._follow_on()
 
-    async def _confirm(self) -> None:
+    async def _confirm(self) -> bool:
+        """Say that the services are in use. Whether all that are there are still ours.
+
+        :raises Superseded: some are not any more.
+        """
         asked = time.monotonic()
         parts = [part for part in self._parts if part.alive is None or part.alive]
-        ours = await self._poller.cluster.confirm([part.allocation for part in parts], self._token)
+        ours = await self._poller.cluster.confirm([part.allocation for part in parts], self._token, self._by)
         for part in parts:
             if ours.get(part.allocation.key):
                 part.confirmed = asked
@@ -239,6 +264,7 @@ class Crew:
                     f"Job {part.allocation.job_id}: another try of this movie renders with its services now; this one stops.",
                     retry=False,
                 )
+        return all(ours.values())
 
     def _holds(self, part: _Part) -> bool:
         return time.monotonic() - part.confirmed < LEASE_SECONDS
@@ -379,7 +405,7 @@ class Crew:
                     self._poller.cluster, self._settings, part.allocation, self._owner,
                     nodes=len(part.status.nodes) if part.status else 1, plugins=self._plugins, about=self._about,
                 )  # fmt: skip
-                await self._poller.cluster.drive([allocation], self._token)
+                await self._poller.cluster.drive([allocation], self._token, self._by)
             except BraynsError as error:
                 part.followed = False
                 self._log.warning("The follow-up of job %s could not be queued: %s", part.allocation.job_id, error)

@@ -66,6 +66,7 @@ async def render_with(
     about: str,
     log: Any,
     files: str,
+    movie: str = "",
 ) -> Outcome:
     """Render what is left of a movie with all services of a booking, each as it becomes usable.
 
@@ -74,10 +75,11 @@ async def render_with(
     :param owner: token of the task that owns the booking.
     :param about: what follow-up allocations are for.
     :param files: see `files_of`.
+    :param movie: whose frames these are; another movie does not render with the same services at the same time.
     """
     crew = Crew(
         poller, settings, booking, how.plugins,
-        token=driver, owner=owner, about=about, renew_before=how.renew_before, log=log,
+        token=driver, owner=owner, about=about, renew_before=how.renew_before, log=log, by=movie,
     )  # fmt: skip
     async with crew:
         return await Production(

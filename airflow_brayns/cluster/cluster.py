@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import re
 import secrets
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, decode, read_jobs, read_status, whole
+from airflow_brayns.cluster.driving import Occupied, Seat, seat_of
 from airflow_brayns.cluster.finding import Finding, read_finding
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
 from airflow_brayns.cluster.refusal import refusal
@@ -294,39 +296,57 @@ class Cluster:
         return sum(line.startswith("cancelled ") for line in answer.splitlines())
 
     # ---- driving ---------------------------------------------------------------------------------------------------
-    async def drive(self, allocations: Sequence[Allocation], token: str) -> dict[tuple[str, int], int]:
-        """Take the services of allocations to render with; whoever did before is told by its next `confirm`.
+    async def drive(self, allocations: Sequence[Allocation], token: str, by: str = "") -> dict[tuple[str, int], int]:
+        """Take the services of allocations to render with; an earlier driver for the same is told by its next `confirm`.
 
         :param token: of this driver.
+        :param by: for which movie; the next try of the same takes over, another one is kept out as long as it is confirmed.
         :return: seconds since the driver before was last heard of, by allocation; -1 where there was none. Those that have
             ended are missing.
+        :raises Occupied: another movie renders with one of them; then none is taken.
         """
-        words = await self._drive("drive", allocations, token, "")
-        return {
-            (line[1], int(line[2])): int(line[3])
-            for line in words
-            if line[0] == "driving" and len(line) == 4 and re.fullmatch(r"-?[0-9]{1,12}", line[3])
-        }
+        taken = await self.drive_seats([seat_of(one) for one in allocations], token, by)
+        return {(seat.name, int(seat.place)): heard for seat, heard in taken.items()}
 
-    async def confirm(self, allocations: Sequence[Allocation], token: str) -> dict[tuple[str, int], bool]:
+    async def confirm(self, allocations: Sequence[Allocation], token: str, by: str = "") -> dict[tuple[str, int], bool]:
         """Say that they are in use; whether each is still this driver's. Those that are gone are missing."""
-        words = await self._drive("confirm", allocations, token, " 0")
-        return {(line[1], int(line[2])): line[0] == "driving" for line in words}
+        found = await self.confirm_seats([seat_of(one) for one in allocations], token, by)
+        return {(seat.name, int(seat.place)): ours for seat, ours in found.items()}
 
     async def let_go(self, allocations: Sequence[Allocation], token: str) -> None:
         """The next driver need not wait."""
-        await self._drive("let_go", allocations, token, "")
+        await self.leave_seats([seat_of(one) for one in allocations], token)
 
-    async def _drive(self, verb: str, allocations: Sequence[Allocation], token: str, more: str) -> list[list[str]]:
+    async def drive_seats(self, seats: Sequence[Seat], token: str, by: str = "") -> dict[Seat, int]:
+        """`drive`, for allocations, single services, and services that are in no allocation of ours."""
+        words = await self._drive("drive", seats, token, f" '{_coded(by)}'")
+        if occupied := next((one for one in words if one[0] == "occupied" and len(one) == 5), None):
+            await self.leave_seats(seats, token)
+            raise Occupied(decode(occupied[4]), whole(occupied[3]) or 0)
+        return {
+            Seat(one[1], one[2]): int(one[3])
+            for one in words
+            if one[0] == "driving" and len(one) == 4 and re.fullmatch(r"-?[0-9]{1,12}", one[3])
+        }
+
+    async def confirm_seats(self, seats: Sequence[Seat], token: str, by: str = "") -> dict[Seat, bool]:
+        """`confirm`, for any kind of seat."""
+        words = await self._drive("confirm", seats, token, f" '{_coded(by)}' 0")
+        return {Seat(one[1], one[2]): one[0] == "driving" for one in words}
+
+    async def leave_seats(self, seats: Sequence[Seat], token: str) -> None:
+        """`let_go`, for any kind of seat."""
+        await self._drive("let_go", seats, token, "")
+
+    async def _drive(self, verb: str, seats: Sequence[Seat], token: str, more: str) -> list[list[str]]:
         check(TOKEN, "token", token)
-        for allocation in allocations:
-            check(NAME, "name", allocation.name)
-        script = "\n".join(f"{verb} {one.name} {int(one.incarnation)} {token}{more}" for one in allocations)
+        script = "\n".join(f"{verb} {seat.name} {seat.place} {token}{more}" for seat in seats)
         answer = await self._call(script or ":", _COMMAND_SECONDS)
         _check_folder(answer)
-        keys = {one.key for one in allocations}
-        words = [line.split(" ") for line in answer.split("\n") if line.startswith(("driving ", "undriven "))]
-        return [one for one in words if len(one) > 2 and (one[1], whole(one[2])) in keys]
+        kinds = ("driving ", "undriven ", "occupied ")
+        words = [line.split(" ") for line in answer.split("\n") if line.startswith(kinds)]
+        known = {(seat.name, seat.place) for seat in seats}
+        return [one for one in words if len(one) > 2 and (one[1], one[2]) in known]
 
     async def identity(self, paths: Sequence[str]) -> str:
         """Size and time of files as the cluster sees them, so that a changed one is noticed; nothing where it cannot tell."""
@@ -524,6 +544,10 @@ class LocalCluster(Cluster):
     def node_at(self, address: str) -> str:
         """See `Cluster.node_at`; every slot is at the same address."""
         return ""
+
+
+def _coded(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "replace")).decode()
 
 
 def _digest(path: Path) -> str:

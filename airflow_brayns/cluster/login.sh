@@ -542,18 +542,43 @@ look_at_jobs() { # look_at_jobs DIR...: the scheduler's word, or its error; an e
     fi
 }
 
-# ---- driving: one renders with an allocation's services at a time ---------------------------------------------------------
+# ---- driving: one renders with an allocation's services, or with one service, at a time -----------------------------------
 # `driver.<token>` says who; it is made and renamed by `drive` only, so that a driver which was taken over never comes back.
+# PLACE is `N` for an allocation, `N/services/SERVICE` for one of its services. A service that runs in no allocation of ours has a
+# folder `at-…/1` of its own. BY is for which movie, in base64: the next try of the same takes over, another one has to wait.
 
-drive() { # drive NAME N TOKEN: take the services over; tells how many seconds ago the driver before was heard of
+driven_by_another() { # driven_by_another DIR BY: "SECONDS BY" of another movie that was heard of lately: here, above or below
+    for one in "$1/driven" "$1"/services/*/driven "${1%/services/*}/driven"; do
+        told='' at='' by=''
+        [ -e "$one" ] && read -r told at by <"$one"
+        [ -n "$by" ] && [ "$by" != "$2" ] && [ -e "${one%/driven}/driver.$told" ] || continue
+        at=$(($(now) - at))
+        [ "$at" -lt 20 ] || continue # as long as a driver that cannot confirm goes on
+        printf '%s %s' "$at" "$by"
+        return 0
+    done
+    return 1
+}
+
+drive() { # drive NAME PLACE TOKEN BY: take it over; tells how many seconds ago the driver before was heard of
     dir=$state_dir/$1/$2
-    [ -d "$dir" ] && [ ! -e "$dir/ended" ] || return 0
+    case $1 in at-*)
+        find "$state_dir" -mindepth 1 -maxdepth 1 -name 'at-*' -mtime +1 -exec rm -rf {} + 2>/dev/null
+        mkdir -p "$dir"
+        ;;
+    esac
+    [ -d "$dir" ] && [ ! -e "${dir%/services/*}/ended" ] || return 0
+    if another=$(driven_by_another "$dir" "$4"); then
+        printf 'occupied %s %s %s\n' "$1" "$2" "$another"
+        return
+    fi
     heard=-1
     for one in "$dir"/driver.*; do
         [ -e "$one" ] || continue
         [ "$one" != "$dir/driver.$3" ] || continue
         last=$(first "$dir/driven")
-        [ "${last% *}" != "${one##*/driver.}" ] || heard=$(($(now) - ${last#* }))
+        at=${last#* }
+        [ "${last%% *}" != "${one##*/driver.}" ] || heard=$(($(now) - ${at%% *}))
         mv "$one" "$dir/driver.$3" 2>/dev/null
     done
     [ -e "$dir/driver.$3" ] || make "$dir/driver.$3" || {
@@ -564,22 +589,26 @@ drive() { # drive NAME N TOKEN: take the services over; tells how many seconds a
     for one in "$dir"/driver.*; do # two at the very same moment: the first name is it
         if [ -z "$chosen" ]; then chosen=$one; elif [ -e "$one" ]; then rm -f "$one"; fi
     done
-    confirm "$1" "$2" "$3" "$heard"
+    confirm "$1" "$2" "$3" "$4" "$heard"
+    if another=$(driven_by_another "$dir" "$4"); then # one came above or below meanwhile: both step back, and ask again
+        rm -f "$dir/driver.$3"
+        printf 'occupied %s %s %s\n' "$1" "$2" "$another"
+    fi
 }
 
-confirm() { # confirm NAME N TOKEN HEARD: it is still ours, and in use
+confirm() { # confirm NAME PLACE TOKEN BY HEARD: it is still ours, and in use
     dir=$state_dir/$1/$2
     [ -d "$dir" ] || return 0
     if [ -e "$dir/driver.$3" ]; then
-        refresh "$dir/driven" "$3 $(now)"
-        [ -e "$dir/ended" ] || refresh "$dir/lease" "$(now)"
-        printf 'driving %s %s %s\n' "$1" "$2" "$4"
+        refresh "$dir/driven" "$3 $(now) $4"
+        [ -e "${dir%/services/*}/ended" ] || refresh "${dir%/services/*}/lease" "$(now)"
+        printf 'driving %s %s %s\n' "$1" "$2" "$5"
     else
         printf 'undriven %s %s\n' "$1" "$2"
     fi
 }
 
-let_go() { # let_go NAME N TOKEN: the next one need not wait
+let_go() { # let_go NAME PLACE TOKEN: the next one need not wait
     rm -f "$state_dir/$1/$2/driver.$3"
 }
 

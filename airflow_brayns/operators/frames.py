@@ -13,16 +13,14 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns.booking import Booking
-from airflow_brayns.brayns.readiness import NotYet, probe
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster_store import check_folder
-from airflow_brayns.endpoint import reachable
-from airflow_brayns.errors import InvalidSetting, ServiceFailed, reason_of
+from airflow_brayns.endpoint_supply import EndpointSupply
+from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.encode import static_ffmpeg
 from airflow_brayns.movie.production import FIRST_FRAME_SECONDS, Outcome, Production
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.store import FolderStore
-from airflow_brayns.movie.supply import FixedSupply, Station
 from airflow_brayns.movie.way import SNAPSHOT, make_way
 from airflow_brayns.operators.base import (
     BraynsOperator,
@@ -146,6 +144,7 @@ class RendersFrames(BraynsOperator):
             about=about,
             log=self.log,
             files=files,
+            movie=self.movie_of(context),
         )
 
 
@@ -158,7 +157,9 @@ class RenderFramesOperator(RendersFrames):
     :param frames_dir: folder on the worker for the frames, `00000.png` and so on, and their manifest (templated)
     :param allocation: what the services run in (XCom key `allocation`, or what `StartBraynsServiceOperator` returned) (templated)
     :param endpoints: where there is no allocation: `host:port` of services. They may not be ours alone and cannot be started
-        anew, so frames are rendered by `snapshot` (templated)
+        anew, so frames are rendered by `snapshot`. What is in them is taken out first. A service is rendered with by one movie
+        at a time: another one waits until it is free, and its log says for whom; so do movies that share an `allocation`. A
+        person's session, or an Airflow with another `state_dir`, cannot be known (templated)
     :param deferrable: with `frames_on="cluster"`, render from the triggerer, without a worker slot.
     """
 
@@ -266,24 +267,10 @@ class RenderFramesOperator(RendersFrames):
         how: Rendering,
     ) -> Outcome:
         """With services that somebody else looks after."""
-        async with reachable(self.hook, settings, endpoints) as near:
-            stations = []
-            for told, one in zip(endpoints, near, strict=True):
-                try:
-                    usable = await probe(one.host, one.port, ssl_context=one.ssl_context)
-                except (NotYet, ServiceFailed) as error:
-                    self.log.warning("%s will not render: %s", told, reason_of(error))
-                    continue
-                stations.append(
-                    Station(
-                        one.endpoint, told, told.rpartition(":")[0], version=usable.version, owned=False,
-                        ssl_context=one.ssl_context,
-                    )
-                )  # fmt: skip
-            if not stations:
-                raise ServiceFailed(f"endpoints: none of {', '.join(endpoints)} is a usable braynsService.")
-            store = FolderStore(folder, self.movie_of(context), self.driver(context))
+        driver, movie = self.driver(context), self.movie_of(context)
+        supply = EndpointSupply(self.hook, settings, endpoints, token=driver, by=movie, log=self.log)
+        async with supply:
             return await Production(
-                specification, FixedSupply(stations), store, TaskReporter(self.log, context), way=how.way,
+                specification, supply, FolderStore(folder, movie, driver), TaskReporter(self.log, context), way=how.way,
                 frame_timeout=how.frame_timeout, load_timeout=how.load_timeout,
             ).run()  # fmt: skip

@@ -99,6 +99,7 @@ class RenderFramesTrigger(BaseTrigger):
                     about=self.about,
                     log=self.log,
                     files=self.files,
+                    movie=self.movie,
                 )
         except BraynsError as error:
             event: dict[str, Any] = {"status": "error", "message": str(error), "retry": error.retry}
