@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from threading import Condition, Lock
 
 from tests.support.cluster import USER
-from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services
+from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services, shared
 from tests.system.faults.bench import Bench, bench
 from tests.system.faults.report import HEAD, compared, keep, known, last_line, line
 from tests.system.faults.table import Fault, Outcome, Row, play
@@ -30,6 +30,7 @@ FAULTS: list[Fault] = [
     *second.FAULTS,
     *airflow_parts.FAULTS,
     *machines.FAULTS,
+    *shared.FAULTS,
 ]
 # Quick and telling: what CI runs.
 DOZEN = (

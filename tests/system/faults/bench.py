@@ -115,6 +115,8 @@ class Run:
     def names(self) -> tuple[str, ...]:
         if self.dag_id == "faults_mapped":
             return tuple(booking(self.dag_id, self.run_id, "film.brayns", index) for index in range(3))
+        if self.dag_id == "faults_mapped_whole":
+            return tuple(booking(self.dag_id, self.run_id, "brayns", index) for index in range(2))
         return (booking(self.dag_id, self.run_id, self.task_id, installation=self.installation),)
 
     @property

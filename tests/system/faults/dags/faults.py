@@ -9,7 +9,13 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, task, task_group
 
-from airflow_brayns import BraynsMovieOperator, RenderFramesOperator, brayns_service
+from airflow_brayns import (
+    BraynsMovieOperator,
+    BraynsServiceOperator,
+    ReleaseNodesOperator,
+    RenderFramesOperator,
+    brayns_service,
+)
 
 # A service whose gate is there is being set up for as long as it is.
 SETUP = 'while [ -e "$HOME/faults/gates/start.$FAULTS_RUN" ]; do sleep 0.2; done'
@@ -17,6 +23,7 @@ SETUP = 'while [ -e "$HOME/faults/gates/start.$FAULTS_RUN" ]; do sleep 0.2; done
 PARAMS = {
     "specification": Param({}, type="object"),
     "folder": Param("", type="string"),
+    "output": Param(None, type=["null", "string"]),
     "gate": Param("", type="string", description="`use` ends when this file is there."),
     "executable": Param(None, type=["null", "string"]),
     "emulator": Param("snapshot_seconds=0", type="string"),
@@ -92,7 +99,7 @@ def movie_dag(dag_id: str, **kwargs: Any) -> DAG:
         BraynsMovieOperator(
             task_id="movie",
             specification="{{ params.specification }}",
-            output_file="{{ params.folder }}/movie.mp4",
+            output_file="{{ params.output or params.folder ~ '/movie.mp4' }}",
             frames_dir="{{ params.folder }}/frames",
             keep_frames=True,
             poster=False,
@@ -115,6 +122,19 @@ def mapped_dag(dag_id: str) -> DAG:
     return made
 
 
+def mapped_whole_dag(dag_id: str) -> DAG:
+    """Two services of one mapped task, and one release for both."""
+    with dag(dag_id) as made:
+        start = BraynsServiceOperator.partial(task_id="brayns", deferrable=True, retries=2, **fields()).expand(
+            nodes=[1, 1]
+        )
+        release = ReleaseNodesOperator(
+            task_id="brayns_release", cluster_conn_id="test_cluster", allocated_by="brayns", retries=3
+        )
+        start >> use() >> release.as_teardown(setups=start, on_failure_fail_dagrun=True)
+    return made
+
+
 LIMIT = timedelta(seconds=45)
 MADE = [
     service_dag("faults_service", retries=2),
@@ -133,5 +153,6 @@ MADE = [
     movie_dag("faults_movie", retries=3),
     movie_dag("faults_movie_timeout", execution_timeout=LIMIT),
     mapped_dag("faults_mapped"),
+    mapped_whole_dag("faults_mapped_whole"),
 ]
 globals().update({made.dag_id: made for made in MADE})
