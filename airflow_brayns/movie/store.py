@@ -23,7 +23,7 @@ from airflow_brayns.movie.picture import check_picture
 from airflow_brayns.movie.plan import Plan
 
 _OURS = re.compile(
-    r"\d{5,}\.(png|jpg)|\.\d{5,}\.[A-Za-z0-9_-]+\.part(\.png|\.jpg)?|manifest\.jsonl|\.driver-[A-Za-z0-9_-]+"
+    r"\d{5,}\.(png|jpg)|\.\d{5,}\.[A-Za-z0-9_-]+\.part(\.png|\.jpg)?|manifest\.jsonl|\.(driver|clock)-[A-Za-z0-9_-]+"
 )
 _FRAME = re.compile(r"\d{5,}\.(png|jpg)")
 ASIDE = "set-aside"  # a folder beside the frames: what a movie that was changed has no use for any more, each name once
@@ -209,7 +209,7 @@ class FolderStore:
                 door.rmdir()
 
     def _take_over(self) -> None:
-        now = self._clock()
+        now = _clock(self.folder)
         for other in self.folder.glob(".driver-*"):
             if other == self._claim or other.is_dir():
                 continue
@@ -226,15 +226,6 @@ class FolderStore:
         for left in (*self.folder.glob(".*.part"), *self.folder.glob(".*.part.png"), *self.folder.glob(".*.part.jpg")):
             if _OURS.fullmatch(left.name):
                 left.unlink(missing_ok=True)
-
-    def _clock(self) -> float:
-        """The time as the folder's file system has it: another machine's clock may be wrong by minutes."""
-        probe = self.folder / f".driver-{secrets.token_hex(6)}-clock"
-        try:
-            probe.touch()
-            return probe.stat().st_mtime
-        finally:
-            probe.unlink(missing_ok=True)
 
     async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
         """See `Store.survey`. A file of the size and time that were written down is not read again."""
@@ -338,6 +329,25 @@ def _claim_of(claim: Path) -> tuple[str, float]:
         return "", 0.0
 
 
+def _clock(folder: Path) -> float:
+    """The time as the folder's file system has it: another machine's clock may be wrong by minutes."""
+    probe = folder / f".clock-{secrets.token_hex(6)}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether somebody who lives renders into a folder."""
+    now = _clock(folder)
+    return any(now - _claim_of(one)[1] < SILENT_SECONDS for one in folder.glob(".driver-*") if one.is_file())
+
+
 def _unwritable(folder: Path, error: OSError) -> StorageFailed:
     return StorageFailed(
         f"frames_dir: {folder} cannot be written: {error.strerror}. The frames that are there are kept; mend it, and a retry "
@@ -405,7 +415,11 @@ def put_aside(folder: Path, plan: Plan) -> int:
 
 
 def remove_frames(folder: Path) -> None:
-    """Take away what a movie's rendering put into a folder, and the folder if nothing else is in it."""
+    """Take away what a movie's rendering put into a folder, and the folder if nothing else is in it; nothing where somebody
+    renders into it by now.
+    """
+    if is_claimed(folder):
+        return
     for path in folder.iterdir():
         if _OURS.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             path.unlink()

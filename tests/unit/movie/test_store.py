@@ -17,7 +17,7 @@ from airflow_brayns.cluster_store import ClusterStore
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie import store as module
 from airflow_brayns.movie.manifest import Header
-from airflow_brayns.movie.store import FolderStore, Superseded
+from airflow_brayns.movie.store import FolderStore, Superseded, remove_frames
 
 ONE, TWO = "dag/one/render/-1", "dag/two/render/-1"
 
@@ -136,3 +136,16 @@ async def test_it_is_renewed_while_the_loop_is_busy_elsewhere(tmp_path: Path, mo
     assert (tmp_path / ".driver-one").stat().st_mtime > before + 900
     await first.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("frames claim")]
+
+
+async def test_frames_of_who_renders_there_by_now_are_not_taken_away(tmp_path: Path) -> None:
+    """A run whose movie is made drops its frames: another one may have the folder since."""
+    one = here(tmp_path, ONE, "one")
+    await one.open()
+    (tmp_path / "00000.png").write_bytes(b"frame")
+    remove_frames(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".driver-one", "00000.png"}
+    age(tmp_path, "one", 1000)
+    remove_frames(tmp_path)
+    assert not tmp_path.exists()
+    await one.close()
