@@ -4,10 +4,24 @@ set -u
 umask 077
 export LC_ALL=C
 coded() { base64 | tr -d '\n'; }
+(trap '' XFSZ) 2>/dev/null && trap '' XFSZ # a limit on files' sizes is a full folder, too, and not our death
+unwritable() { printf 'unwritable %s\n' "$(printf '%s' "$dir" | coded)"; }
+# Each write is looked at; never `: >file`, whose failure ends a POSIX shell.
+put() { # put FILE LINE: whole or not at all
+    new=$dir/.new-$token
+    if { printf '%s\n' "$2" >"$new"; } 2>/dev/null && [ "$(cat "$new")" = "$2" ] && mv -f "$new" "$1"; then return 0; fi
+    rm -f "$new"
+    return 1
+}
+append() { # append LINE: to the manifest; a line that was cut off must not swallow the next one
+    [ ! -s "$dir/manifest.jsonl" ] || [ -z "$(tail -c 1 "$dir/manifest.jsonl")" ] || { printf '\n' >>"$dir/manifest.jsonl"; } 2>/dev/null ||
+        return 1
+    { printf '%s\n' "$1" >>"$dir/manifest.jsonl"; } 2>/dev/null && [ "$(tail -n 1 "$dir/manifest.jsonl")" = "$1" ]
+}
 
 open_frames() { # open_frames MOVIE SECONDS: take the folder over; MOVIE in base64; another movie heard of in SECONDS is in the way
-    mkdir -p "$dir" && [ -w "$dir" ] || {
-        printf 'unwritable %s\n' "$(printf '%s' "$dir" | coded)"
+    mkdir -p "$dir" 2>/dev/null && [ -w "$dir" ] || {
+        unwritable
         return
     }
     tries=0 # one at a time: of two that come at the same moment the second sees the first
@@ -25,11 +39,13 @@ open_frames() { # open_frames MOVIE SECONDS: take the folder over; MOVIE in base
         fi
         rm -f "$one"
     done
-    printf '%s\n' "$1" >"$dir/.driver-$token"
+    put "$dir/.driver-$token" "$1" || {
+        rmdir "$dir/.driver-opening" 2>/dev/null
+        unwritable
+        return
+    }
     rmdir "$dir/.driver-opening" 2>/dev/null
     find "$dir" -maxdepth 1 \( -name '.[0-9]*.part.png' -o -name '.[0-9]*.part.jpg' \) ! -name "*.$token.part.*" -exec rm -f {} + 2>/dev/null
-    # A line that was cut off must not swallow the next one.
-    [ ! -s "$dir/manifest.jsonl" ] || [ -z "$(tail -c 1 "$dir/manifest.jsonl")" ] || echo >>"$dir/manifest.jsonl"
     printf 'opened\n'
     read_frames
 }
@@ -41,7 +57,7 @@ read_frames() { # the manifest, for who takes nothing over
 
 is_fresh() { # is_fresh FILE SECONDS: by the file system's own clock; another machine's may be wrong by minutes
     probe=$dir/.driver-$token-clock
-    : >"$probe" 2>/dev/null
+    { printf '' >"$probe"; } 2>/dev/null
     age=$(($(stat -c %Y "$probe" 2>/dev/null || date +%s) - $(stat -c %Y "$1" 2>/dev/null || echo 0)))
     rm -f "$probe"
     [ "$age" -lt "$2" ]
@@ -88,7 +104,7 @@ taken() { # whose it is now, if that can be told
 
 begin_frames() { # begin_frames LINE
     if ours; then
-        printf '%s\n' "$1" >>"$dir/manifest.jsonl" && printf 'begun\n'
+        if append "$1"; then printf 'begun\n'; else unwritable; fi
     else
         taken
     fi
@@ -117,7 +133,11 @@ check_frames() { # check_frames WIDTH HEIGHT <list of "NUMBER PART FINAL LINE">:
     running=0
     while read -r number part final line; do
         check_one "$dir/$part" "$1" "$2" >"$work/$number" 2>/dev/null &
-        printf '%s %s %s %s\n' "$number" "$part" "$final" "$line" >>"$work/list"
+        { printf '%s %s %s %s\n' "$number" "$part" "$final" "$line" >>"$work/list"; } 2>/dev/null || {
+            wait
+            dir=$work unwritable
+            return
+        }
         running=$((running + 1))
         [ "$running" -lt "$at_once" ] || {
             wait
@@ -135,20 +155,21 @@ check_frames() { # check_frames WIDTH HEIGHT <list of "NUMBER PART FINAL LINE">:
                 break
             fi
             sum=${result#ok }
-            mv -f "$dir/$part" "$dir/$final" || {
-                printf 'unwritable %s\n' "$(printf '%s' "$dir" | coded)"
+            if mv -f "$dir/$part" "$dir/$final" 2>/dev/null && mtime=$(stat -c %Y "$dir/$final") &&
+                append "$line,\"sha256\":\"${sum% *}\",\"size\":${sum#* },\"mtime\":${mtime}000000000}"; then
+                printf 'kept %s\n' "$number"
+            else
+                unwritable
                 break
-            }
-            mtime=$(stat -c %Y "$dir/$final")
-            printf '%s,"sha256":"%s","size":%s,"mtime":%s000000000}\n' "$line" "${sum% *}" "${sum#* }" "$mtime" >>"$dir/manifest.jsonl" || {
-                printf 'unwritable %s\n' "$(printf '%s' "$dir" | coded)"
-                break
-            }
-            printf 'kept %s\n' "$number"
+            fi
             ;;
-        *)
+        bad\ ?*)
             rm -f "$dir/$part"
             printf 'refused %s %s\n' "$number" "${result#bad }"
+            ;;
+        *) # what was found could not be written down: the frame is not to blame
+            dir=$work unwritable
+            break
             ;;
         esac
     done <"$work/list"
