@@ -116,13 +116,18 @@ def _chosen(
     if asked.get("node_ids"):
         return [number for number in ids if number in set(asked["node_ids"])]
     if asked.get("node_sets"):
-        file = config.get("node_sets_file") or circuit.get("node_sets_file", "")
-        sets = json.loads((path.parent / file).read_text())
-        wanted = {number for name in asked["node_sets"] for number in sets.get(name, {}).get("node_id", [])}
+        wanted = {number for name in asked["node_sets"] for number in _node_set(path, {**circuit, **config}, name)}
         ids = [number for number in ids if number in wanted]
     count = round(len(ids) * asked.get("node_percentage", 0.01))
     ids = [ids[index * len(ids) // count] for index in range(count)]
     return ids[: asked["node_count_limit"]] if "node_count_limit" in asked else ids
+
+
+def _node_set(path: Path, config: dict[str, Any], name: str) -> set[int]:
+    sets = _config(path.parent / config.get("node_sets_file", "node_sets.json"))
+    if name not in sets:
+        raise internal(f"The emulator finds no node set '{name}'")
+    return set(sets[name].get("node_id", []))
 
 
 def _cell(population: _Population, number: int, parts: dict[str, Any]) -> tuple[Geometry, dict[int, str]]:

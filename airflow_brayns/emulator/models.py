@@ -41,9 +41,11 @@ class Models:
             "clear-models": self._clear,
             "clear-lights": lambda call: self._scene.remove_where(lambda content: content.light is not None),
             "clear-renderables": self._clear_renderables,
-            "clear-clipping-geometries": lambda call: self._scene.remove_where(lambda content: content.clips),
-            "clear-clip-planes": lambda call: self._scene.remove_where(lambda content: content.clips),
-            "add-clip-plane": lambda call: self._scene.add(Content("clipping_geometry", clips=True)).describe(),
+            "clear-clipping-geometries": lambda call: self._scene.remove_where(
+                lambda content: content.clipper is not None
+            ),
+            "clear-clip-planes": lambda call: self._scene.remove_where(lambda content: content.clipper is not None),
+            "add-clip-plane": lambda call: self._add_clipper("clipping_geometry", "planes", [call.params]),
             "enable-simulation": self._enable_simulation,
             "get-circuit-ids": self._circuit_ids,
             "set-circuit-thickness": self._thickness,
@@ -52,7 +54,7 @@ class Models:
         }
         for kind in _SHAPES:
             result[f"add-{kind}"] = self._primitive_adder(kind)
-            result[f"add-clipping-{kind}"] = self._add_clipper
+            result[f"add-clipping-{kind}"] = self._clipper_adder(kind)
         for kind in _LIGHTS:
             result[f"add-light-{kind}"] = self._light_adder(kind)
         return result
@@ -190,10 +192,20 @@ class Models:
 
         return add
 
-    def _add_clipper(self, call: Call) -> dict[str, Any]:
-        if not call.params["primitives"]:
-            raise internal(_EMPTY)
-        return self._scene.add(Content("clip_geometry", clips=True)).describe()
+    def _clipper_adder(self, kind: str) -> Method:
+        def add(call: Call) -> dict[str, Any]:
+            if not call.params["primitives"]:
+                raise internal(_EMPTY)
+            return self._add_clipper("clip_geometry", kind, call.params["primitives"], call.params["invert_normals"])
+
+        return add
+
+    def _add_clipper(
+        self, told: str, kind: str, primitives: list[dict[str, Any]], inverted: bool = False
+    ) -> dict[str, Any]:
+        from airflow_brayns.emulator.clipping import Clipper
+
+        return self._scene.add(Content(told, clipper=Clipper(kind, primitives, inverted))).describe()
 
     def _light_adder(self, kind: str) -> Method:
         def add(call: Call) -> dict[str, Any]:
@@ -207,6 +219,8 @@ class Models:
         simulation = self._scene.get(call.params["model_id"]).content.simulation
         if simulation is None:
             raise without_code("The model does not have simulation")
+        if simulation.enabled and not call.params["enabled"]:
+            simulation.stopped_at = self._engine.current_frame
         simulation.enabled = call.params["enabled"]
         self._scene.touch()
 

@@ -80,10 +80,14 @@ class Tracer:
             owners.append(np.full(len(model.geometry.faces), number))
             count += len(points)
         self._vertices = np.ascontiguousarray(np.concatenate(vertices), np.float32)
-        self._faces = np.ascontiguousarray(np.concatenate(faces), np.int32)
+        every = np.concatenate(faces)
+        kept = _unclipped(models, self._vertices[every].mean(1))
+        if not kept.any():
+            return
+        self._faces = np.ascontiguousarray(every[kept], np.int32)
         self._normals = np.concatenate(normals)
-        self._colors = np.concatenate(colors)
-        self._owners = np.concatenate(owners)
+        self._colors = np.concatenate(colors)[kept]
+        self._owners = np.concatenate(owners)[kept]
         self._scale = float(np.linalg.norm(self._vertices.max(0) - self._vertices.min(0))) or 1.0
         self._scene = rtcore_scene.EmbreeScene()
         TriangleMesh(self._scene, self._vertices, self._faces)
@@ -181,7 +185,7 @@ class Tracer:
             light_sum += strength * facing[:, None] / np.pi
             half = toward - away
             half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-20)
-            glint = np.power(np.maximum((normal * half).sum(1), 0), 30) * (facing > 0)
+            glint = np.power(np.maximum((normal * half).sum(1), 0), 30) * (facing > 0) * share
             shine += 0.03 * strength * glint[:, None]
         # A part of the light comes back white: fitted to the colours of the recorded pictures.
         picture[seen] = (color * _COLORED + _WHITE) * light_sum + shine
@@ -199,6 +203,15 @@ class Tracer:
 
     def _blocked(self, point: FloatArray, toward: FloatArray) -> Any:
         return self._scene.run(np.ascontiguousarray(point, np.float32), np.ascontiguousarray(toward), query="OCCLUDED")
+
+
+def _unclipped(models: list[Model], middles: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which triangles are left by the clippers that are on."""
+    kept = np.ones(len(middles), bool)
+    for model in models:
+        if model.content.clipper is not None and model.visible:
+            kept &= ~model.content.clipper.takes(middles)
+    return kept
 
 
 def _toward(light: dict[str, Any], point: FloatArray) -> tuple[FloatArray, Any]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from airflow_brayns.emulator.clipping import Clipper
+
     FloatArray = npt.NDArray[np.float32]
     IntArray = npt.NDArray[np.int32]
 
@@ -63,6 +65,7 @@ class Simulation:
     """A report that a model's colours follow. `dt` in `unit`s.
 
     :param values: One row a frame.
+    :param stopped_at: The frame whose colours stay while the simulation is off; None where none was shown before.
     :param columns: For each cell of the circuit where its value stands in a row; -1 where the report does not hold it.
     """
 
@@ -72,6 +75,7 @@ class Simulation:
     enabled: bool = True
     values: Any = None
     columns: Any = None
+    stopped_at: int | None = None
 
     def colors(self, frame: int, ramp: dict[str, Any]) -> tuple[Any, Any]:
         """Which cells the report holds, and the linear colour of each of these in a frame."""
@@ -80,8 +84,12 @@ class Simulation:
         held = self.columns >= 0
         low, high = ramp["range"]
         table = np.asarray(ramp["colors"], np.float32)[:, :3]
-        share = (self.values[min(frame, self.frames - 1), self.columns[held]] - low) / ((high - low) or 1)
-        return held, table[np.clip(share * len(table), 0, len(table) - 1).astype(int)]
+        values = self.values[min(frame, self.frames - 1), self.columns[held]]
+        share = np.clip((values - low) / ((high - low) or 1), 0, 1) * (len(table) - 1)
+        below = share.astype(int)
+        above = np.minimum(below + 1, len(table) - 1)
+        part = (share - below)[:, None]
+        return held, table[below] * (1 - part) + table[above] * part
 
 
 @dataclass
@@ -107,7 +115,7 @@ class Content:
     material: tuple[str, dict[str, Any]] | None = None
     light: dict[str, Any] | None = None
     volume: bool = False
-    clips: bool = False
+    clipper: Clipper | None = None
     color_ramp: dict[str, Any] | None = None
     ids: list[int] | None = None
     simulation: Simulation | None = None
@@ -145,8 +153,11 @@ class Content:
         for number, name in enumerate(self.color_groups.get(method, [])):
             if name in colors:
                 faces[self.geometry.cells == number] = colors[name][:3]
-        if self.simulation is not None and self.simulation.enabled and self.color_ramp is not None:
-            held, shown = self.simulation.colors(frame, self.color_ramp)
+        simulation = self.simulation
+        if simulation is not None and not simulation.enabled:
+            frame = -1 if simulation.stopped_at is None else simulation.stopped_at
+        if simulation is not None and self.color_ramp is not None and frame >= 0:
+            held, shown = simulation.colors(frame, self.color_ramp)
             table = np.zeros((len(held), 3), np.float32)
             table[held] = shown
             reported = held[self.geometry.cells]

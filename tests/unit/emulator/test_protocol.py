@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +198,52 @@ def test_a_region_is_a_part_of_the_whole_picture(state: BraynsState) -> None:
     assert len({*pictures}) == 3
     ask(state, "set-camera-region", whole)
     assert ask(state, "render-image", {"format": "png", "force": True}).binary == pictures[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "gone"),
+    [
+        ("planes", {"coefficients": [0, 1, 0, 5]}, True),
+        ("planes", {"coefficients": [0, 1, 0, -5]}, False),
+        ("spheres", {"center": [0, 0, 0], "radius": 9}, True),
+        ("boxes", {"min": [5, 5, 5], "max": [9, 9, 9]}, False),
+        ("capsules", {"p0": [-9, 0, 0], "r0": 6, "p1": [9, 0, 0], "r1": 6}, True),
+    ],
+)
+@pytest.mark.parametrize("inverted", [False, True])
+def test_clippers_take_away_what_is_inside(
+    state: BraynsState, kind: str, shape: dict[str, Any], gone: bool, inverted: bool
+) -> None:
+    box(state)
+    ask(state, "set-camera-view", VIEW)
+    assert ask(state, "inspect", {"position": [0.51, 0.49]})["hit"]
+    ask(state, f"add-clipping-{kind}", {"primitives": [shape], "invert_normals": inverted})
+    assert ask(state, "inspect", {"position": [0.51, 0.49]})["hit"] is (gone is inverted)
+    ask(state, "clear-clipping-geometries")
+    assert ask(state, "inspect", {"position": [0.51, 0.49]})["hit"]
+
+
+def test_a_report_colours_its_cells_and_its_last_colours_stay(state: BraynsState, data: Path) -> None:
+    """The camera stands still while the simulation runs: each frame is another picture."""
+    pytest.importorskip("h5py", reason="it loads a circuit")
+    asked = {"node_population": "All", "node_percentage": 1, "report_type": "compartment", "report_name": "soma"}
+    settings = {"node_population_settings": [{**asked, "neuron_morphology_parameters": {"load_soma": True}}]}
+    path = str(data / "recorded" / "sonata" / "simulation_config.json")
+    ask(state, "add-model", {"path": path, "loader_name": "SONATA loader", "loader_properties": settings})
+    ask(state, "add-light-ambient", {})
+    ask(state, "set-camera-view", {"position": [100, 0, 900], "target": [100, 0, 0], "up": [0, 1, 0]})
+    ask(state, "set-application-parameters", {"viewport": [160, 90]})
+
+    def picture(frame: int) -> bytes:
+        ask(state, "set-simulation-parameters", {"current": frame})
+        data: bytes = ask(state, "render-image", {"format": "png", "force": True}).binary
+        assert ask(state, "snapshot", {}).binary == data
+        return data
+
+    frames = [picture(frame) for frame in (0, 5, 9)]
+    assert len({*frames}) == 3
+    ask(state, "enable-simulation", {"model_id": 0, "enabled": False})
+    assert picture(0) == frames[2]
 
 
 @pytest.mark.parametrize(
