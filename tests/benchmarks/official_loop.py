@@ -13,13 +13,13 @@ warnings.simplefilter("ignore")
 
 import brayns  # noqa: E402
 
-endpoint, frames, way, scene = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+endpoint, frames, way, scene, samples = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
 instance = brayns.Connector(endpoint).connect()
 brayns.clear_models(instance)
 brayns.clear_lights(instance)
 brayns.MeshLoader().load_models(instance, scene)
 brayns.add_light(instance, brayns.AmbientLight())
-renderer = brayns.InteractiveRenderer(samples_per_pixel=4)
+renderer = brayns.ProductionRenderer(samples) if samples else brayns.InteractiveRenderer(samples_per_pixel=4)
 resolution = brayns.Resolution(640, 360)
 brayns.set_renderer(instance, renderer)
 brayns.set_resolution(instance, resolution)
