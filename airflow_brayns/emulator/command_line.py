@@ -17,7 +17,7 @@ from airflow_brayns.emulator.schemas import PLUGIN_NAMES
 from airflow_brayns.emulator.service import BraynsState
 
 _LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
-_LIBRARIES = ("embreex", "numpy", "PIL")
+_LIBRARIES = ("embreex", "h5py", "numpy", "PIL")
 
 
 class UsageError(Exception):

@@ -22,13 +22,14 @@ install_packages() {
 }
 
 install_service() { # braynsService for the nodes: the emulator, with its few libraries, under the nodes' own python
-  local site=$CLUSTER_DIR/site
+  local site=$CLUSTER_DIR/site libraries
   mkdir -p "$CLUSTER_DIR/software" "$site"
-  if [ ! -e "$site/.done" ]; then
+  libraries=$(grep -E '^(embreex|h5py|numpy|pillow|websockets)==' "$repo/requirements.txt")
+  if [ "$(cat "$site/.done" 2>/dev/null)" != "$libraries" ]; then
     rm -rf "$site"
-    "$repo/.venv/bin/python" -m pip install -q --disable-pip-version-check --target "$site" --python-version 3.11 --only-binary=:all: \
-      $(grep -E '^(embreex|numpy|pillow|websockets)==' "$repo/requirements.txt")
-    touch "$site/.done"
+    # shellcheck disable=SC2086  # one word each
+    "$repo/.venv/bin/python" -m pip install -q --disable-pip-version-check --target "$site" --python-version 3.11 --only-binary=:all: $libraries
+    printf '%s\n' "$libraries" >"$site/.done"
   fi
   rm -rf "$site/airflow_brayns"
   cp -r "$repo/airflow_brayns" "$site/airflow_brayns"

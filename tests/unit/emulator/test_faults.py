@@ -33,7 +33,7 @@ def test_unknown_options_of_the_emulator_are_refused() -> None:
         Faults.from_environment({"BRAYNS_EMULATOR": "nonsense=1"})
 
 
-@pytest.mark.parametrize("library", ["numpy", "embreex", "PIL"])
+@pytest.mark.parametrize("library", ["embreex", "h5py", "numpy", "PIL"])
 def test_without_a_library_it_ends_before_it_listens_and_says_what_to_install(
     library: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
