@@ -50,9 +50,12 @@ up)
   cp -r "$here/up.sh" "$here/down.sh" "$here/bin" "$CLUSTER_DIR/"
   install_service
   ! is_up || { echo "already up in $CLUSTER_DIR"; exit 0; }
-  [ ! -e "$CLUSTER_DIR/run/hub.up" ] || { echo "what is left in $CLUSTER_DIR does not run; starting anew"; "$CLUSTER_DIR/down.sh"; }
+  "$CLUSTER_DIR/down.sh" # what a run left that was killed, wherever it stood
   "$CLUSTER_DIR/up.sh" ;;
 is-up) is_up ;;
-down) [ ! -e "$CLUSTER_DIR/down.sh" ] || "$CLUSTER_DIR/down.sh" "${2-}" ;;
+down)
+  [ -d "$CLUSTER_DIR" ] || exit 0
+  mkdir -p "$CLUSTER_DIR/bin"; cp "$here/down.sh" "$CLUSTER_DIR/"; cp "$here/bin/ours" "$CLUSTER_DIR/bin/" # a killed run's may be half a copy, or another version's
+  "$CLUSTER_DIR/down.sh" "${2-}" ;;
 *) echo "usage: $0 up|is-up|down|packages" >&2; exit 2 ;;
 esac

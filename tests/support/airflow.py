@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.support.strays import end_strays, remember
+
 BIN = Path(sys.executable).parent
 COMPONENTS = {
     "api-server": ("api-server",),
@@ -114,6 +116,7 @@ class Airflow:
 
     def start(self) -> None:
         """`airflow standalone`, until it is healthy."""
+        end_strays()
         database(self.home)
         with (self.home / "standalone.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -123,13 +126,14 @@ class Airflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._sessions_begun.add(self._process.pid)
+        self._begun(self._process.pid)
         self.until(self._healthy, 240, "Airflow is healthy")
         self._parts = {pid: name for pid in children(self._process.pid) if (name := _part(pid))}
         assert len(self._parts) == len(COMPONENTS), f"Airflow's parts are {self._parts}"
 
     def start_apart(self) -> None:
         """The same as processes of their own, each of which a test can kill and start again; until all are healthy."""
+        end_strays()
         database(self.home)
         secrets = {"AIRFLOW__API_AUTH__JWT_SECRET": "of-this-test-only" * 4, "AIRFLOW__API__SECRET_KEY": "of-this-test"}
         self.environment = {**self.environment, **secrets}
@@ -148,7 +152,11 @@ class Airflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._sessions_begun.add(self.components[name].pid)
+        self._begun(self.components[name].pid)
+
+    def _begun(self, session: int) -> None:
+        self._sessions_begun.add(session)
+        remember(session)
 
     def signal_component(self, name: str, number: signal.Signals) -> None:
         """To the whole process group: a component's children are part of it."""

@@ -86,6 +86,7 @@ class WatchedAirflow(Airflow):
                 start_new_session=True,
             )
             self._groups += (self._window.pid,)
+            self._begun(self._window.pid)
 
     def stop(self) -> None:
         """Whatever was ever started: processes that give themselves a title hide the environment they are else known by."""
