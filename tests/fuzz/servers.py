@@ -21,6 +21,7 @@ from airflow_brayns.brayns.readiness import NotYet, Usable, probe
 from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed
 from tests.fuzz import cases
 from tests.fuzz.readers import Finding, can_be_kept
+from tests.fuzz.written import written
 
 PATIENCE = 0.25  # seconds that the client waits for each thing
 LONGEST = 5 * PATIENCE + 1 + 1 + 2  # all rungs, cancelling, closing, and a machine that is busy
@@ -493,4 +494,5 @@ SERVERS: dict[str, Callable[[Random], tuple[int, Findings]]] = {
     "clients": clients,
     "probes": probes,
     "messages": messages,
+    "written": written,
 }
