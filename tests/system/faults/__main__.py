@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from threading import Condition, Lock
 
 from tests.support.cluster import USER
-from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services, shared
+from tests.system.faults import airflow_parts, folder, late, machines, nodes, people, second, services, shared, use
 from tests.system.faults.bench import Bench, bench
 from tests.system.faults.report import HEAD, compared, keep, known, last_line, line
 from tests.system.faults.table import Fault, Outcome, Row, play
@@ -23,6 +23,7 @@ from tests.system.faults.watch import at_the_login_node
 
 FAULTS: list[Fault] = [
     *services.FAULTS,
+    *use.FAULTS,
     *nodes.FAULTS,
     *folder.FAULTS,
     *late.FAULTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,9 @@ from airflow_brayns import (
     ReleaseNodesOperator,
     RenderFramesOperator,
     brayns_service,
+    open_endpoint,
 )
+from airflow_brayns.brayns.client import BraynsClient
 
 # A service whose gate is there is being set up for as long as it is.
 SETUP = 'while [ -e "$HOME/faults/gates/start.$FAULTS_RUN" ]; do sleep 0.2; done'
@@ -93,6 +96,41 @@ def service_dag(
     return made
 
 
+@task(task_id="use")
+def work(endpoint: str, params: dict[str, Any] | None = None) -> None:
+    """Works with the service for as long as it is told to, without a byte on its port in between."""
+    with open_endpoint(endpoint, "test_cluster") as near:
+        while not Path((params or {})["gate"]).exists():
+            time.sleep(0.2)
+
+        async def version() -> Any:
+            async with BraynsClient(near) as client:
+                return (await client.call("get-version")).result["major"]
+
+        print("it still answers:", asyncio.run(version()))
+
+
+def working_dag(dag_id: str) -> DAG:
+    """A service, and somebody whose work takes long."""
+    with dag(dag_id) as made, brayns_service(deferrable=True, retries=0, **fields()):
+        work("{{ ti.xcom_pull(task_ids='brayns', key='endpoint') }}")
+    return made
+
+
+def shared_dag(dag_id: str) -> DAG:
+    """Two movies that are given the same endpoint, side by side."""
+    with dag(dag_id) as made, brayns_service(deferrable=True, retries=0, **fields()):
+        for name, folder in (("render", "frames"), ("render_too", "frames-too")):
+            RenderFramesOperator(
+                task_id=name,
+                cluster_conn_id="test_cluster",
+                endpoints="{{ ti.xcom_pull(task_ids='brayns', key='return_value') }}",
+                specification="{{ params.specification }}",
+                frames_dir="{{ params.folder }}/" + folder,
+            )
+    return made
+
+
 def movie_dag(dag_id: str, **kwargs: Any) -> DAG:
     """All of it as one task."""
     with dag(dag_id) as made:
@@ -154,5 +192,7 @@ MADE = [
     movie_dag("faults_movie_timeout", execution_timeout=LIMIT),
     mapped_dag("faults_mapped"),
     mapped_whole_dag("faults_mapped_whole"),
+    working_dag("faults_working"),
+    shared_dag("faults_shared"),
 ]
 globals().update({made.dag_id: made for made in MADE})
