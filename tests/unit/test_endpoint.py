@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -17,10 +18,13 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_brayns import BraynsServiceOperator, ReleaseNodesOperator, open_endpoint
+from airflow_brayns import BraynsServiceOperator, BraynsServiceSensor, ReleaseNodesOperator, open_endpoint
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import ConnectionLost, ServiceFailed
+from airflow_brayns.follow import Follower
+from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.in_use import connection_broke
+from airflow_brayns.operators.base import booking_of
 from tests.support.local import cluster, context, state  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -111,6 +115,42 @@ def test_whoever_has_taken_a_dead_services_port_is_not_believed(service: Callabl
         open_endpoint(one.endpoint, "here"),
     ):
         pytest.fail("the block must not run")
+
+
+def test_a_sensor_does_not_believe_a_braynsservice_that_has_taken_the_port(
+    service: Callable[..., Service], emulator: Any, context: dict[str, Any]
+) -> None:
+    one = service()
+    one.kill()
+    until(lambda: (one.folder / "exit").exists())
+    emulator(uri=one.endpoint)
+    sensor = BraynsServiceSensor(task_id="sensor", cluster_conn_id="here", endpoint=one.endpoint, deferrable=False)
+    with pytest.raises(AirflowFailException, match=r"signal 9 \(SIGKILL\)"):
+        sensor.execute(context)
+
+
+def test_the_last_look_before_a_hand_over_asks_whose_the_port_is(
+    service: Callable[..., Service], emulator: Any, context: dict[str, Any]
+) -> None:
+    one = service()
+    [found] = context["ti"].xcom["services"]
+    booking = booking_of(context["ti"].xcom["allocation"])
+    hook = BraynsClusterHook("here")
+
+    async def last_look() -> None:
+        async with hook.connect(hook.settings) as poller:
+            follower = Follower(poller, booking, hook.settings, (), logging.getLogger("look"))
+            there = await follower.still_there([found])
+            await follower.still_answer(there)
+            one.kill()
+            while Path(f"/proc/{pid}").exists() or not (one.folder / "exit").exists():
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(emulator, uri=one.endpoint)
+            with pytest.raises(ServiceFailed, match=r"signal 9 \(SIGKILL\)"):
+                await follower.still_answer(there)
+
+    pid = int((one.folder / "pid").read_text())
+    asyncio.run(last_look())
 
 
 def test_use_is_while_the_block_is_open(service: Callable[..., Service]) -> None:

@@ -87,3 +87,12 @@ def test_a_service_that_dies_in_a_movie_is_named_with_its_end_and_its_last_lines
     told = capsys.readouterr().out
     assert "is set aside and started anew on its node: " in told
     assert "Server started on" in told
+
+
+def test_a_model_that_loads_for_longer_than_idle_limit_is_use(
+    context: Any, cluster: Any, data: Path, tmp_path: Path
+) -> None:
+    """Not a byte passes meanwhile."""
+    loading = {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.02,load_seconds=15"}
+    movie(data, tmp_path, nodes=1, environment=loading, idle_limit=7, retries=0).execute(context)
+    assert (tmp_path / "movie.mp4").exists()
