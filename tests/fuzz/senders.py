@@ -21,10 +21,10 @@ from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.brayns.command import ServiceSpec
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job
 from airflow_brayns.cluster.cluster import Cluster, LocalCluster, SlurmCluster, Waiter
-from airflow_brayns.cluster.keeper import KeeperSettings, shell_text
+from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed, LocalShell, quote
-from airflow_brayns.cluster.submission import ServiceCommand, comment, sbatch_line, submission
+from airflow_brayns.cluster.submission import ServiceCommand, comment, fill, proofs, sbatch_line, submission
 from airflow_brayns.cluster_encode import Sources, encode_script
 from airflow_brayns.cluster_store import ClusterStore, check_folder
 from airflow_brayns.errors import BraynsError, InvalidSetting
@@ -276,6 +276,51 @@ def submissions(bench: Bench, rng: Random, values: Sequence[str]) -> int:
         described = bench.run(f"{head}{shell_text('login')}\ndescribe {name} 1 1\nrelease_all {name} 0").decode()
         bench.tally.check(f"owner {token}\n" in described, f"not described: {described[:300]}")
     return 4 * len(values)
+
+
+# ---- what is written in a folder that becomes full, and read where somebody changed it ------------------------------------
+def cuts(bench: Bench, rng: Random, values: Sequence[str]) -> int:
+    """A service's command under a limit on what a file may hold: whole or not there; then, changed somewhere, it is not run."""
+    for value in values:
+        if not encodable(value) or "\0" in value:
+            continue
+        state = Path(bench.scratch())
+        folder = state / NAME / "1" / "services" / "s1"
+        folder.mkdir(parents=True)
+        service = ServiceCommand("s1", 1, value * rng.randint(1, 40), "0", (r"s/^a\(b\)/\1/p",))
+        login = f"scheduler=local\nstate_dir={quote(str(state))}\n{shell_text('login')}"
+        written = f"fill() {{\n{fill(service)}}}\nservice_dir={quote(str(folder))}\nfill; printf 'code %s\\n' $?"
+        answer = bench.run(f"ulimit -f {rng.choice((1, 2, 4, 4000))}\n{login}\n{written}", rng.choice(SHELLS))
+        whole = f"{service.script}\n".encode()
+        there = (folder / "command").read_bytes() if (folder / "command").exists() else None
+        bench.tally.check(
+            there in (None, whole) and (there is not None) == (answer == b"code 0\n"),
+            f"a command of {len(whole)} bytes: {None if there is None else len(there)} are there, and {answer!r:.200}",
+        )
+        if there is None:
+            bench.run(f"{login}\n{written}")
+        for change in (lambda text: text, lambda text: text[: rng.randrange(len(text))], lambda text: text + b"x"):
+            file = folder / rng.choice(("command", "index", "port", "port.sed"))
+            before = file.read_bytes()
+            after = change(before)
+            file.write_bytes(after)
+            proved = _is_proved(bench, rng, folder, service)
+            # Line ends at the very end of the small ones are no part of what is read.
+            same = after == before if file.name == "command" else after.rstrip(b"\n") == before.rstrip(b"\n")
+            bench.tally.check(
+                proved == same, f"{file.name}: {before[-80:]!r} became {after[-80:]!r}: proved is {proved}"
+            )
+            file.write_bytes(before)
+    return 4 * len(values)
+
+
+def _is_proved(bench: Bench, rng: Random, folder: Path, service: ServiceCommand) -> bool:
+    head = keeper_script(KeeperSettings(), scheduler="local", proofs=proofs([service])).replace(
+        "\nnap() {", "\nnap() { return\n"
+    )
+    asked = f"read_service s1 {quote(str(folder / 'command'))} && echo proved"
+    text = f"set -- {quote(str(folder.parents[1]))} held none\n{head}\n{asked}"
+    return b"proved" in bench.run(text, rng.choice(SHELLS))
 
 
 class Nowhere(LocalShell):
@@ -716,7 +761,7 @@ def local_services(bench: Bench, rng: Random, values: Sequence[str]) -> int:
 
 ALL: dict[str, tuple[Sender, int]] = {
     # sender, and how many values of a round's 300 it takes: those that start many processes take few
-    "words": (words, 300), "requests": (requests, 60), "services": (services, 60), "submissions": (submissions, 2), "names": (names, 10),
+    "words": (words, 300), "requests": (requests, 60), "services": (services, 60), "submissions": (submissions, 2), "cuts": (cuts, 4), "names": (names, 10),
     "steps": (steps, 40), "asks": (asks, 20), "files": (files, 40), "stores": (stores, 2), "encodings": (encodings, 3), "messages": (messages, 100),
     "templates": (templates, 20), "local services": (local_services, 0),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from tests.fuzz.bench import Bench, Tally
 from tests.fuzz.senders import ALL
 
 # sender, and how many values it takes here
-NUMBERS = {"submissions": 2, "stores": 1, "encodings": 2, "local services": 1, "names": 3, "templates": 5}
+NUMBERS = {"submissions": 2, "cuts": 3, "stores": 1, "encodings": 2, "local services": 1, "names": 3, "templates": 5}
 
 
 def sent(name: str, seed: int, values: list[str] | None = None) -> Tally:
