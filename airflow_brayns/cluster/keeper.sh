@@ -541,7 +541,8 @@ keep() {
         beat=$((beat + 1))
         refresh "$dir/heartbeat" "$beat"
         ls "$dir" "$dir/services" >/dev/null 2>&1
-        [ -d "$dir" ] || exit 1 # the folder was deleted under us: nobody can reach the services any more
+        # Deleted or exchanged under us: nobody can reach the services any more.
+        [ -d "$dir" ] && [ -O "$dir" ] || exit 1
         [ -z "$told" ] || end "$told"
         [ ! -e "$dir/release" ] || end "released"
         start_services

@@ -387,7 +387,7 @@ describe() { # describe NAME N LEASE: everything the folder of an allocation tel
     dir=$state_dir/$1/$2
     ls "$dir" "$dir"/services/*/ >/dev/null 2>&1
     printf 'allocation %s %s\n' "$1" "$2"
-    [ -d "$dir" ] || {
+    is_ours "$dir" || { # what somebody else put in its place is not believed
         printf 'gone\n'
         return
     }
@@ -414,9 +414,13 @@ age_of() { # age_of FILE: seconds since it was written
     printf '%s' $(($(now) - ${written:-0}))
 }
 
+is_ours() { # is_ours FOLDER: it is there, and nobody else's
+    [ -d "$1" ] && [ -O "$1" ] && [ -O "$state_dir" ]
+}
+
 certificate() { # certificate NAME N: what the allocation's services prove themselves with
     file=$state_dir/$1/$2/tls/cert.pem
-    [ ! -e "$file" ] || printf 'certificate %s %s %s\n' "$1" "$2" "$(coded <"$file")"
+    ! is_ours "$state_dir/$1/$2" || [ ! -O "$file" ] || printf 'certificate %s %s %s\n' "$1" "$2" "$(coded <"$file")"
 }
 
 certificate_at() { # certificate_at NODE PORT: of whatever service of ours listens there; NODE may be nothing, for any
@@ -442,6 +446,7 @@ service_at() { # service_at NODE PORT: which service of ours listens, or listene
         [ -e "$one" ] && IFS= read -r line <"$one"
         [ "$line" = "$2" ] || continue
         one=${one%/listening}
+        is_ours "$one" || continue
         line=
         [ -e "$one/node" ] && IFS= read -r line <"$one/node"
         [ -z "$1" ] || [ "$line" = "$1" ] || continue

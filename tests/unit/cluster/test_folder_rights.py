@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
+from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster, Waiter
 from airflow_brayns.cluster.keeper import shell_text
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.errors import StateFolderFull, StateFolderNotOurs
 from airflow_brayns.settings import ClusterSettings
-from tests.unit.cluster.test_keeper import NAME, SERVER, ShellOf, service, shell, until  # noqa: F401
+from tests.unit.cluster.test_keeper import NAME, SERVER, ShellOf, alive, service, shell, until  # noqa: F401
 
 SOMEBODY = 12345
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another account")
@@ -227,8 +228,16 @@ async def test_in_a_shared_project_nothing_that_somebody_exchanged_is_run(
                 os.chown(one, SOMEBODY if one.name == what or what == "keeper.sh" else 0, -1)
         await asyncio.sleep(9)
         assert not (tmp_path / "evil").exists()
+        if what == "folder":
+            (site / "state" / NAME / "1" / "services" / "s1" / "listening").write_text("5000\n")
+            [status] = (await cluster.look([Waiter(NAME, 1)])).values()
+            assert (status.gone, status.services) == (True, ()), "nor is what it says believed"
+            assert await cluster.service_at("", 5000) is None
+            assert await cluster.certificate_at("", 5000) is None
+            assert not alive(int(allocation.job_id)), "and its keeper does not go on in a stranger's folder"
     finally:
-        os.kill(int(allocation.job_id), 15)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(allocation.job_id), 15)
         await asyncio.sleep(1)
 
 
