@@ -141,6 +141,11 @@ class Cluster:
             raise InvalidSetting(
                 "state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder"
             )
+        if "foreign" in values:
+            raise SubmissionRefused(
+                f"installation_id: another Airflow, {values['foreign'][:120]}, has this one's mark and the same DAG run, and its job "
+                f"{name} is running: it is left alone. Set [brayns] installation_id in one of them."
+            )
         number = whole(values.get("incarnation", ""))
         job_id, _, submitted = values.get("job", "").partition(" ")
         if not number or whole(job_id) is None:

@@ -280,6 +280,13 @@ has_room() { # has_room DIR: for what the keeper and its services are going to w
     rm -f "$1/room"
 }
 
+place_of() { sed -n 's/.*[^\\]"deployment": "\([A-Za-z0-9_.:-]*\)".*/\1/p'; }
+is_foreign() { # is_foreign DIR; set: about. Another Airflow with our mark, such as a clone, asked for it
+    theirs=$(place_of 2>/dev/null <"$1/about") || return 1
+    ours=$(printf '%s\n' "$about" | place_of)
+    [ -n "$theirs" ] && [ -n "$ours" ] && [ "$theirs" != "$ours" ]
+}
+
 submit() { # submit NAME TOKEN AFTER; set: keeper keeper_length about services secrets (functions that fill DIR) request (a function: sbatch…)
     # AFTER: the incarnation that a follow-up is for, which goes on; 0 for none.
     mkdir -p "$state_dir" 2>/dev/null && [ -w "$state_dir" ] || {
@@ -309,7 +316,10 @@ submit() { # submit NAME TOKEN AFTER; set: keeper keeper_length about services s
             return
         }
         state=$(printf '%s' "$job" | cut -d'|' -f2)
-        if [ -n "$job" ] && holds_nodes "$state" && [ "$(first "$dir/asked")" = "$asked" ]; then
+        if [ -n "$job" ] && holds_nodes "$state" && is_foreign "$dir"; then
+            printf 'foreign %s\n' "$theirs"
+            return
+        elif [ -n "$job" ] && holds_nodes "$state" && [ "$(first "$dir/asked")" = "$asked" ]; then
             [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $7 }')"
             refresh "$dir/lease" "$(now)"
             take_over "$dir" "$2" && {

@@ -15,6 +15,7 @@ from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.submission import comment
+from airflow_brayns.errors import SubmissionRefused
 from airflow_brayns.reaper import Here, Leftover, RunOf, find_leftovers, give_back, leftovers
 
 NAME = "ab-0123456789ab000"
@@ -111,6 +112,24 @@ async def test_it_is_given_back_unless_somebody_took_it_over(tmp_path: Path) -> 
     assert await give_back(cluster, again)
     assert await find_leftovers(cluster, "ours", lambda run: None) == []
     assert await find_leftovers(cluster, "theirs", lambda run: None) == []
+
+
+async def test_a_clone_takes_over_no_job_of_the_same_run(tmp_path: Path) -> None:
+    cluster = LocalCluster(LocalShell(), state_dir=str(tmp_path))
+
+    def at(place: str) -> str:
+        return json.dumps({**json.loads(ABOUT), "dag_id": 'x", "deployment": "forged"', "deployment": place})
+
+    first = await cluster.submit(NAME, "try-1", AllocationRequest(), [], at("prod.example.org-1"))
+    with pytest.raises(SubmissionRefused, match="another Airflow, prod.example.org-1"):
+        await cluster.submit(NAME, "try-1b", AllocationRequest(), [], at("staging.example.org-2"))
+    with pytest.raises(SubmissionRefused):
+        await cluster.submit(NAME, "try-1b", AllocationRequest(nodes=2), [], at("staging.example.org-2"))
+    for about in (at("prod.example.org-1"), ABOUT):
+        again = await cluster.submit(NAME, "try-2", AllocationRequest(), [], about)
+        assert again.adopted
+        assert again.job_id == first.job_id
+    await cluster.release(NAME)
 
 
 async def test_a_job_that_was_submitted_since_it_was_looked_at_stays(tmp_path: Path) -> None:
