@@ -20,6 +20,7 @@ from airflow_brayns.cluster_store import check_folder
 from airflow_brayns.errors import ConnectionLost, InvalidSetting, RenderingFailed
 from airflow_brayns.follow import Follower
 from airflow_brayns.movie.encode import Encoded, Encoding, described, duration_in, stream_in
+from airflow_brayns.movie.manifest import Manifest
 from airflow_brayns.movie.parts import beside, mark_of, part_of, stem_of
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.settings import ClusterSettings
@@ -27,7 +28,8 @@ from airflow_brayns.settings import ClusterSettings
 _FETCH_LOG_SECONDS = 10.0
 _SILENT_MINUTES = 60  # a part file that nobody has touched for so long is a killed writer's
 _KEPT_SECONDS = 7 * 86_400.0  # what came of a fetch that was cut off waits so long for its next try
-CHANGED = 65  # exit code of the script when frames are not those that were looked at
+CHANGED = 65  # exit code of the script when frames are not those that were rendered
+_CHANGED = f"{{ echo frames changed; exit {CHANGED}; }}"
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,13 @@ class Sources:
     :param folder: where they are.
     :param plan: whose frames.
     :param ffmpeg: path of an ffmpeg on the nodes.
-    :param seen: what a survey saw of them, see `ClusterStore.seen`; empty not to look again.
+    :param sums: see `sums_of`; empty where nothing is known of them.
     """
 
     folder: str
     plan: Plan
     ffmpeg: str
-    seen: str = ""
+    sums: str = ""
 
 
 def encode_script(
@@ -89,7 +91,6 @@ def encode_script(
         )
         names.append((sheet_part, str(finals[2])))
     parts = " ".join(quote(part) for part, _ in names)
-    check = f"unchanged {quote(sources.seen)} || {{ echo frames changed; exit {CHANGED}; }}" if sources.seen else ":"
     lines = [
         "set -euo pipefail",
         f'encoder() {{ {quote(sources.ffmpeg)} -hide_banner -nostdin -xerror "$@"; }}',
@@ -100,9 +101,7 @@ def encode_script(
         "</dev/null >/dev/null 2>&1 &",
         "beat=$!",
         "trap 'kill $beat 2>/dev/null || true; rm -f -- \"${parts[@]}\"' EXIT",
-        f"unchanged() {{ [ \"$(cd {quote(sources.folder)} && seq -f '%0{plan.digits}.0f.{plan.specification.format}' {frames[0]} {frames[-1]} "
-        "| xargs stat -c '%n %s %Y' 2>/dev/null | sha256sum | cut -d' ' -f1)\" = \"$1\" ]; }",
-        check,
+        *(_looked_at(sources) if sources.sums else []),
         f'share() {{ awk -F= -v total={len(frames)} \'$1 == "frame" {{ s = int(10 * $2 / total); '
         'if (s > t) { t = s; print $2 " of " total " frames encoded"; fflush() } }\'; }',
         f"encoder -v error -stats_period 2 -progress pipe:1 -nostats {' '.join(quote(word) for word in words)} "
@@ -112,7 +111,7 @@ def encode_script(
         *pictures,
         f"encoder -v info -nostats -progress pipe:1 -i {quote(partial)} -map 0:v:0 -fps_mode passthrough -f null - 2>&1 </dev/null "
         "| grep -E '^frame=|Duration:|Stream #0:[0-9]+.*Video:' | tail -n 6",
-        check,
+        f'[ "$(seen)" = "$before" ] || {_CHANGED}' if sources.sums else ":",
         f"printf 'sha256 %s %s\\n' \"$(sha256sum <{quote(partial)} | cut -d' ' -f1)\" \"$(wc -c <{quote(partial)} | tr -d ' ')\"",
         *([f"ln -f {quote(partial)} {quote(kept_name(str(target), mark))} || cp {quote(partial)} {quote(kept_name(str(target), mark))}"]
           if keep else []),
@@ -120,6 +119,26 @@ def encode_script(
         "echo movie made",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _looked_at(sources: Sources) -> list[str]:
+    """Lines that hash the frames before they are encoded, and note what they are, to see afterwards that they still are."""
+    plan, frames = sources.plan, sources.plan.frames
+    sums = "$(names | xargs sha256sum 2>/dev/null | sha256sum | cut -d' ' -f1)"
+    return [
+        f"cd {quote(sources.folder)}",
+        f"names() {{ seq -f '%0{plan.digits}.0f.{plan.specification.format}' {frames[0]} {frames[-1]}; }}",
+        "seen() { names | xargs stat -c '%n %i %s %y' 2>&1 | sha256sum; }",
+        "before=$(seen)",
+        # Their time is changed, so that the next survey reads them, though size and time were as they should be.
+        f'[ "{sums}" = {quote(sources.sums)} ] || {{ names | xargs touch -c; {_CHANGED}; }}',
+    ]
+
+
+def sums_of(plan: Plan, manifest: Manifest) -> str:
+    """What the node must find when it hashes a plan's files before it encodes them: the SHA-256 of `sha256sum`'s output."""
+    lines = (f"{manifest.frames[frame].sha256}  {plan.file(frame)}\n" for frame in plan.frames)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def kept_name(output: str, mark: str) -> str:
@@ -135,7 +154,8 @@ def _leftovers(target: PurePosixPath, mark: str) -> list[str]:
     whose = mark.partition("-")[0]
     return [
         f"{where} -name {quote(f'.{stem}.*{whose}-*.part.*')} -exec rm -f {{}} + 2>/dev/null || true",
-        f"{where} -name {quote(f'.{stem}.*.part.*')} -mmin +{_SILENT_MINUTES} -exec rm -f {{}} + 2>/dev/null || true",
+        f"{where} -name {quote(f'.{stem}.*.part.*')} ! -name '*.part.fetch.*' -mmin +{_SILENT_MINUTES} -exec rm -f {{}} + 2>/dev/null || true",
+        f"{where} -name {quote(f'.{stem}.*.part.fetch.*')} -mtime +7 -exec rm -f {{}} + 2>/dev/null || true",
         f"{where} -name {quote(f'.{stem}.part.*')} -mmin +{_SILENT_MINUTES} -exec rm -f {{}} + 2>/dev/null || true",
     ]
 
@@ -166,7 +186,7 @@ async def encode_there(
             text = follower.log_of(status, service)
             if service.exit_code == CHANGED:
                 raise RenderingFailed(
-                    f"frames: some in {expected.folder} changed after they were looked at. Something else writes there; a retry looks "
+                    f"frames: some in {expected.folder} are not those that were rendered, or changed while they were encoded. Something else writes there; a retry looks "
                     "at all of them again."
                 )
             if service.exit_code:

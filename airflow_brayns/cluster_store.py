@@ -19,7 +19,7 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.keeper import shell_text
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RenderingFailed
-from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest, digest
+from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.store import ASIDE, Made, StorageFailed, Survey, superseded
 
@@ -156,11 +156,6 @@ class ClusterStore:
                 case ["odd", name]:
                     there[name] = (-1, 0)
         return there
-
-    def seen(self, plan: Plan) -> str:
-        """What the last survey saw of a plan's files, as `seen_frames` of `encode_script` reckons it anew on the node."""
-        lines = (f"{name} {' '.join(map(str, self._there.get(name, ())))}\n" for name in map(plan.file, plan.frames))
-        return digest("".join(lines).encode())
 
     async def put_aside(self, plan: Plan) -> int:
         """See `Store.put_aside`."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +19,7 @@ from airflow_brayns import __version__
 from airflow_brayns.booking import book
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import quote
-from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch, kept_name
+from airflow_brayns.cluster_encode import Sources, encode_script, encode_there, fetch, kept_name, sums_of
 from airflow_brayns.cluster_store import ClusterStore, check_folder
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.encode import Encoded, Encoding, FrameFiles, encode_movie, static_ffmpeg
@@ -143,7 +145,7 @@ class EncodesMovies(BraynsOperator):
             raise RenderingFailed(incomplete(folder, plan, survey), retry=False)
         known = "".join(f"{frame}:{manifest.frames[frame].sha256}\n" for frame in plan.frames)
         metadata |= known_of(header, digest(known.encode()))
-        return Sources(folder, plan, ffmpeg, store.seen(plan))
+        return Sources(folder, plan, ffmpeg, sums_of(plan, manifest))
 
     def announce_asset(self, context: Context, made: Encoded, metadata: Mapping[str, Any]) -> None:
         """Tell those who wait for the movie: each of the task's outlets gets an event that says what was made."""
@@ -227,8 +229,11 @@ def whole_frames(folder: Path, plan: Plan, manifest: Manifest, *, retry: bool = 
     :raises RenderingFailed: some are missing, damaged or of another movie; listing them.
     """
     files = FrameFiles.look([folder / plan.file(frame) for frame in plan.frames])  # before they are found right
-    survey = survey_folder(folder, plan, manifest)
+    survey = survey_folder(folder, plan, manifest, thorough=True)
     if survey.left:
+        for frame in survey.damaged:  # so that whoever renders reads it too, though size and time are as they were
+            with contextlib.suppress(OSError):
+                os.utime(folder / plan.file(frame), follow_symlinks=False)
         raise RenderingFailed(incomplete(str(folder), plan, survey), retry=retry)
     return files
 

@@ -157,12 +157,12 @@ def test_foreign_frames_in_the_folder_do_not_matter(rendered: Path, context: Any
     assert number_of_frames(rendered.parent / "movie.mp4") == 3
 
 
-@pytest.mark.parametrize("how", ["other", "cut", "gone", "link", "folder", "same_size"])
+@pytest.mark.parametrize("how", ["other", "cut", "gone", "link", "folder", "same_size", "forged"])
 def test_a_frame_that_changed_since_it_was_rendered_is_refused_and_a_clear_mends_it(
     rendered: Path, context: Any, data: Path, tmp_path: Path, how: str
 ) -> None:
     frame = rendered / "00001.png"
-    whole = frame.read_bytes()
+    whole, times = frame.read_bytes(), frame.stat()
     frame.unlink()
     if how == "other":
         Image.new("RGB", (96, 64), (255, 0, 0)).save(frame)
@@ -172,6 +172,9 @@ def test_a_frame_that_changed_since_it_was_rendered_is_refused_and_a_clear_mends
         frame.symlink_to("/nowhere")
     elif how == "folder":
         (frame / "inner").mkdir(parents=True)
+    elif how == "forged":  # another file of the same size and time, as rsync or cp -p leave it
+        frame.write_bytes(bytes(len(whole)))
+        os.utime(frame, ns=(times.st_atime_ns, times.st_mtime_ns))
     elif how == "same_size":
         frame.write_bytes(whole[:-1] + b"x")
     with pytest.raises(AirflowFailException, match=r"1 of 3 in .* cannot be encoded: .*\(1\)\. Clear the task"):
@@ -180,6 +183,18 @@ def test_a_frame_that_changed_since_it_was_rendered_is_refused_and_a_clear_mends
     common = {"keep_frames": True, "nodes": 1, "frames_dir": str(rendered), **QUICK}
     movie(data, tmp_path, coloured(BLUE), **common).execute(context)
     assert shown(tmp_path / "movie.mp4") == "blue"
+
+
+def test_on_the_cluster_a_frame_that_is_not_the_one_rendered_is_found_out(rendered: Path, context: Any) -> None:
+    frame = rendered / "00001.png"
+    times = frame.stat()
+    frame.write_bytes(bytes(times.st_size))
+    os.utime(frame, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(AirflowException, match="are not those that were rendered"):
+        encode(rendered, frames_on="cluster").execute(context)
+    with pytest.raises(AirflowFailException, match=r"1 damaged \(1\)\. Clear the task"):
+        encode(rendered, frames_on="cluster").execute(context)
+    assert not (rendered.parent / "movie.mp4").exists()
 
 
 def test_a_frame_that_changes_while_it_is_encoded_is_found_out(
