@@ -11,7 +11,7 @@ from airflow_brayns.brayns.readiness import parse_endpoint
 from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.finding import Fate, Finding
-from airflow_brayns.errors import BraynsError, ConnectionLost, ServiceFailed
+from airflow_brayns.errors import BraynsError, ConnectionLost, ServiceFailed, reason_of
 from airflow_brayns.task_state import supervisor_has_gone
 
 _LOOK_SECONDS = 20.0  # for the first look; the login node may have to be reached first
@@ -139,7 +139,7 @@ class InUse:
         :param error: what the client said.
         :param near: the local `host:port` that it knew, which says nothing to the reader.
         """
-        said = f"{type(error).__name__}: {error}"
+        said = f"{type(error).__name__}: {reason_of(error)}"
         said = said.replace(near, self._endpoint) if near else said
         if self.found is None:
             return ConnectionLost(

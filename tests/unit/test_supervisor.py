@@ -32,6 +32,7 @@ from airflow_brayns import (
     StartBraynsServiceOperator,
     StopBraynsServiceOperator,
 )
+from airflow_brayns.endpoint import open_endpoint
 from airflow_brayns.movie.supply import Progress
 from airflow_brayns.operators.report import TaskReporter
 from airflow_brayns.supervisor import ask, settle, tell
@@ -72,6 +73,8 @@ def test_the_steps_ask_nothing_inside_a_loop(context: Any, supervisor: Superviso
     started = StartBraynsServiceOperator(task_id="start", allocation=allocation, **HERE).execute(context)
     [endpoint] = BraynsServiceSensor(task_id="wait", started=started, deferrable=False, **HERE).execute(context)
     BraynsServiceSensor(task_id="wait", endpoint=endpoint, deferrable=False, **HERE).execute(context)
+    with open_endpoint(endpoint, "here") as near:
+        assert near == endpoint
     StopBraynsServiceOperator(task_id="stop", started=started, **HERE).execute(context)
     assert ReapNodesOperator(task_id="reap", only_say=True, **HERE).execute(context) == [
         allocation["allocations"][0]["name"]

@@ -287,7 +287,7 @@ def test_stopping_nothing_is_no_success(context: Any, cluster: Any) -> None:
 def test_the_command_asks_the_other_clusters_though_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    async def released(cluster: str, name: str) -> int:
+    async def released(cluster: str, name: str, any_installation: bool = False) -> int:
         asked.append(cluster)
         if cluster == "down":
             raise ConnectionLost("no answer")
@@ -295,7 +295,7 @@ def test_the_command_asks_the_other_clusters_though_one_does_not_answer(monkeypa
 
     monkeypatch.setattr(commands, "_clusters", lambda: ["down", "up"])
     monkeypatch.setattr(commands, "_release", released)
-    arguments = argparse.Namespace(name="ab-0123456789ab", cluster_conn_id=None)
+    arguments = argparse.Namespace(name="ab-0123456789ab", cluster_conn_id=None, any_installation=False)
     with pytest.raises(SystemExit, match=r"(?s)given back on another cluster.*down: no answer"):
         commands.release(arguments)
     assert asked == ["down", "up"]
