@@ -185,6 +185,10 @@ class EndpointSupply:
                 continue
             try:
                 ours = await self._cluster.confirm_seats(seats, self._token, self._by)
+                if gone := [
+                    seat for seat in seats if seat not in ours
+                ]:  # their folder has; an allocation that has ended stays so
+                    ours |= dict.fromkeys(await self._cluster.drive_seats(gone, self._token, self._by), True)
                 lost = ""
             except BraynsError as error:
                 if str(error) != lost:

@@ -578,7 +578,8 @@ driven_by_another() { # driven_by_another DIR BY: "SECONDS BY" of another movie 
 drive() { # drive NAME PLACE TOKEN BY: take it over; tells how many seconds ago the driver before was heard of
     dir=$state_dir/$1/$2
     case $1 in at-*)
-        find "$state_dir" -mindepth 1 -maxdepth 1 -name 'at-*' -mtime +1 -exec rm -rf {} + 2>/dev/null
+        find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/at-*/1/driven" -mtime +1 2>/dev/null |
+            while read -r old; do rm -rf "${old%/1/driven}"; done # nobody has confirmed these for a day
         mkdir -p "$dir"
         ;;
     esac

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +158,23 @@ async def test_nothing_is_left_of_a_movie_that_has_ended(emulator: Any, cluster:
         await anext(found.stations())
         assert list(state.glob("at-*/1/driver.*"))
     assert not list(state.glob("at-*/1/driver.*"))
+
+
+async def test_a_seat_outlives_its_folder_and_a_day(
+    emulator: Any, cluster: Any, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has confirmed for a day is cleared away; what was only made so long ago is in use."""
+    monkeypatch.setattr("airflow_brayns.endpoint_supply._CONFIRM_SECONDS", 0.2)
+    one, other = emulator(**QUICK), emulator(**QUICK)
+    async with supply(one.endpoint, by="dag/one") as found:
+        await anext(found.stations())
+        [folder] = state.glob("at-*")
+        old = time.time() - 3 * 86400
+        os.utime(folder, (old, old))
+        async with supply(other.endpoint, by="dag/two") as beside:
+            await anext(beside.stations())
+        assert list(folder.glob("1/driver.*")), "it is in use"
+        shutil.rmtree(folder)
+        async with asyncio.timeout(20):
+            while not list(folder.glob("1/driver.*")):
+                await asyncio.sleep(0.1)
