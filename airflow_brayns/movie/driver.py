@@ -154,7 +154,7 @@ class Driver:
             await self._client.close()
             held = [] if hung else [frame]
             try:
-                await self._regain(held)
+                await self._regain(held, hung)
             except BraynsError as gone:
                 again = again if hung else self._board.failed(frame, self._station, gone, held=bool(held))
                 told = f"{error}. {gone}" if hung else str(gone)
@@ -178,13 +178,14 @@ class Driver:
         self._strikes += 1
         return self._board.failed(frame, self._station, error, held=held)
 
-    async def _regain(self, held: list[int]) -> None:
+    async def _regain(self, held: list[int], hung: bool) -> None:
         """Connect anew to the service, if it is still there and ours.
 
         :param held: frames that it was at; where this takes long, the others get them.
+        :param hung: whether it did not answer in time.
         :raises BraynsError: it is not, or there is no way to it.
         """
-        regaining = asyncio.create_task(regain(self._station, self._restore))
+        regaining = asyncio.create_task(regain(self._station, self._restore, timed_out=hung))
         try:
             await asyncio.wait({regaining}, timeout=_AT_ONCE_SECONDS)
             while held and not regaining.done():

@@ -38,13 +38,17 @@ async def check_ours(station: Station) -> Proof:
     return proof
 
 
-async def regain(station: Station, restore: Restore, *, patience: float | None = None) -> BraynsClient:
+async def regain(
+    station: Station, restore: Restore, *, patience: float | None = None, timed_out: bool = False
+) -> BraynsClient:
     """A client of the same service, connected, with the scene as it was.
 
     A service is dead when the cluster says so. While the cluster cannot be asked, or says that it lives and there is no way to
     it, it is tried again; one that takes connections and does not answer hangs.
 
     :param patience: seconds that the way to it may be broken; None for `PATIENCE_SECONDS`.
+    :param timed_out: whether it has just not answered in time. braynsService goes on with what it was asked, whoever cancels
+        it (3.10.1, run), so one that is there and silent once more is not waited for.
     :raises ServiceFailed: it has ended, hangs, or its port is somebody else's; with what the cluster knows of it.
     :raises ConnectionLost: there was no way to it for so long.
     """
@@ -78,7 +82,8 @@ async def regain(station: Station, restore: Restore, *, patience: float | None =
         alone = proof.standing is Standing.NOBODYS
         if alone and isinstance(trouble.__cause__ if trouble else None, ConnectionRefusedError):
             raise ServiceFailed(f"{station} has ended: nobody listens at {station.told or station.endpoint} any more.")
-        if hangs >= _MOST_HANGS or (alone and tries >= _MOST_HANGS):
+        there = proof.standing in (Standing.OURS, Standing.NOBODYS)
+        if hangs >= (1 if timed_out and there else _MOST_HANGS) or (alone and tries >= _MOST_HANGS):
             raise ServiceFailed(f"{station} hangs: it takes connections and does not answer. {proof.why}".strip())
         if unproven >= _MOST_UNPROVEN:
             raise ServiceFailed(

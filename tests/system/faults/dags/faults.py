@@ -53,7 +53,7 @@ def fields() -> dict[str, Any]:
     }
 
 
-def renders(retries: int, retry_delay: timedelta, frame_timeout: float) -> RenderFramesOperator:
+def renders(retries: int, retry_delay: timedelta) -> RenderFramesOperator:
     return RenderFramesOperator(
         task_id="render",
         cluster_conn_id="test_cluster",
@@ -62,7 +62,6 @@ def renders(retries: int, retry_delay: timedelta, frame_timeout: float) -> Rende
         allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
         specification="{{ params.specification }}",
         frames_dir="{{ params.folder }}/frames",
-        frame_timeout=frame_timeout,
         retries=retries,
         retry_delay=retry_delay,
     )
@@ -79,20 +78,17 @@ def dag(dag_id: str, **kwargs: Any) -> DAG:
     return DAG(dag_id, schedule=None, params=PARAMS, render_template_as_native_obj=True, **kwargs)
 
 
-def service_dag(
-    dag_id: str, *, rendering: bool = False, run_timeout: int | None = None, frame_timeout: float = 1800, **kwargs: Any
-) -> DAG:
+def service_dag(dag_id: str, *, rendering: bool = False, run_timeout: int | None = None, **kwargs: Any) -> DAG:
     """A service, somebody who uses it, and its release.
 
     :param rendering: it renders frames; else it waits for the file `gate`.
     :param run_timeout: seconds of `dagrun_timeout`.
-    :param frame_timeout: seconds that the first frame may take.
     :param kwargs: of the operator.
     """
     limit = None if run_timeout is None else timedelta(seconds=run_timeout)
     arguments = {"deferrable": True, "retries": 0, **fields(), **kwargs}
     with dag(dag_id, dagrun_timeout=limit) as made, brayns_service(**arguments):
-        renders(arguments["retries"], arguments["retry_delay"], frame_timeout) if rendering else use()
+        renders(arguments["retries"], arguments["retry_delay"]) if rendering else use()
     return made
 
 
@@ -183,13 +179,13 @@ MADE = [
     service_dag("faults_patient", retries=3, retry_delay=timedelta(seconds=20)),
     service_dag("faults_patient_render", rendering=True, retries=3, retry_delay=timedelta(seconds=20)),
     service_dag("faults_render_once", rendering=True),
-    service_dag("faults_render_impatient", rendering=True, frame_timeout=5),
     service_dag("faults_paused", retries=2),
     service_dag("faults_run_timeout", run_timeout=50),
     service_dag("faults_deferred_timeout", execution_timeout=LIMIT),
     service_dag("faults_blocking_timeout", deferrable=False, execution_timeout=LIMIT),
     movie_dag("faults_movie", retries=3),
     movie_dag("faults_movie_timeout", execution_timeout=LIMIT),
+    movie_dag("faults_movie_impatient", frame_timeout=5),
     mapped_dag("faults_mapped"),
     mapped_whole_dag("faults_mapped_whole"),
     working_dag("faults_working"),
