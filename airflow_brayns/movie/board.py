@@ -9,12 +9,16 @@ from collections import Counter, deque
 
 from airflow_brayns.errors import BraynsError, RenderingFailed
 from airflow_brayns.movie.frames import DEADLY, FrameQueue, Pace
+from airflow_brayns.movie.picture import is_of_one_color
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.store import Made, Store, listed
 from airflow_brayns.movie.supply import Progress, Reporter, Station
 
 _QUEUE_AHEAD_BELOW = 2.0  # seconds a frame: above it, the way there and back is nothing
 _END_MARGIN = 3.0
+_NOTHING_SEEN = (
+    "nothing of the scene is seen in it. Look at the camera, the lights, and the models (radii of 0, hidden, clipped)."
+)
 
 
 class Board:
@@ -131,6 +135,8 @@ class Board:
         await self._store.keep(self.plan, frame, data, made)
         self.frames.finish(frame)
         self.rendered += 1
+        if self.rendered == 1 and data and is_of_one_color(data):
+            self._reporter.trouble(f"Frame {frame} is of one colour: {_NOTHING_SEEN}")
         self._nodes[station.node or station.endpoint] += 1
         self.pace.add(station, seconds)
         self._changed.set()

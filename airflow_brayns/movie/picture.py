@@ -34,6 +34,14 @@ def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -
         raise RenderingFailed(f"it is no whole {_FORMATS[image_format]} ({len(data)} bytes: {error})") from None
 
 
+def is_of_one_color(data: bytes) -> bool:
+    """Whether all pixels of a whole image are the same: nothing of a scene is seen in it."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB").getcolors(1) is not None
+
+
 def difference(one: bytes, other: bytes) -> float:
     """The mean difference of two images of one size, of 255."""
     from PIL import Image, ImageChops, ImageStat

@@ -206,18 +206,17 @@ def check() -> Iterator[tuple[Row, str]]:
             yield row, "" if (loads, words) == (row.loads, row.words) else f"loads {loads}, {words!r}"
 
 
-def main() -> None:
-    """Print the table; exit 1 where the emulator differs."""
+def print_table() -> bool:
+    """Print the table; False where the emulator differs."""
     alike = 0
     for row, difference in check():
         told = " ".join(row.words.replace("\x1b", "").split())[:90].encode("ascii", "replace").decode()
-        print(
-            f"{row.name:24} {'loads' if row.loads is not None else 'refused: ' + told}{'  DIFFERS: ' + ascii(difference) if difference else ''}"
-        )
+        became = "loads" if row.loads is not None else f"refused: {told}"
+        print(f"{row.name:24} {became}{'  DIFFERS: ' + ascii(difference) if difference else ''}")
         alike += not difference
-    print(f"{alike} of {len(TABLE)} files alike")
-    sys.exit(alike != len(TABLE))
+    print(f"{alike} of {len(TABLE)} files are loaded or refused as in reality")
+    return alike == len(TABLE)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not print_table())

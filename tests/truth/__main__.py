@@ -1,4 +1,4 @@
-"""`make truth`: replays all four recordings and ends with `N of M alike`. What alike means: `tests/truth/compare.py`."""
+"""`make truth`: the table of files, then all four recordings replayed; ends with `N of M alike`. What alike means: `tests/truth/compare.py`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.files import print_table
 from tests.truth.replay import replay_all
 
 _WANTED = 0.97
 
 
 def main() -> int:
+    files = print_table()
     with tempfile.TemporaryDirectory() as folder:
         outcomes = replay_all(Path(folder))
     unlike = [outcome for outcome in outcomes if outcome.differences]
@@ -26,7 +28,7 @@ def main() -> int:
     same = [outcome for outcome in compared if not any("picture" in line for line in outcome.differences)]
     print(f"pictures that are the same: {len(same)} of {len(compared)}")
     print(f"{len(outcomes) - len(unlike)} of {len(outcomes)} alike")
-    return 0 if len(unlike) <= len(outcomes) * (1 - _WANTED) else 1
+    return 0 if files and len(unlike) <= len(outcomes) * (1 - _WANTED) else 1
 
 
 if __name__ == "__main__":

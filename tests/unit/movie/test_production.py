@@ -64,6 +64,15 @@ async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path,
     assert len(hashes) > 3, "the camera turns"
 
 
+@pytest.mark.parametrize(("scene", "seen"), [("files/zeroradius.swc", False), ("neuron.swc", True)])
+async def test_a_movie_in_which_nothing_is_seen_says_so(
+    emulator, data: Path, tmp_path: Path, scene: str, seen: bool
+) -> None:
+    spec = specification(data / scene, frames=2)
+    _, told = await produce(spec, [emulator("--plugin", "braynsCircuitExplorer", **FAST)], tmp_path)
+    assert sum("is of one colour: nothing of the scene is seen" in text for text in told.troubles) == (not seen)
+
+
 async def test_services_of_ours_render_in_one_pass(emulator, data: Path, tmp_path: Path) -> None:
     slow_snapshot = emulator(snapshot_seconds=2)
     began = time.monotonic()
