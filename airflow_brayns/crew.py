@@ -36,7 +36,7 @@ from airflow_brayns.settings import ClusterSettings
 LEASE_SECONDS = 20.0
 _CONFIRM_SECONDS = 5.0
 _TURN_SECONDS = 3.0  # between two looks whether another movie has stopped
-_MOST_TURNS = 1_000_000  # who waits is ended by its execution_timeout
+_MOST_TAKEN = 2  # how often the services may be taken from one that has just taken them over
 # The keeper is told 60 s before the end (`--signal=B:TERM@60`) and stops the services; Slurm may tell it up to 60 s earlier
 # (sbatch's manual; seen: 25 s on 22.05).
 _SLURM_WARNING = 120.0
@@ -209,8 +209,8 @@ class Crew:
     # ---- the lease ---------------------------------------------------------------------------------------------
     async def _take_over(self) -> None:
         allocations = [part.allocation for part in self._parts]
-        told = ""
-        for _ in range(_MOST_TURNS):
+        told, taken = "", 0
+        while taken < _MOST_TAKEN:
             try:
                 heard = await self._poller.cluster.drive(allocations, self._token, self._by)
             except Occupied as error:
@@ -231,7 +231,9 @@ class Crew:
                 await asyncio.sleep(wait)
             if await self._confirm():
                 return
-        raise Superseded("Others render with these services, turn by turn; this one gives up.")
+            taken += 1
+        # Of two tries that wait for each other the one that came later goes on: taking the services back in turn, neither would.
+        raise Superseded("Another try of this movie has taken its services over; this one stops.", retry=False)
 
     async def _keep_lease(self) -> None:
         lost = ""

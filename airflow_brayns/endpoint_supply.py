@@ -31,6 +31,7 @@ from airflow_brayns.settings import ClusterSettings
 
 _CONFIRM_SECONDS = 5.0
 _TURN_SECONDS = 3.0  # between two looks whether another movie has stopped
+_MOST_TAKEN = 2  # as in `crew`
 
 
 class EndpointSupply:
@@ -138,8 +139,8 @@ class EndpointSupply:
     async def _sit(self, endpoint: str, found: Finding | None) -> Seat | None:
         """Take a service for this movie alone; None where the cluster cannot be asked who has it."""
         seat = seat_of(found.allocation, found.service.name) if found else seat_elsewhere(self._address(endpoint))
-        told = ""
-        while True:
+        told, taken = "", 0
+        while taken < _MOST_TAKEN:
             try:
                 heard = (await self._cluster.drive_seats([seat], self._token, self._by)).get(seat)
                 if heard is not None and 0 <= heard < LEASE_SECONDS:
@@ -149,6 +150,7 @@ class EndpointSupply:
                 if (await self._cluster.confirm_seats([seat], self._token, self._by)).get(seat):
                     self._confirmed[seat] = asked
                     return seat
+                taken += 1
             except Occupied as error:
                 if error.by != told:
                     told = error.by
@@ -161,6 +163,7 @@ class EndpointSupply:
                 )
                 return None
             await asyncio.sleep(_TURN_SECONDS)
+        raise Superseded(f"Another try of this movie has taken {endpoint} over; this one stops.", retry=False)
 
     def _address(self, endpoint: str) -> str:
         """The same for all names of one address, as far as this machine can tell."""

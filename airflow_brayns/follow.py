@@ -181,8 +181,10 @@ class Follower:
         give_up = asyncio.get_running_loop().time() + _STILL_SECONDS
         while True:
             try:
+                await self._check_ours(
+                    status, service
+                )  # first: it may take seconds, of which the answer must not be older
                 await self._ask(status, service)
-                await self._check_ours(status, service)
                 return
             except NotYet as reason:
                 if asyncio.get_running_loop().time() > give_up:
@@ -192,7 +194,7 @@ class Follower:
             await asyncio.sleep(_PROBE_PAUSE)
 
     async def _check_ours(self, status: AllocationStatus, service: ServiceStatus) -> None:
-        """Whoever has just answered must be it: another account's process may have waited for the port of one that died."""
+        """Whoever answers must be it: another account's process may have waited for the port of one that died."""
         found = await self._cluster.examine(status.name, status.incarnation, service.name)
         if found is not None and found.fate in (Fate.ENDED, Fate.STRANGE):
             raise ServiceFailed(found.text())

@@ -16,7 +16,7 @@ from airflow_brayns.task_state import supervisor_has_gone
 
 _LOOK_SECONDS = 20.0  # for the first look; the login node may have to be reached first
 _TOLD_SECONDS = 5.0  # a wrapper says within a second that its service has ended; a file system may show it later
-_ASK_SECONDS = 8.0  # for all of that
+_ASK_SECONDS = 15.0  # for all of that; a node that is lost is asked for 5 s (`examine` in login.sh)
 _MOST_SECONDS, _SHARE = 60.0, 4  # between two renewals: as many in an `idle_limit`
 _PAUSE = 0.3
 # What clients raise whose errors are no OSErrors: the official one, websockets, websocket-client, aiohttp, requests, httpx.

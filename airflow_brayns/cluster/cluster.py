@@ -7,6 +7,7 @@ import base64
 import hashlib
 import re
 import secrets
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -420,7 +421,8 @@ class Cluster:
         """
         check(SERVICE, "service", service.name)
         check(NAME, "name", allocation.name)
-        written = f'{fill(service)}put "$service_dir/proof" {proof(service)} || return 1\n'
+        # The command comes last: it is what announces the service.
+        written = f'put "$service_dir/proof" {proof(service)} || return 1\n{fill(service)}'
         script = f"fill() {{\n{written}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
         answer = await self._call(script, _COMMAND_SECONDS)
         _check_folder(answer)
@@ -547,8 +549,9 @@ class LocalCluster(Cluster):
         return "127.0.0.1"
 
     def node_at(self, address: str) -> str:
-        """See `Cluster.node_at`; every slot is at the same address."""
-        return ""
+        """See `Cluster.node_at`; every slot is at this machine's own address, and no slot is at another's."""
+        own = address.startswith("127.") or address.lower() in ("::1", "localhost", socket.gethostname().lower())
+        return "" if own else address
 
 
 def _coded(text: str) -> str:

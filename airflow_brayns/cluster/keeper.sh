@@ -271,15 +271,17 @@ check_listening() { # once the log names a port on which the service itself list
     done
 }
 
-check_held() { # whether the socket is still the service's alone; twice in a row it is not: nobody may believe it any more
+check_held() { # whether the socket is still the service's alone; three times in a row it is not: nobody may believe it any more
     port=$(first "$service_dir/listening")
     classify "$port"
     if [ -n "$ours" ] && ! in_the_way; then
         unheld=0
         return
     fi
+    # A node on which nothing can be started for want of processes or memory shows nothing, which says nothing.
+    [ "$(awk 'END { print "read" }' /proc/net/tcp 2>/dev/null)" = read ] || return 0
     unheld=$((unheld + 1))
-    if [ "$unheld" -ge 2 ] && kill -0 "$service_pid" 2>/dev/null; then
+    if [ "$unheld" -ge 3 ] && kill -0 "$service_pid" 2>/dev/null; then
         text="the service no longer listens alone on port $port of $node; start it anew"
         stop_service
         fail_service 98 "$text"

@@ -489,7 +489,7 @@ examine() { # examine NAME N SERVICE SCRIPT: what its folder and the scheduler t
     # While neither its end nor the job's is known.
     if [ -n "$4" ] && [ -e "$5/services/$3/listening" ] && [ ! -e "$5/services/$3/exit" ] && [ ! -e "$5/ended" ]; then
         id=$(first "$5/job")
-        step "${id%% *}" 10 "$([ "$scheduler" = local ] || first "$5/services/$3/node")" "service_dir='$(printf '%s' "$5/services/$3" | sed "s/'/'\\\\''/g")'
+        step "${id%% *}" 5 "$([ "$scheduler" = local ] || first "$5/services/$3/node")" "service_dir='$(printf '%s' "$5/services/$3" | sed "s/'/'\\\\''/g")'
 $4"
     fi
 }

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -40,10 +39,24 @@ WAITING_FIELDS = (
 )  # fmt: skip
 
 
-@dataclass
+ReadLogin = Callable[[str], Awaitable[SSHLogin]]
+
+
 class _Shared:
-    poller: Poller
-    users: int = 0
+    """A cluster's poller, for all who use that cluster in one loop.
+
+    :param settings: of the first of them.
+    :param read_login: tells what the SSH connection says; of whoever came last, since keys are changed and hosts move while
+        somebody always waits.
+    """
+
+    def __init__(self, settings: ClusterSettings, read_login: ReadLogin) -> None:
+        self.read_login = read_login
+        self.users = 0
+        self.poller = Poller(make_cluster(settings, self._login), settings.poll_interval)
+
+    async def _login(self, ssh_conn_id: str) -> SSHLogin:
+        return await self.read_login(ssh_conn_id)
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Shared]] = WeakKeyDictionary()
@@ -144,7 +157,8 @@ class BraynsClusterHook(BaseHook):
         pool = _shared.setdefault(asyncio.get_running_loop(), {})
         shared = pool.get(key)
         if shared is None:
-            shared = pool[key] = _Shared(Poller(make_cluster(settings, self._login), settings.poll_interval))
+            shared = pool[key] = _Shared(settings, self._login)
+        shared.read_login = self._login
         shared.users += 1
         try:
             yield shared.poller
@@ -167,9 +181,6 @@ class BraynsClusterHook(BaseHook):
             return True, asyncio.run(look(self.settings))
         except Exception as error:
             return False, reason_of(error)
-
-
-ReadLogin = Callable[[str], Awaitable[SSHLogin]]
 
 
 def make_cluster(settings: ClusterSettings, read_login: ReadLogin | None = None) -> Cluster:

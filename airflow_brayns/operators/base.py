@@ -209,6 +209,7 @@ class BraynsOperator(BaseOperator):
         self.min_ready = min_ready
         self._killed = False
         self._main: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._stopped: asyncio.Task[Any] | None = None
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -264,8 +265,10 @@ class BraynsOperator(BaseOperator):
         """Who owns the allocation: this try of this task."""
         return str(context["ti"].id)
 
-    def block(self, main: Coroutine[Any, Any, Result]) -> Result:
+    def block(self, main: Coroutine[Any, Any, Result], *, cancellable: bool = True) -> Result:
         """Run a coroutine to its end; `on_kill` cancels it. Our own errors become Airflow's.
+
+        :param cancellable: False for what a kill asks for: giving back.
 
         Airflow is asked for the SSH connection before, since no question to it may be cancelled, and what it is told in
         between is told when this returns.
@@ -274,9 +277,10 @@ class BraynsOperator(BaseOperator):
         async def guarded() -> Result:
             task = asyncio.current_task()
             assert task is not None
-            self._main = (asyncio.get_running_loop(), task)
-            if self._killed:
-                task.cancel()
+            if cancellable:
+                self._main = (asyncio.get_running_loop(), task)
+                if self._killed:
+                    self._stop(task)
             watcher = asyncio.create_task(_end_with_supervisor())
             try:
                 return await main
@@ -308,7 +312,13 @@ class BraynsOperator(BaseOperator):
         self._killed = True
         if self._main is not None:
             loop, task = self._main
-            loop.call_soon_threadsafe(task.cancel)
+            loop.call_soon_threadsafe(self._stop, task)
+
+    def _stop(self, task: asyncio.Task[Any]) -> None:
+        """Once: told again while it gives back, it would leave that undone."""
+        if self._stopped is not task:
+            self._stopped = task
+            task.cancel()
 
     async def give_back(self, cluster: Cluster, name: str, token: str) -> None:
         """Give back what this try owns under a name; never raises, since another error is on its way."""
@@ -325,8 +335,9 @@ class BraynsOperator(BaseOperator):
         )
 
     def give_back_now(self, context: Context) -> None:
-        """The same from outside a loop: for a task that fails after its wait."""
-        self._killed = False  # this is what a kill asks for
+        """The same from outside a loop: for a task that fails after its wait. Marked meanwhile, Airflow tells it so a moment
+        later: that is no reason to stop giving back.
+        """
         try:
             settings, name, token = self.read_settings(), self.name_for(context), self.token(context)
 
@@ -334,7 +345,7 @@ class BraynsOperator(BaseOperator):
                 async with self.hook.connect(settings) as poller:
                     await self.give_back(poller.cluster, name, token)
 
-            self.block(main())
+            self.block(main(), cancellable=False)
         except Exception as error:
             self._not_given_back(error)
 

@@ -107,6 +107,27 @@ async def _rest(supply: EndpointSupply) -> Any:
         yield supply._queue.get_nowait()
 
 
+async def test_two_tries_that_come_at_once_do_not_take_turns_for_ever(
+    emulator: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each took the seat back while the other waited for its lease to grow old: neither ever rendered."""
+    monkeypatch.setattr("airflow_brayns.endpoint_supply._CONFIRM_SECONDS", 0.3)
+    monkeypatch.setattr("airflow_brayns.endpoint_supply._TURN_SECONDS", 0.3)
+    monkeypatch.setattr("airflow_brayns.endpoint_supply.LEASE_SECONDS", 2.0)
+    endpoint = emulator(**QUICK).endpoint
+
+    async def first_station(token: str) -> str:
+        async with supply(endpoint, by="dag/one", token=token) as one:
+            station = await anext(one.stations())
+            assert station.holds()
+            return token
+
+    async with asyncio.timeout(60):
+        came = await asyncio.gather(*map(first_station, ("try-1", "try-2")), return_exceptions=True)
+    assert sorted(type(one) for one in came if not isinstance(one, str)) in ([], [Superseded])
+    assert any(isinstance(one, str) for one in came), came
+
+
 async def test_endpoints_of_ours_are_kept_from_who_renders_with_their_allocation(
     cluster: Any, context: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.submission import ServiceCommand
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
 
 NAME = "ab-0123456789ab000"
@@ -35,6 +36,21 @@ async def test_a_submission_without_number_or_job_is_not_known(answer: str) -> N
     with pytest.raises(ConnectionLost, match="did not say"):
         await SlurmCluster(Says(answer)).submit(NAME, "owner", AllocationRequest())
     assert (await SlurmCluster(Says(SUBMITTED)).submit(NAME, "owner", AllocationRequest())).job_id == "77"
+
+
+async def test_a_services_proof_is_written_before_it_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keeper that looked in between took the service for one of 0.2.0, which has none, and ran it unproved."""
+    shell, sent = Says("added s1\n"), []
+
+    async def run(script: str, timeout: float) -> str:
+        sent.append(script)
+        return shell.answer
+
+    monkeypatch.setattr(shell, "run", run)
+    allocation = Allocation(NAME, 1, "77")
+    await SlurmCluster(shell).add_service(allocation, ServiceCommand("s1", 1, "sleep 9", "0", ()))
+    written = sent[0][sent[0].index("fill() {") :]
+    assert written.index('"$service_dir/proof"') < written.index('"$service_dir"/command ')
 
 
 async def test_a_folder_that_is_called_still_can_be_released() -> None:

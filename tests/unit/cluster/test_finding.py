@@ -77,6 +77,13 @@ async def test_a_service_is_known_by_where_it_listens_and_proved(cluster: LocalC
     assert await cluster.service_at("another", port) is None
 
 
+@pytest.mark.parametrize(("host", "ours"), [("127.0.0.1", True), ("localhost", True), ("viz.example.org", False)])
+async def test_another_machines_port_is_no_service_of_ours(cluster: LocalCluster, host: str, ours: bool) -> None:
+    """A typed-in endpoint elsewhere was taken for the service of this machine that has the same port number."""
+    _, port, _ = await started(cluster)
+    assert (await cluster.service_at(cluster.node_at(host), port) is not None) is ours
+
+
 async def test_a_service_that_was_killed_is_told_of_with_its_last_lines(cluster: LocalCluster) -> None:
     _, port, pid = await started(cluster)
     os.kill(pid, signal.SIGKILL)

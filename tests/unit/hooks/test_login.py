@@ -107,6 +107,26 @@ def test_a_prepared_hook_asks_for_nothing_when_it_connects(monkeypatch: pytest.M
     assert (node["host"], node["known_hosts"], node["password"], node["tunnel"]) == ("node1", "/nodes", "secret", login)
 
 
+def test_whoever_comes_last_tells_how_to_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a triggerer somebody always waits: a key that was changed was never read again."""
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_SITE_CLUSTER", json.dumps({"conn_type": "brayns_cluster", "extra": {"ssh_conn_id": "site"}})
+    )
+    hooks = []
+    for key in ("/old", "/new"):
+        define(monkeypatch, {"key_file": key})
+        hooks.append(BraynsClusterHook("site_cluster"))
+        hooks[-1].prepare()
+
+    async def reconnect() -> None:
+        async with hooks[0].connect(hooks[0].settings), hooks[1].connect(hooks[1].settings) as poller:
+            shell = poller.cluster.shell
+            assert isinstance(shell, SSHShell)
+            await shell._connect()
+
+    assert opened(reconnect())["client_keys"] == "/new"
+
+
 def test_no_such_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow says the same when its API server does not answer."""
     hook = BraynsClusterHook(overrides={"ssh_conn_id": "nowhere", "scheduler": "slurm"})

@@ -330,6 +330,46 @@ def test_killed_while_it_waits_it_looks_at_what_airflow_says(
     assert gone(cluster)
 
 
+def test_told_to_stop_while_it_gives_back_it_goes_on_giving_back(
+    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked failed while it waited in the worker, the task saw it a moment before Airflow told it, and the telling stopped
+    the giving back: four jobs stayed in the queue.
+    """
+    operator = service()
+    operator.execute(context)
+    give_back = operator.give_back
+
+    async def told_meanwhile(*arguments: Any) -> None:
+        operator.on_kill()
+        operator.on_kill()
+        await asyncio.sleep(0.2)
+        await give_back(*arguments)
+
+    monkeypatch.setattr(operator, "give_back", told_meanwhile)
+    operator.give_back_now(context)
+    assert gone(cluster)
+
+
+async def test_told_twice_it_is_stopped_once(context: Any) -> None:
+    """The second time it gives back already."""
+    operator = service()
+
+    async def main() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            operator._stop(task)
+            await asyncio.sleep(0.1)
+            return "given back"
+        return "not stopped"
+
+    task = asyncio.create_task(main())
+    await asyncio.sleep(0)
+    operator._stop(task)
+    assert await task == "given back"
+
+
 def test_killed_while_airflow_does_not_answer_it_gives_back_in_time(
     context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,7 +68,7 @@ def test_a_movie_on_four_nodes_keeps_its_log_short(
     Here each service's setup chatters, too: what a service says beside its start and its warnings is in its own log.
     """
     chatter = "for n in 1 2 3 4 5 6 7 8 9; do echo module $n; done"
-    movie(data, tmp_path, {"frames": 24}, nodes=4, setup=chatter).execute(context)
+    movie(data, tmp_path, {"frames": 24}, nodes=4, min_ready=4, setup=chatter).execute(context)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 150, "\n".join(lines)
     assert sum("Server started on" in line for line in lines) == 4
