@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed
+from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed, reason_of
 from airflow_brayns.movie.supply import Proof, Standing, Station
 
 PATIENCE_SECONDS = 600.0  # as long as a cluster may be out of reach while something is awaited
+ALONE_SECONDS = 120.0  # for a service that no cluster knows: nobody can say whether it has ended
 _CONNECT_SECONDS = 10.0  # a service that hangs takes connections and never answers
 _PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0)
 _MOST_HANGS, _MOST_UNPROVEN = 3, 2
@@ -46,14 +47,15 @@ async def regain(
     A service is dead when the cluster says so. While the cluster cannot be asked, or says that it lives and there is no way to
     it, it is tried again; one that takes connections and does not answer hangs.
 
-    :param patience: seconds that the way to it may be broken; None for `PATIENCE_SECONDS`.
+    :param patience: seconds that the way to it may be broken; None for `PATIENCE_SECONDS`. `ALONE_SECONDS` at most where no
+        cluster knows the service.
     :param timed_out: whether it has just not answered in time. braynsService goes on with what it was asked, whoever cancels
         it (3.10.1, run), so one that is there and silent once more is not waited for.
     :raises ServiceFailed: it has ended, hangs, or its port is somebody else's; with what the cluster knows of it.
     :raises ConnectionLost: there was no way to it for so long.
     """
     loop = asyncio.get_running_loop()
-    give_up = loop.time() + (PATIENCE_SECONDS if patience is None else patience)
+    began, patience = loop.time(), PATIENCE_SECONDS if patience is None else patience
     hangs = unproven = tries = 0
     while True:
         await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
@@ -73,21 +75,24 @@ async def regain(
                 return client
         except BaseException as error:
             await client.close()
-            if isinstance(error, ConnectionLost) and loop.time() < give_up and tries < 1000:
+            if isinstance(error, ConnectionLost) and loop.time() < began + patience and tries < 1000:
                 continue  # it broke again while the scene was looked at
             raise
         await client.close()
         hangs += isinstance(trouble, TimeoutError)
         unproven += proof.standing is Standing.UNPROVEN
         alone = proof.standing is Standing.NOBODYS
+        patience = min(patience, ALONE_SECONDS) if alone else patience
         if alone and isinstance(trouble.__cause__ if trouble else None, ConnectionRefusedError):
             raise ServiceFailed(f"{station} has ended: nobody listens at {station.told or station.endpoint} any more.")
         there = proof.standing in (Standing.OURS, Standing.NOBODYS)
-        if hangs >= (1 if timed_out and there else _MOST_HANGS) or (alone and tries >= _MOST_HANGS):
+        if hangs >= (1 if timed_out and there else _MOST_HANGS):
             raise ServiceFailed(f"{station} hangs: it takes connections and does not answer. {proof.why}".strip())
         if unproven >= _MOST_UNPROVEN:
             raise ServiceFailed(
                 f"{station} does not answer, nor does its node when it is asked of it. {proof.why}".strip()
             )
-        if loop.time() > give_up:
-            raise ConnectionLost(f"There was no way to {station} for {PATIENCE_SECONDS:.0f} s: {trouble or proof.why}")
+        if loop.time() > began + patience:
+            raise ConnectionLost(
+                f"There was no way to {station} for {patience:.0f} s: {reason_of(trouble) if trouble else proof.why}"
+            )

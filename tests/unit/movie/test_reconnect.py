@@ -145,6 +145,27 @@ async def test_of_a_service_that_nobody_looks_after_the_scene_is_loaded_anew(
     assert "gets the scene anew" in told.text
 
 
+async def test_a_blip_on_the_way_ends_no_service_that_nobody_looks_after(
+    emulator: Any, data: Path, tmp_path: Path
+) -> None:
+    """Three quick tries ended it after 2.5 s, as one that 'hangs'."""
+    service = emulator(**QUICK)
+    way, told = Way(service.port), Remembers()
+    async with way.station(service, Proof(Standing.NOBODYS)) as station:
+        movie = asyncio.create_task(
+            produce(specification(data / "cube.obj", frames=30), [], tmp_path, supply=FixedSupply([station]), reporter=told)
+        )  # fmt: skip
+        await frames(tmp_path, 5)
+        way.open, asked = False, way.asked
+        await way.cut()
+        while way.asked < asked + 4:
+            assert not movie.done(), await movie
+            await asyncio.sleep(0.05)
+        way.open = True
+        await movie
+    check_whole(tmp_path, 30)
+
+
 async def test_a_scene_that_somebody_changed_is_loaded_anew(emulator: Any, data: Path, tmp_path: Path) -> None:
     service = emulator(**QUICK)
     way, told = Way(service.port), Remembers()
