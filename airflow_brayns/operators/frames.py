@@ -191,6 +191,11 @@ class RenderFramesOperator(RendersFrames):
             if booking is None and (on_cluster or not endpoints):
                 others = "" if on_cluster else ", or endpoints"
                 raise InvalidSetting("allocation", f"give the allocation to render with{others}")
+            if booking is None and how.way not in (None, SNAPSHOT):
+                raise InvalidSetting(
+                    "way",
+                    f"services given by `endpoints` may not be ours alone, so they render by {SNAPSHOT} only; leave it out",
+                )
             if self.deferrable and not on_cluster:
                 raise InvalidSetting(
                     "deferrable",

@@ -116,7 +116,7 @@ def test_the_commands(running_slurm: TestCluster, airflow: Airflow) -> None:
         "brayns", "script", "brayns_movie", "brayns", "-c", '{"cluster_conn_id": "test_cluster", "nodes": 3}'
     )
     assert "# 3 jobs of 1 node" in printed
-    assert re.search(r"^sbatch .*--nodes=1 --account=proj3", printed, re.MULTILINE)
+    assert re.search(r"^env -i .* sbatch .*--nodes=1 --account=proj3", printed, re.MULTILINE)
     assert "keep()" in printed
     assert "braynsService" in printed
     assert not running_slurm.left()

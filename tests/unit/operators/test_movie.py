@@ -60,6 +60,18 @@ def test_a_folder_that_cannot_be_written_names_the_field(context: Any, cluster: 
         encode.execute(context)
 
 
+def test_one_pass_with_endpoints_is_refused_before_anything_is_loaded(
+    context: Any, cluster: Any, data: Path, tmp_path: Path
+) -> None:
+    """It could never work, and was found out when the model had been loaded, again at each retry."""
+    render = RenderFramesOperator(
+        task_id="task", cluster_conn_id="here", endpoints=["127.0.0.1:1"], way="one-pass", frames_dir=str(tmp_path / "frames"),
+        specification={"models": [{"path": str(data / "cube.obj")}], "frames": 2},
+    )  # fmt: skip
+    with pytest.raises(AirflowFailException, match="way: services given by `endpoints`"):
+        render.execute(context)
+
+
 def test_a_movie_on_four_nodes_keeps_its_log_short(
     context: Any, cluster: Any, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
