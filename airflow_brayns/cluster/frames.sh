@@ -37,13 +37,15 @@ open_frames() { # open_frames MOVIE SECONDS: take the folder over; MOVIE in base
             printf 'busy %s\n' "$whose"
             return
         fi
-        rm -f "$one"
     done
     put "$dir/.driver-$token" "$1" || {
         rmdir "$dir/.driver-opening" 2>/dev/null
         unwritable
         return
     }
+    for one in "$dir"/.driver-*; do # only now: who misses his own reads in ours by whom he was taken over
+        [ -f "$one" ] && [ "$one" != "$dir/.driver-$token" ] && rm -f "$one"
+    done
     rmdir "$dir/.driver-opening" 2>/dev/null
     find "$dir" -maxdepth 1 \( -name '.[0-9]*.part.png' -o -name '.[0-9]*.part.jpg' \) ! -name "*.$token.part.*" -exec rm -f {} + 2>/dev/null
     printf 'opened\n'

@@ -210,9 +210,8 @@ class FolderStore:
 
     def _take_over(self) -> None:
         now = _clock(self.folder)
-        for other in self.folder.glob(".driver-*"):
-            if other == self._claim or other.is_dir():
-                continue
+        others = [one for one in self.folder.glob(".driver-*") if one != self._claim and not one.is_dir()]
+        for other in others:
             whose, heard = _claim_of(other)
             if whose != self._movie and now - heard < SILENT_SECONDS:
                 raise InvalidSetting(
@@ -221,8 +220,12 @@ class FolderStore:
                     "folder of its own, or wait until that one has ended",
                     retry=True,
                 )  # fmt: skip
+        # Ours is there, and whole, before theirs goes: who misses his own reads in it by whom he was taken over.
+        partial = self.folder / f".claim-{self._token}"
+        partial.write_text(json.dumps({"movie": self._movie, "host": os.uname().nodename, "pid": os.getpid()}))
+        partial.replace(self._claim)
+        for other in others:
             other.unlink(missing_ok=True)
-        self._claim.write_text(json.dumps({"movie": self._movie, "host": os.uname().nodename, "pid": os.getpid()}))
         for left in (*self.folder.glob(".*.part"), *self.folder.glob(".*.part.png"), *self.folder.glob(".*.part.jpg")):
             if _OURS.fullmatch(left.name):
                 left.unlink(missing_ok=True)

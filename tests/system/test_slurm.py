@@ -117,7 +117,11 @@ BAD = [
     ({"sbatch_options": ["--array=1-3"]}, r"sbatch_options: .*keeper owns --array", AirflowFailException),
     ({"sbatch_options": ["--nonsense"]}, r"sbatch_options: Slurm refused", AirflowFailException),
     ({"state_dir": "/proc/nowhere"}, r"state_dir", AirflowFailException),
-    ({"ssh_conn_id": "nowhere"}, r"ssh_conn_id: no connection 'nowhere'", AirflowFailException),
+    (
+        {"ssh_conn_id": "nowhere"},
+        r"ssh_conn_id: no connection 'nowhere'",
+        AirflowException,
+    ),  # or the API server is away
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -87,6 +88,26 @@ async def test_the_first_is_told_truly_who_has_taken_over(tmp_path: Path, make: 
         with pytest.raises(Superseded, match="claim on it is gone"):
             await third.begin(HEADER)
         await third.close()
+
+
+async def test_who_takes_over_is_named_before_the_one_before_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In between, the one before read that 'somebody else' had taken it over."""
+    named, unlink = list[str](), Path.unlink
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        if path.name == ".driver-one":
+            named.append(json.loads((tmp_path / ".driver-two").read_text())["movie"])
+        unlink(path, missing_ok)
+
+    first, second = FolderStore(tmp_path, ONE, "one"), FolderStore(tmp_path, ONE, "two")
+    await first.open()
+    monkeypatch.setattr(Path, "unlink", watched)
+    await second.open()
+    assert named == [ONE]
+    await first.close()
+    await second.close()
 
 
 @EITHER
