@@ -12,8 +12,9 @@ $(READY): pyproject.toml requirements.txt tests/setup.sh
 demo: $(READY)
 	sh tests/demo.sh
 
+# Within a minute; those that run a real keeper, service or movie for seconds come with `make test`
 unit: $(READY)
-	$(PY) -m pytest tests/unit -q -n 4 --dist worksteal
+	$(PY) -m pytest tests/unit -q -n 4 --dist worksteal -m "not slow"
 
 # The emulator held against four recorded conversations with braynsService 3.10.1; the last line says `N of M alike`
 truth: $(READY)

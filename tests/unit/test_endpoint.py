@@ -27,7 +27,7 @@ from airflow_brayns.in_use import connection_broke
 from airflow_brayns.operators.base import booking_of
 from tests.support.local import cluster, context, state  # noqa: F401 - fixtures
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 FAST = {"BRAYNS_EMULATOR": "snapshot_seconds=0"}
 
 

@@ -24,6 +24,8 @@ from airflow_brayns.operators.base import booking_of
 from tests.support.local import FAST, cluster, context, state  # noqa: F401 - fixtures
 from tests.support.movie import check_whole, produce, specification
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"snapshot_seconds": 0, "frame_seconds": 0.1}
 
 

@@ -22,6 +22,8 @@ from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.submission import ServiceCommand
 
+pytestmark = pytest.mark.slow
+
 NAME = "ab-0123456789ce000"
 LISTENS = (
     "import os,signal,socket,time;s=socket.socket();s.bind(('127.0.0.1',0));s.listen();"

@@ -22,6 +22,8 @@ from airflow_brayns.errors import StateFolderFull, StateFolderNotOurs
 from airflow_brayns.settings import ClusterSettings
 from tests.unit.cluster.test_keeper import NAME, SERVER, ShellOf, alive, service, shell, until  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 SOMEBODY = 12345
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another account")
 

@@ -34,6 +34,8 @@ from tests.unit.cluster.test_keeper import (  # noqa: F401
     wait_for_death,
 )
 
+pytestmark = pytest.mark.slow
+
 LONG = f"# {'x' * 3000}\nrm -rf {{0}}/V/old\n"
 
 

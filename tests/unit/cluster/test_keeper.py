@@ -22,6 +22,8 @@ from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Framed, LocalShell
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
 
+pytestmark = pytest.mark.slow
+
 NAME = "ab-0123456789ab000"
 PATTERN = (r"s/^listening on \([0-9][0-9]*\)$/\1/p",)
 SERVER = f"""exec {sys.executable} -c '

@@ -18,6 +18,8 @@ from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.request import AllocationRequest
 from tests.unit.cluster.test_keeper import NAME, SERVER, ShellOf, make, service, shell, until  # noqa: F401 - fixtures
 
+pytestmark = pytest.mark.slow
+
 
 def listener(host: str = "127.0.0.1", *, first: str = "", family: str = "AF_INET") -> str:
     """Python that listens and says so.

@@ -110,6 +110,7 @@ SNAPSHOT = {
 }
 
 
+@pytest.mark.slow
 def test_what_passes_take_is_what_was_recorded(still: Any) -> None:
     """One pass 0.35 s, all sixteen 4.5 s, the old picture at once, `snapshot` a whole second."""
     ask = still(recorded_times=1)

@@ -41,7 +41,10 @@ def receive(socket: ClientConnection) -> tuple[str, dict[str, Any], bytes]:
     return "binary", json.loads(message[4 : 4 + size]), message[4 + size :]
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The pictures of the scenes cost 16 s; `make truth` and `make test` take them too.
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one.endswith("scenes") else ()) for one in NAMES]
+)
 def test_a_recording_is_answered_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All requests of all four; what is not alike has a reason, and what has a reason is not alike."""
     if name.endswith("-scenes"):

@@ -18,6 +18,8 @@ from airflow_brayns.movie.store import StorageFailed, Superseded
 from airflow_brayns.movie.supply import Station
 from tests.support.movie import Remembers, check_whole, produce, records, specification, stations
 
+pytestmark = pytest.mark.slow
+
 FAST = {"snapshot_seconds": 0.05}
 QUICK = {"snapshot_seconds": 0, "frame_seconds": 0.02}
 

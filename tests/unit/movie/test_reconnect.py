@@ -18,6 +18,8 @@ from airflow_brayns.movie.supply import FixedSupply, Proof, Standing, Station
 from airflow_brayns.tunnel import Relay
 from tests.support.movie import Remembers, check_whole, produce, records, specification, stations
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"snapshot_seconds": 0, "frame_seconds": 0.05}
 ENDED = Proof(Standing.ENDED, "braynsService brayns1 on r1i1n0 (job 7) was killed by signal 9 (SIGKILL).\nLast lines of brayns1 on r1i1n0:\nfarewell")  # fmt: skip
 

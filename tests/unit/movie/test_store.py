@@ -20,6 +20,8 @@ from airflow_brayns.movie import store as module
 from airflow_brayns.movie.manifest import Header
 from airflow_brayns.movie.store import FolderStore, Superseded, remove_frames
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = "dag/one/render/-1", "dag/two/render/-1"
 
 

@@ -21,6 +21,8 @@ from airflow_brayns.movie.parts import Parts, mark_of
 from airflow_brayns.movie.store import ASIDE
 from tests.support.local import movie
 
+pytestmark = pytest.mark.slow
+
 RED, BLUE = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
 QUICK = {"environment": {"BRAYNS_EMULATOR": "snapshot_seconds=0"}}
 

@@ -19,6 +19,8 @@ from airflow_brayns.operators.fields import read_specification
 from airflow_brayns.operators.file_values import file_values, render_file
 from tests.support.task import Ti
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hunter2"
 
 

@@ -30,6 +30,8 @@ from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.operators import blocking
 from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger
 
+pytestmark = pytest.mark.slow
+
 HERE = {"cluster_conn_id": "here"}
 SLOW = {"environment": {"BRAYNS_EMULATOR": "start_seconds=60"}}
 

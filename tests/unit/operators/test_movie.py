@@ -10,6 +10,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow_brayns import EncodeMovieOperator, RenderFramesOperator
 from tests.support.local import movie
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_file_is_a_template_and_its_errors_name_the_line(
     context: Any, cluster: Any, data: Path, tmp_path: Path, state: Path

@@ -33,6 +33,8 @@ from airflow_brayns.brayns.readiness import parse_endpoint, probe
 from airflow_brayns.operators.base import word_list
 from tests.support.task import NAME_OF_EMULATOR, run_trigger
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = "braynsCircuitExplorer"
 CONTRACT = {"endpoint", "node", "job_id", "service", "version", "plugins", "generation", "log", "ends_at"}
 
