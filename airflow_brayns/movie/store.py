@@ -320,7 +320,8 @@ def superseded(folder: str, movie: str, by: str) -> Superseded:
     elif by:
         why = f"{by} has taken it over: nothing was heard of this task for {SILENT_SECONDS:.0f} s. Give each movie a folder of its own"
     else:
-        why = "this task's claim on it is gone: somebody else has taken it over, or has emptied the folder"
+        # A next try looks first whether anything is left to do, and lets go again before it renders.
+        why = "this task's claim on it is gone: another try of this movie has taken it over, or somebody has emptied the folder"
     return Superseded(f"frames_dir: {folder}: {why}; this one stops.", retry=False)
 
 
