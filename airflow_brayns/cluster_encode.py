@@ -130,8 +130,8 @@ def _looked_at(sources: Sources) -> list[str]:
         f"names() {{ seq -f '%0{plan.digits}.0f.{plan.specification.format}' {frames[0]} {frames[-1]}; }}",
         "seen() { { names | xargs stat -c '%n %i %s %y' 2>&1 || true; } | sha256sum; }",  # one that is missing is told below
         "before=$(seen)",
-        # Their time is changed, so that the next survey reads them, though size and time were as they should be.
-        f'[ "{sums}" = {quote(sources.sums)} ] || {{ names | xargs touch -c; {_CHANGED}; }}',
+        # Their time is changed, to one in no second of today's: the next survey reads them, though size and time were as they should be.
+        f'[ "{sums}" = {quote(sources.sums)} ] || {{ names | xargs touch -c -t 200001010000; {_CHANGED}; }}',
     ]
 
 
