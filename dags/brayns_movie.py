@@ -9,23 +9,30 @@ from typing import Any
 from airflow.sdk import DAG, Context, Param, task
 
 from airflow_brayns import EncodeMovieOperator, RenderFramesOperator, brayns_service
+from airflow_brayns.task.params import PLUGINS_OF_PARAMS, cluster_params, from_params, known_params_only, plugin_params
 
+MORE = ("time_limit", "constraint", "exclusive", "cpus_per_task", "memory")
 MOVIE = str(Path(__file__).parent / "movies" / "neuron.yaml")
 
+# What follows account, partition and plugins in the form is folded.
 PARAMS = {
+    **cluster_params("account", "partition"),
+    **plugin_params("braynsCircuitExplorer"),
     "specification": Param(
         MOVIE,
         type=["string", "object"],
         title="Movie",
-        section="Movie",
-        description_md="What to render: path of a YAML or JSON file on the worker, or the specification itself. "
+        description_md="What to render: path of a YAML, JSON or Python file on the worker, or the specification itself. "
         "`airflow brayns movie check FILE` tells whether it can work.",
     ),
     "output": Param(
         None,
         type=["null", "string"],
-        section="Movie",
+        title="Output",
         description="The movie's file on the worker; empty: the specification's output.",
+    ),
+    "nodes": Param(
+        2, type="integer", minimum=1, maximum=256, title="Nodes", description="How many nodes, a service each."
     ),
     "cluster_conn_id": Param(
         "brayns_default",
@@ -34,33 +41,12 @@ PARAMS = {
         section="Cluster",
         description_md="Connection of type `brayns_cluster`. `brayns_default`, where it is not defined, is this machine.",
     ),
-    "nodes": Param(
-        2, type="integer", minimum=1, maximum=256, section="Cluster", description="How many nodes, a service each."
-    ),
-    "account": Param(
-        None, type=["null", "string"], section="Cluster", description="Slurm account; empty: the connection's."
-    ),
-    "partition": Param(
-        None, type=["null", "string"], section="Cluster", description="Slurm partition; empty: the connection's."
-    ),
-    "plugins": Param(
-        ["braynsCircuitExplorer"],
-        type="array",
-        items={"type": "string"},
-        examples=[
-            "braynsCircuitExplorer",
-            "braynsAtlasExplorer",
-            "braynsCylindricCamera",
-            "braynsDTI",
-            "braynsMoleculeExplorer",
-        ],
-        section="Cluster",
-        description="Plugins that each service must have loaded.",
-    ),
+    **cluster_params(*MORE, section="Cluster"),
     "renew_before": Param(
         None,
         type=["null", "number"],
         exclusiveMinimum=0,
+        title="Renew before",
         section="Cluster",
         description="Seconds before an allocation's end at which the next one is queued, for movies longer than a time limit; "
         "empty: no next one.",
@@ -80,21 +66,18 @@ with DAG(
     doc_md=__doc__,
 ):
     # [START howto_brayns_movie]
-    @task
+    @task(pre_execute=known_params_only)
     def check(params: dict[str, Any] | None = None, run_id: str | None = None, **context: Any) -> dict[str, Any]:
         """Bad input fails here, before a node is asked for."""
-        from airflow_brayns.operators.check import check_movie
+        from airflow_brayns.task.movie_fields import check_movie
 
         return check_movie(params or {}, run_id or "", Context(**context))  # type: ignore[typeddict-item]
 
     movie = check()
 
     with brayns_service(
-        cluster_conn_id="{{ params.cluster_conn_id }}",
-        nodes="{{ params.nodes }}",
-        account="{{ params.account }}",
-        partition="{{ params.partition }}",
-        plugins="{{ params.plugins }}",
+        **from_params("cluster_conn_id", "nodes", "account", "partition", *MORE),
+        plugins=PLUGINS_OF_PARAMS,
         packing="job_per_node",
         min_ready=1,
         deferrable=True,
@@ -102,9 +85,7 @@ with DAG(
     ) as service:
         frames = RenderFramesOperator(
             task_id="render",
-            cluster_conn_id="{{ params.cluster_conn_id }}",
-            account="{{ params.account }}",
-            partition="{{ params.partition }}",
+            **from_params("cluster_conn_id", "account", "partition", *MORE),
             allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
             specification="{{ ti.xcom_pull(task_ids='check')['specification'] }}",
             frames_dir="{{ ti.xcom_pull(task_ids='check')['frames'] }}",
@@ -116,8 +97,6 @@ with DAG(
         task_id="encode",
         frames_dir=frames.output,
         output_file="{{ ti.xcom_pull(task_ids='check')['movie'] }}",
-        fps="{{ ti.xcom_pull(task_ids='check')['fps'] }}",
-        codec="{{ ti.xcom_pull(task_ids='check')['codec'] }}",
         keep_frames=False,
         retries=3,
     )

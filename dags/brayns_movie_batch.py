@@ -6,45 +6,49 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, conf, task
+from airflow.sdk import DAG, Context, Param, conf, task
 
 from airflow_brayns import BraynsMovieOperator
+from airflow_brayns.task.params import PLUGINS_OF_PARAMS, cluster_params, from_params, known_params_only, plugin_params
 
+MORE = ("time_limit", "constraint", "exclusive", "cpus_per_task", "memory")
 FOLDER = str(Path(__file__).parent / "movies")
 
 with DAG(
     dag_id="brayns_movie_batch",
     description="A movie for each specification in a folder",
+    # What follows account, partition and plugins in the form is folded.
     params={
+        **cluster_params("account", "partition"),
+        **plugin_params("braynsCircuitExplorer"),
         "folder": Param(
             FOLDER,
             type="string",
-            section="Movies",
-            description="Folder on the worker; each *.yaml, *.yml and *.json in it is a movie's specification.",
+            title="Movies",
+            description="Folder on the worker; each *.yaml, *.yml, *.json and *.py in it is a movie.",
         ),
         "output": Param(
             "out/batch",
             type="string",
-            section="Movies",
+            title="Output",
             description="Folder on the worker; each movie gets its specification's name.",
         ),
-        "cluster_conn_id": Param(
-            "brayns_default", type="string", section="Cluster", description="Connection of type brayns_cluster."
-        ),
         "nodes": Param(
-            1, type="integer", minimum=1, maximum=256, section="Cluster", description="Nodes for each movie."
+            1, type="integer", minimum=1, maximum=256, title="Nodes", description="How many nodes for each movie."
         ),
-        "plugins": Param(
-            ["braynsCircuitExplorer"],
-            type="array",
-            items={"type": "string"},
+        "cluster_conn_id": Param(
+            "brayns_default",
+            type="string",
+            title="Cluster",
             section="Cluster",
-            description="Plugins that each service must have loaded.",
+            description="Connection of type brayns_cluster.",
         ),
+        **cluster_params(*MORE, section="Cluster"),
         "renew_before": Param(
             None,
             type=["null", "number"],
             exclusiveMinimum=0,
+            title="Renew before",
             section="Cluster",
             description="Seconds before an allocation's end at which the next one is queued; empty: no next one.",
         ),
@@ -58,20 +62,18 @@ with DAG(
     doc_md=__doc__,
 ):
     # [START howto_brayns_movie_batch]
-    @task
-    def find(params: dict[str, Any] | None = None) -> list[dict[str, str]]:
+    @task(pre_execute=known_params_only)
+    def find(params: dict[str, Any] | None = None, **context: Any) -> list[dict[str, str]]:
         """One entry a movie; a folder without any is a mistake, not a success."""
-        from airflow_brayns.operators.check import find_movies
+        from airflow_brayns.task.movie_fields import find_movies
 
-        return find_movies(params or {})
+        return find_movies(params or {}, Context(**context))  # type: ignore[typeddict-item]
 
     BraynsMovieOperator.partial(
         task_id="movie",
         map_index_template="{{ task.output_file }}",
-        cluster_conn_id="{{ params.cluster_conn_id }}",
-        nodes="{{ params.nodes }}",
-        plugins="{{ params.plugins }}",
-        renew_before="{{ params.renew_before }}",
+        **from_params("cluster_conn_id", "nodes", "account", "partition", "renew_before", *MORE),
+        plugins=PLUGINS_OF_PARAMS,
         pool=conf.get("brayns", "movie_pool", fallback="default_pool"),
         retries=3,
     ).expand_kwargs(find())

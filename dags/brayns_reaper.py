@@ -6,6 +6,7 @@ import pendulum
 from airflow.sdk import DAG, Param
 
 from airflow_brayns import ReapNodesOperator
+from airflow_brayns.task.params import known_params_only
 
 # [START howto_brayns_reaper]
 with DAG(
@@ -30,6 +31,7 @@ with DAG(
 ):
     ReapNodesOperator(
         task_id="reap",
+        pre_execute=known_params_only,
         cluster_conn_id="{{ params.cluster_conn_id }}",
         only_say="{{ params.only_say }}",
     )

@@ -1,6 +1,6 @@
 """A braynsService for interactive use, kept for as long as asked.
 
-The log of the task `how_to_connect` ends with the endpoint, the tunnel command and the Python lines to connect. To end early,
+Its service is watched: when it or its job ends, the run ends at once and says why. The log of the task `how_to_connect` ends with the endpoint, the tunnel command and the Python lines to connect. To end early,
 mark the task `keep` as successful: the nodes are given back at once.
 """
 
@@ -10,12 +10,13 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import DAG, Param, task
 
-from airflow_brayns import brayns_service
+from airflow_brayns import BraynsSessionSensor, brayns_service
 from airflow_brayns.links.texts import connect_lines
+from airflow_brayns.task.params import PLUGINS_OF_PARAMS, cluster_params, from_params, known_params_only, plugin_params
 
+MORE = ("constraint", "exclusive", "cpus_per_task", "memory")
 log = logging.getLogger(__name__)
 
 with DAG(
@@ -24,29 +25,24 @@ with DAG(
     schedule=None,
     catchup=False,
     render_template_as_native_obj=True,
+    # What follows account, partition and plugins in the form is folded.
     params={
-        "cluster_conn_id": Param(
-            "brayns_default", type="string", section="Cluster", description="Connection of type brayns_cluster."
-        ),
-        "account": Param(None, type=["null", "string"], section="Cluster", description="Empty: the connection's."),
-        "partition": Param(None, type=["null", "string"], section="Cluster", description="Empty: the connection's."),
+        **cluster_params("account", "partition"),
+        **plugin_params("braynsCircuitExplorer"),
         "minutes": Param(
-            60, type="integer", minimum=1, maximum=1420, section="Session", description="How long the service is kept."
+            60, type="integer", minimum=1, maximum=1420, title="Minutes", description="How long the service is kept."
         ),
-        "plugins": Param(
-            ["braynsCircuitExplorer"],
-            type="array",
-            items={"type": "string"},
-            examples=[
-                "braynsCircuitExplorer",
-                "braynsAtlasExplorer",
-                "braynsCylindricCamera",
-                "braynsDTI",
-                "braynsMoleculeExplorer",
-            ],
-            section="Session",
-            description="Plugins to load.",
+        "nodes": Param(
+            1, type="integer", minimum=1, maximum=256, title="Nodes", description="How many nodes, a service each."
         ),
+        "cluster_conn_id": Param(
+            "brayns_default",
+            type="string",
+            title="Cluster",
+            section="Cluster",
+            description="Connection of type brayns_cluster.",
+        ),
+        **cluster_params("time_limit", *MORE, section="Cluster"),
     },
     # A try that fails comes again soon, and finds the nodes; the pauses double, so that an outage does not use the tries up.
     default_args={"retry_delay": timedelta(seconds=15), "retry_exponential_backoff": 2},
@@ -55,13 +51,12 @@ with DAG(
 ):
     # [START howto_brayns_session]
     with brayns_service(
-        cluster_conn_id="{{ params.cluster_conn_id }}",
-        account="{{ params.account }}",
-        partition="{{ params.partition }}",
-        plugins="{{ params.plugins }}",
+        **from_params("cluster_conn_id", "nodes", "account", "partition", *MORE),
+        plugins=PLUGINS_OF_PARAMS,
+        pre_execute=known_params_only,
         # The session's own limit: nobody need touch it for as long as it was asked for.
         idle_limit="{{ params.minutes * 60 + 300 }}",
-        time_limit="{{ params.minutes + 15 }}",
+        time_limit="{{ params.time_limit or params.minutes + 15 }}",
         deferrable=True,
         retries=3,
     ) as service:
@@ -81,7 +76,13 @@ with DAG(
             return ends.isoformat()
 
         (
-            DateTimeSensorAsync(task_id="keep", target_time="{{ ti.xcom_pull(task_ids='how_to_connect') }}")
+            BraynsSessionSensor(
+                task_id="keep",
+                cluster_conn_id="{{ params.cluster_conn_id }}",
+                allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
+                until="{{ ti.xcom_pull(task_ids='how_to_connect') }}",
+                retries=3,  # of a cluster that cannot be reached; a service that is gone ends the session at once
+            )
             << how_to_connect()
         )
     # [END howto_brayns_session]

@@ -7,6 +7,4 @@ mkdir -p "$AIRFLOW_HOME"
 export AIRFLOW_HOME AIRFLOW__CORE__DAGS_FOLDER="$PWD/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
 export AIRFLOW__LOGGING__LOGGING_LEVEL="${LOGGING_LEVEL:-INFO}"
 PATH=$PWD/.venv/bin:$PATH
-airflow db migrate >"$AIRFLOW_HOME/migrate.log" 2>&1 || { cat "$AIRFLOW_HOME/migrate.log"; exit 1; }
-airflow dags test brayns_movie -c "${1:-{\}}"
-echo out/movie.mp4
+exec python -m tests.demo "${1:-{\}}"

@@ -1,1 +1,1 @@
-"""The service itself: its command lines, its protocol, when it is usable. Knows nothing of Slurm or Airflow."""
+"""The service itself: its command lines, its protocol, when it is usable. This room knows nothing of Slurm or Airflow."""

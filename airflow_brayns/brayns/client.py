@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_brayns.errors import ConnectionLost, RpcFailed, reason_of
-from airflow_brayns.plain import one_line, plain, plain_text
+from airflow_brayns.errors.plain import one_line, plain, plain_text
 
 if TYPE_CHECKING:
     from airflow_brayns.brayns.websocket import WebSocket
 
-LARGEST_MESSAGE = 512 * 1024 * 1024  # with a picture behind it
-LARGEST_TEXT = 16 * 1024 * 1024  # of JSON, which takes tens of times as much memory once it is read
-_LARGEST_ERROR = 2000  # characters of an error that are told
+LARGEST_MESSAGE = 512 * 1024 * 1024  # bytes of a message, a picture behind its JSON included
+LARGEST_TEXT = 16 * 1024 * 1024  # bytes of JSON, which takes tens of times as much memory once it is read
+_LARGEST_ERROR = 2000  # characters of a service's error that an exception repeats
 # The two ends of an error's reply, whatever stands between: braynsService writes `error`, `id`, `jsonrpc` (3.10.1, recorded).
 _ERROR_BEGINS = re.compile(r'\s*\{\s*(?:"id"\s*:\s*(\d{1,9})\s*,\s*)?(?:"jsonrpc"\s*:\s*"2.0"\s*,\s*)?"error"\s*:')
 _ERROR_ENDS = re.compile(r'"id"\s*:\s*(\d{1,9})\s*,\s*"jsonrpc"\s*:\s*"2.0"\s*\}\s*$')
@@ -30,7 +30,11 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the JSON result, made safe (`airflow_brayns.plain`), and the bytes behind it (pictures) as they are."""
+    """A service's answer to one request.
+
+    :param result: the JSON result, its texts made safe (`airflow_brayns.errors.plain`).
+    :param binary: the bytes behind it as they came, such as a picture's; empty where there are none.
+    """
 
     result: Any
     binary: bytes = b""
@@ -44,15 +48,16 @@ class _Pending:
 
 
 class BraynsClient:
-    """One WebSocket to one braynsService; an asynchronous context manager.
+    """A client of one braynsService, which keeps one WebSocket open; an asynchronous context manager.
 
-    No pings are sent: 2.x to 3.10.1 close the connection on one (run). So every request has its own time-out.
+    The client sends no pings, since braynsService 2.x to 3.10.1 closes the connection on one (run). So every request
+    has its own time-out.
 
     :param endpoint: `host:port`.
-    :param ssl_context: for a service that was started with `--secure true`.
+    :param ssl_context: how a service that was started with `--secure true` is spoken to; None for one without TLS.
     :param timeout: seconds for connecting, and for each request that is not given its own.
     :param largest: bytes that a message may have.
-    :param told: what errors call the service, where `endpoint` is a tunnel's; empty for that.
+    :param told: the name that errors give the service, where `endpoint` is a tunnel's; empty for `endpoint` itself.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class BraynsClient:
         await self.close()
 
     async def open(self) -> None:
-        """Connect.
+        """Open the WebSocket.
 
         :raises ConnectionLost: nobody answers, or not as a WebSocket.
         """
@@ -97,11 +102,14 @@ class BraynsClient:
                 self._socket = await WebSocket.open(f"{scheme}://{self.endpoint}", self._ssl, self._largest)
         except (OSError, TimeoutError, ValueError) as error:
             told = str(error)[:_LARGEST_ERROR] or f"no answer within {self._timeout:g} s"
-            raise ConnectionLost(f"braynsService at {self._told} cannot be reached: {told}") from error
+            raise ConnectionLost(
+                f"braynsService at {self._told} cannot be reached: {told}",
+                remedy="See that it runs, and that `route` leads there.",
+            ) from error
         self._reader = asyncio.create_task(self._read())
 
     async def close(self) -> None:
-        """Close; what is still waiting fails."""
+        """Close the WebSocket; requests that still wait for a reply fail with `ConnectionLost`."""
         if self._reader is not None:
             self._reader.cancel()
         if self._socket is not None:
@@ -120,9 +128,11 @@ class BraynsClient:
         """Send a request and wait for its reply.
 
         :param binary: bytes to send behind the request (`upload-model`).
-        :param timeout: seconds. When it passes the service is asked to cancel the request, and answers that at once, but
-            goes on with what it is at (asked at 6.8 s, ended with error 20 at 76.8 s; 3.10.1, run): the next request waits.
-        :param progress: told of each step: operation and a share between 0 and 1.
+        :param timeout: seconds. When it passes the service is asked to cancel the request, and answers that at once,
+            but goes on with what it is at (asked at 6.8 s, ended with error 20 at 76.8 s; 3.10.1, run): the next
+            request waits.
+        :param progress: a function that is told of each step: its name, and how much of the request is done, between 0
+            and 1.
         :raises RpcFailed: the service answered with an error.
         :raises ConnectionLost: no answer in time, or the connection ended.
         """
@@ -136,7 +146,8 @@ class BraynsClient:
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> list[Reply]:
-        """Send several requests at once and wait for all replies. The service takes them in this order, nothing in between.
+        """Send several requests at once and wait for all replies. The service takes them in this order, nothing in
+        between.
 
         :param messages: method and params of each.
         :param binary: as for `call`: behind each request.
@@ -166,7 +177,7 @@ class BraynsClient:
             raise
         finally:
             for one in sent:
-                _let_go(self._pending.pop(one).future)  # one that failed after another is told of by the other
+                _let_go(self._pending.pop(one).future)  # where several requests fail, the error of the first is raised
 
     async def _send(self, method: str, params: Any, binary: bytes, progress: Progress | None) -> int:
         assert self._socket is not None
@@ -185,7 +196,7 @@ class BraynsClient:
         return request_id
 
     async def _cancel(self, requests: Sequence[int]) -> None:
-        """Ask the service to give requests up that are not answered; it hears this although it is busy."""
+        """Ask the service to give up those requests that it has not answered; it hears this although it is busy."""
         try:
             async with asyncio.timeout(1):
                 for request_id in requests:
@@ -228,7 +239,7 @@ class BraynsClient:
             if self._refuse_unread(text):
                 return
             raise
-        content = plain(content)  # the one place where a service's words enter
+        content = plain(content)  # whatever a service says enters the package here, and nowhere else
         if not isinstance(content, dict):
             raise ValueError("a message that is not an object")
         if "error" not in content and "result" not in content:
@@ -243,7 +254,9 @@ class BraynsClient:
             pending.future.set_result(Reply(content["result"], binary))
 
     def _refuse_unread(self, text: str) -> bool:
-        """An error that cannot be read, but for the request that it belongs to: that one failed, and the others go on."""
+        """Fail the request that an unreadable error belongs to, so that the others go on; tell whether it could be
+        found.
+        """
         begins = _ERROR_BEGINS.match(text)
         if begins is None:
             return False
@@ -268,7 +281,7 @@ class BraynsClient:
                 pending.progress(one_line(str(params.get("operation", ""))), float(amount))
 
     def _asked(self, request_id: Any) -> _Pending | None:
-        """The request of that id. `True` and `0.0` would be found under 1 and 0 too."""
+        """The pending request of an id, which must be an int: `True` and `0.0` would be found under 1 and 0 too."""
         return self._pending.get(request_id) if type(request_id) is int else None
 
     def _fail_all(self, reason: str) -> None:
@@ -280,13 +293,13 @@ class BraynsClient:
 
 
 def _let_go(future: asyncio.Future[Reply]) -> None:
-    """Nobody waits for it any more, nor for its error."""
+    """Cancel a reply that nobody waits for any more, and take its error, which asyncio would log otherwise."""
     if not future.cancel() and not future.cancelled():
         future.exception()
 
 
 def _refusal(method: str, error: Any) -> RpcFailed:
-    """What the service says of a request, told at a bearable length."""
+    """The exception for an error that the service answered with, cut to a length that a log can bear."""
     error = error if isinstance(error, dict) else {}
     code, data = error.get("code"), error.get("data")
     details = [plain_text(str(one), _LARGEST_ERROR) for one in data[:10]] if isinstance(data, list) else None

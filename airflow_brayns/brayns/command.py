@@ -12,8 +12,8 @@ from airflow_brayns.errors import InvalidSetting
 GENERATIONS = (1, 2, 3)
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
 SETUP_FAILED, GENERATION_UNKNOWN, NO_TLS, EXECUTABLE_MISSING = 97, 96, 95, 127
-NOT_PROVED, PORT_NOT_OURS = 94, 98  # the keeper's
-# sed programs that give the port in the line which a service prints once it listens (read; run for 3.10.1)
+NOT_PROVED, PORT_NOT_OURS = 94, 98  # exit codes that the keeper gives (proof.sh, port.sh), not the service's script
+# These sed programs print the port in the line by which a service tells that it listens (source read; run for 3.10.1).
 PORT_PATTERNS = (
     r"s/.*Server started on '.*:\([0-9][0-9]*\)'.*/\1/p",
     r"s/.*Rockets server running on .*:\([0-9][0-9]*\).*/\1/p",
@@ -21,12 +21,13 @@ PORT_PATTERNS = (
 _PLUGIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,254}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _PORT = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?")
-# bash keeps these to itself (5.2, run): an export of them fails, or another value arrives. AB_… are the keeper's.
+# Variables that bash keeps to itself (5.2, run): an export of them fails, or another value arrives. AB_… are the
+# keeper's.
 _NOT_YOURS = re.compile(
     r"AB_PORT|AB_FOLDER|AB_SERVICE|_|BASH|BASHOPTS|BASHPID|BASH_(?!ENV).*|COMP_WORDBREAKS|DIRSTACK|EPOCHREALTIME|EPOCHSECONDS|EUID|FUNCNAME|GROUPS|"
     r"HISTCMD|LINENO|OLDPWD|OPTIND|PIPESTATUS|PPID|PWD|RANDOM|SECONDS|SHELLOPTS|SHLVL|SRANDOM|UID"
 )
-# Bytes. The kernel takes no variable of more than 128 KiB.
+# These limits are in bytes. The kernel takes no variable of more than 128 KiB.
 _LONGEST_PATH, _LONGEST_VALUE, _LONGEST_CODE = 4095, 100_000, 1_000_000
 
 
@@ -45,36 +46,39 @@ def _is_path(text: str) -> bool:
 
 
 def check_port(port: str | int) -> str:
-    """`0`, a number or `from-to` as text.
+    """Check a port as a user writes it, and return it as text: `0`, a number, or `from-to`.
 
-    :raises InvalidSetting: for anything else.
+    :raises InvalidSetting: the port is none of these.
     """
     text = str(port).strip() if not isinstance(port, int) or port < 1 << 16 else "too large"
     if _PORT.fullmatch(text):
         low, _, high = text.partition("-")
         if int(low) <= 65535 and (not high or 0 < int(low) <= int(high) <= 65535):
             return f"{int(low)}-{int(high)}" if high else str(int(low))
-    raise InvalidSetting("port", f"{text!r} is not a port: write 0 (the kernel picks), a number, or from-to")
+    raise InvalidSetting("port", f"{text!r} is not a port.", remedy="write 0 (the kernel picks), a number, or from-to.")
 
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """How a braynsService is to be started.
+    """The way in which a braynsService is to be started.
 
     :param plugins: names without `lib` and `.so`.
     :param executable: name or path of braynsService on the nodes.
     :param generation: 1, 2 or 3; None to ask the executable's `--version` on the node.
     :param host: address to listen on.
     :param port: `0`, a number or `from-to`.
-    :param max_clients: how many clients at once (generations 2 and 3; a count of threads, HTTP included).
-    :param log_level: generation 3; below `info` the listening line is not printed, so port 0 needs `info` or more.
+    :param max_clients: how many clients the service serves at once (generations 2 and 3; a count of threads, HTTP
+        included).
+    :param log_level: what a service of generation 3 logs; below `info` it does not print that it listens, so port 0
+        needs `info`, `debug` or `trace`.
     :param setup: bash lines before the service starts (`module load …`), trusted code of the connection's owner.
     :param environment: variables for the service.
-    :param certificate_file: PEM on the nodes; with it the service speaks TLS (generations 2 and 3). A leading `$AB_FOLDER/` is
-        the allocation's folder.
-    :param private_key_file: its key, without a passphrase: braynsService logs one, and shows it in `ps` (run).
+    :param certificate_file: PEM on the nodes; with it the service speaks TLS (generations 2 and 3). A leading
+        `$AB_FOLDER/` is the allocation's folder.
+    :param private_key_file: the certificate's key, without a passphrase: braynsService would log it, and show it in
+        `ps` (run).
     :param container: words put before the executable, such as `apptainer exec image.sif`; trusted like `setup`.
-    :raises InvalidSetting: naming the field.
+    :raises InvalidSetting: a value cannot work; the error names the field.
     """
 
     plugins: Sequence[str] = ()
@@ -94,10 +98,16 @@ class ServiceSpec:
         for plugin in self.plugins:
             if not isinstance(plugin, str) or not _PLUGIN.fullmatch(plugin):
                 raise InvalidSetting(
-                    "plugins", f"{str(plugin)[:80]!r} is not a plugin's name, such as braynsCircuitExplorer"
+                    "plugins",
+                    f"{str(plugin)[:80]!r} is not a plugin's name.",
+                    remedy="write names, such as braynsCircuitExplorer.",
                 )
         if not _is_path(self.executable):
-            raise InvalidSetting("executable", f"{self.executable[:80]!r} is not a program's name or path")
+            raise InvalidSetting(
+                "executable",
+                f"{self.executable[:80]!r} is not a program's name or path",
+                remedy="give the program's name, or its path on the nodes.",
+            )
         if self.generation not in (None, *GENERATIONS):
             raise InvalidSetting("generation", f"must be 1, 2 or 3, not {self.generation!r}")
         check_port(self.port)
@@ -108,32 +118,52 @@ class ServiceSpec:
         if LOG_LEVELS.index(self.log_level) > LOG_LEVELS.index("info"):
             raise InvalidSetting(
                 "log_level",
-                f"{self.log_level!r} hides the line that tells the port, by which readiness is known; use info, debug or trace",
+                f"{self.log_level!r} hides the line that tells the port, by which readiness is known.",
+                remedy="use info, debug or trace.",
             )
         for name, value in self.environment.items():
             if not _VARIABLE.fullmatch(name) or _NOT_YOURS.fullmatch(name):
-                raise InvalidSetting("environment", f"{name[:80]!r} is not the name of a variable that can be set")
+                raise InvalidSetting(
+                    "environment",
+                    f"{name[:80]!r} is not the name of a variable that can be set",
+                    remedy="use letters, digits and underscores, and none of the loader's or the shell's own.",
+                )
             if "\0" in str(value) or not _is_utf8(str(value)) or len(str(value).encode()) > _LONGEST_VALUE:
                 raise InvalidSetting(
                     "environment",
                     f"the value of {name} is longer than 100,000 bytes, or holds a NUL or half a character",
+                    remedy="give a value of at most 100,000 bytes, in whole characters without NUL.",
                 )
         if bool(self.certificate_file) != bool(self.private_key_file):
             raise InvalidSetting(
-                "tls_certificate_file and tls_private_key_file", "belong together: give both, as paths on the nodes"
+                "tls_certificate_file and tls_private_key_file",
+                "They belong together.",
+                remedy="give both, as paths on the nodes.",
             )
         for name in ("certificate_file", "private_key_file"):
             if (path := getattr(self, name)) and not _is_path(path):
-                raise InvalidSetting(f"tls_{name}", f"{path[:80]!r} is not a file's path")
+                raise InvalidSetting(
+                    f"tls_{name}", f"{path[:80]!r} is not a file's path", remedy="give the file's path on the nodes."
+                )
         if self.certificate_file and self.generation == 1:
-            raise InvalidSetting("tls", "generation 1 of braynsService has none; set tls to 'off', or use a newer one")
+            raise InvalidSetting(
+                "tls", "generation 1 of braynsService has none.", remedy="set tls to 'off', or use a newer one."
+            )
         if "\0" in self.setup or "\0" in self.container or "\n" in self.container:
-            raise InvalidSetting("setup or container", "holds a NUL character or, in container, a line break")
+            raise InvalidSetting(
+                "setup or container",
+                "They cannot be passed on.",
+                remedy="take the NUL character out, and, in container, the line break.",
+            )
         if not _is_utf8(self.setup + self.container) or len(self.setup + self.container) > _LONGEST_CODE:
-            raise InvalidSetting("setup or container", "is longer than a million characters, or holds half a character")
+            raise InvalidSetting(
+                "setup or container",
+                "It is longer, or holds half a character.",
+                remedy="make it shorter than a million characters, in whole characters.",
+            )
 
     def arguments(self, generation: int) -> list[str]:
-        """The options of that generation; the port is the shell variable `AB_PORT`."""
+        """The options that a braynsService of a generation is given; the port is the shell variable `AB_PORT`."""
         address = f'{shlex.quote(self.host + ":")}"$AB_PORT"'
         plugins = [word for plugin in self.plugins for word in ("--plugin", shlex.quote(plugin))]
         if generation == 1:
@@ -144,43 +174,65 @@ class ServiceSpec:
             common += ["--certificate-file", _in_folder(self.certificate_file)]
         return common if generation == 2 else [*common, "--log-level", self.log_level]
 
+    def trial(self) -> str:
+        """The bash script that tells whether the service could be started: it does what `script` does, and prints the version."""
+        tell = "printf 'version %s\\n' \"$version\"; exit 0"
+        known = [f"{number}.*) {tell} ;;" for number in GENERATIONS]
+        if self.generation is not None:
+            known = [f"*) {tell} ;;"]
+        return "\n".join([*self._prepared(), *self._versions(known)])
+
     def script(self) -> str:
-        """Bash for a node: set up, find the generation if need be, become the service."""
+        """The bash script for a node: it sets up, finds the generation if need be, and becomes the service."""
+        lines = self._prepared()
+        program = self._program
+        if self.generation is not None:
+            return "\n".join([*lines, f"exec {program} {' '.join(self.arguments(self.generation))}", ""])
+        cases = [f"{number}.*) exec {program} {' '.join(self.arguments(number))} ;;" for number in GENERATIONS]
+        if self.certificate_file:
+            cases[0] = f"1.*) echo 'airflow-brayns: generation 1 of braynsService has no TLS'; exit {NO_TLS} ;;"
+        return "\n".join([*lines, *self._versions(cases)])
+
+    @property
+    def _program(self) -> str:
+        return f"{self.container} {shlex.quote(self.executable)}".strip()
+
+    def _prepared(self) -> list[str]:
+        """What comes before the executable: variables, `setup`, and whether there is one."""
         lines = [f"export {name}={shlex.quote(str(value))}" for name, value in self.environment.items()]
         if self.setup.strip():
             lines += [
-                # Only for the setup's own lines: what a sourced file does inside is its own affair.
+                # The trap is for the setup's own lines only: what fails inside a file that it sources is that file's
+                # affair.
                 'trap \'code=$?; [ "${#BASH_SOURCE[@]}" -gt 1 ] || '
                 f'{{ echo "airflow-brayns: setup failed with exit code $code"; exit {SETUP_FAILED}; }}\' ERR',
                 self.setup.strip(),
                 "trap - ERR",
             ]
-        program = f"{self.container} {shlex.quote(self.executable)}".strip()
         if not self.container:
             name = shlex.quote(self.executable)
             lines.append(
                 f"command -v {name} >/dev/null || "
                 f"{{ printf 'airflow-brayns: executable %s not found on %s\\n' {name} \"$(hostname)\"; exit {EXECUTABLE_MISSING}; }}"
             )
-        if self.generation is not None:
-            return "\n".join([*lines, f"exec {program} {' '.join(self.arguments(self.generation))}", ""])
-        cases = [f"{number}.*) exec {program} {' '.join(self.arguments(number))} ;;" for number in GENERATIONS]
-        if self.certificate_file:
-            cases[0] = f"1.*) echo 'airflow-brayns: generation 1 of braynsService has no TLS'; exit {NO_TLS} ;;"
-        lines += [
-            f"version=$({program} --version 2>&1)",
+        return lines
+
+    def _versions(self, cases: Sequence[str]) -> list[str]:
+        """The executable's own version, and what is done for each."""
+        return [
+            f"version=$({self._program} --version 2>&1)",
             "code=$?",
             "version=$(printf '%s\\n' \"$version\" | grep -Eo '[0-9]+[.][0-9]+[.][0-9]+' | head -n 1)",
             'case "$version" in',
             *cases,
-            # Killed, it has told nothing; another try may.
+            # An executable that was killed has not told its version; another try may succeed.
             f"*) [ $code -lt 128 ] || exit $code; echo \"airflow-brayns: no generation of the command line for version '$version'\"; exit {GENERATION_UNKNOWN} ;;",
             "esac",
+            "",
         ]
-        return "\n".join([*lines, ""])
 
 
 def _in_folder(path: str) -> str:
-    """A path as a word of bash; the allocation's folder is known on the node only."""
+    """A path as a word of bash; `$AB_FOLDER`, the allocation's folder, stays a variable, since only the node knows it."""
     inside = path.removeprefix("$AB_FOLDER/")
     return shlex.quote(path) if inside == path else f'"$AB_FOLDER"/{shlex.quote(inside)}'

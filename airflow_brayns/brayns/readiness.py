@@ -1,48 +1,80 @@
-"""When a braynsService is usable: TCP, HTTP, WebSocket and every plugin asked for, each rung with its own message."""
+"""The rungs of readiness: a braynsService is usable when TCP, WebSocket, HTTP and every plugin asked for answer, each
+rung with its own message.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import reprlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address
-from typing import Any
+from typing import Any, TypeVar
 
+from airflow_brayns.brayns import command
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.brayns.command import (
-    EXECUTABLE_MISSING,
-    GENERATION_UNKNOWN,
-    NO_TLS,
-    NOT_PROVED,
-    PORT_NOT_OURS,
-    SETUP_FAILED,
-)
-from airflow_brayns.errors import ConnectionLost, InvalidSetting, RpcFailed, ServiceFailed
-from airflow_brayns.plain import one_line, plain_text
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.words import NO_LIBRARY, NO_PLUGIN, PORT_TAKEN, UNKNOWN_OPTION, VERSION
+from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed
+from airflow_brayns.errors.plain import Changes, one_line, plain_text
 
 RUNG_SECONDS = 10.0
-_LARGEST = 1 << 20  # bytes that a stranger may answer
-_MOST_PLUGINS = 200  # that are handed on; braynsService 3.10.1 has seven
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_LARGEST = 1 << 20  # bytes of an answer, since whoever listens may be no braynsService
+_MOST_PLUGINS = 200  # plugins of one service that are handed on; braynsService 3.10.1 has seven
+# For each exit code: the field that is to be mended, what to do, and why; the last is empty where the node's own words
+# say it better.
+_WHY = {
+    command.SETUP_FAILED: ("setup", "mend the connection's setup: its output is below.", "it failed before braynsService was started."),
+    command.GENERATION_UNKNOWN: ("generation", "set it to 1, 2 or 3.", "`--version` did not tell which command line the executable speaks."),
+    command.NO_TLS: ("tls", "set it to 'off', or load a newer braynsService.", "the one on the node is of generation 1, which has none."),
+    command.EXECUTABLE_MISSING: ("executable", "set it to its path on the nodes, or load its module in the connection's setup.", "braynsService, or a library it needs, was not found on the node."),
+    command.NOT_PROVED: ("state_dir", "see who may write there; the next try writes it anew.", ""),
+    command.PORT_NOT_OURS: ("port", "use port 0, or a range that is free.", ""),
+}  # fmt: skip
+# Exit codes after which a service would end the next time too: a field must be mended, or its program may not be run
+# (126).
+_HOPELESS = {*_WHY, 126} - {command.NOT_PROVED}
+
+
+Result = TypeVar("Result")
 
 
 class NotYet(Exception):  # noqa: N818
-    """A rung that is not there yet; the text says which and why."""
+    """A rung of readiness that is not reached yet; the text says which one and why."""
 
     def __init__(self, message: str) -> None:
         super().__init__(plain_text(message))
 
 
+async def until(
+    attempt: Callable[[], Awaitable[Result]], *, within: float, pause: float, tell: Callable[[str], None] | None = None
+) -> Result:
+    """Try something again and again until it raises `NotYet` no more, and return what it gave.
+
+    :param attempt: what is tried; it raises `NotYet` for what may still come.
+    :param within: seconds after which the last `NotYet` is raised.
+    :param pause: seconds between two attempts.
+    :param tell: a function that is told why not yet, once per change; None for none.
+    :raises NotYet: why the last attempt failed.
+    """
+    give_up, reasons = asyncio.get_running_loop().time() + within, Changes()
+    while True:
+        try:
+            return await attempt()
+        except NotYet as reason:
+            if tell is not None and reasons.new(str(reason)):
+                tell(str(reason))
+            if asyncio.get_running_loop().time() > give_up:
+                raise
+        await asyncio.sleep(pause)
+
+
 @dataclass(frozen=True)
 class Usable:
-    """A service that has passed every rung.
+    """What a service that has passed every rung told of itself.
 
     :param version: such as `3.10.1`.
-    :param plugins: what it has loaded (what it says itself; for generation 1, what was asked for).
+    :param plugins: the plugins that it has loaded by its own word; before 3.0, which has no such word, those asked for.
     """
 
     version: str
@@ -54,119 +86,108 @@ class Usable:
         return int(self.version.split(".")[0])
 
 
-def parse_endpoint(text: str) -> tuple[str, int]:
-    """Host and port of `host:port`.
-
-    :raises InvalidSetting: for anything else.
-    """
-    match = _ENDPOINT.fullmatch(text.strip()) if isinstance(text, str) else None
-    if not match or not 0 < int(match[2]) < 65536 or not _is_host(match[1]):
-        raise InvalidSetting("endpoint", f"{str(text)[:200]!r} is not host:port, such as r1i1n0:5000")
-    return match[1].strip("[]"), int(match[2])
-
-
-def _is_host(text: str) -> bool:
-    if not text.startswith("["):
-        return _HOST.fullmatch(text) is not None
-    try:
-        return bool(IPv6Address(text[1:-1]))
-    except ValueError:
-        return False
-
-
 def missing_plugin(log: str) -> str:
-    """The plugin that a log says could not be loaded; empty for none."""
-    found = re.search(r"Error opening dynamic library: lib(\S+?)\.so", log)
+    """The name of the plugin that could not be loaded, as a service's log tells it; empty where it tells of none."""
+    found = NO_PLUGIN.search(log)
     return found[1] if found else ""
 
 
-def why_without_plugin(
-    missing: str, plugins: Sequence[str], *, exit_code: int | None = None, generation: int | None = None
-) -> str:
-    """One sentence for a plugin that could not be loaded.
+def runs_without(
+    missing: str, plugins: Sequence[str], *, generation: int | None, node: str, lines: str
+) -> ServiceFailed:
+    """The error for a service whose log tells of a plugin that could not be loaded, and not (yet) of its end.
 
-    :param exit_code: what the service ended with; None where that is not known (yet).
-    :param generation: of the service; None where it is not known. Generation 3 ends, 1 and 2 go on without the plugin (facts:
-        run for 3.10.1, read for the others).
+    :param missing: the plugin's name.
+    :param plugins: the names of all plugins that were asked for.
+    :param generation: the service's; None where it is not known. Generation 3 ends, 1 and 2 go on without the plugin
+        (3.10.1 run, the others' source read).
+    :param lines: the last lines of its log.
     """
-    if exit_code is not None:
-        then = f" and exited with {exit_code}"
-    else:
-        then = {1: " and goes on without it", 2: " and goes on without it", 3: " and ends"}.get(generation or 0, "")
-    return (
-        f"plugins: braynsService could not load the plugin '{missing}'{then}. Take it off the "
-        f"list ({', '.join(plugins)}), or load a module that has it in the connection's setup."
-    )
+    then = {1: " and goes on without it", 2: " and goes on without it", 3: " and ends"}.get(generation or 0, "")
+    remedy, text = _without_plugin(missing, plugins, then)
+    return ServiceFailed(f"{text}\n{lines}", remedy=remedy, field="plugins", node=node, retry=False)
 
 
-def why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -> str:
-    """One sentence for a service that ended before it was usable: what happened, and what to do."""
+def _without_plugin(missing: str, plugins: Sequence[str], then: str) -> tuple[str, str]:
+    remedy = f"take it off the list ({', '.join(plugins)}), or load a module that has it in the connection's setup."
+    return remedy, f"braynsService could not load the plugin '{missing}'{then}."
+
+
+def ended_early(
+    exit_code: int, text: str, log: str, plugins: Sequence[str], *, node: str = "", lines: str = ""
+) -> ServiceFailed:
+    """The error for a service that ended before it was usable: what happened, what to do, and whether a retry can help.
+
+    :param text: what its node says of the end.
+    :param plugins: the names of all plugins that were asked for.
+    :param log: as much of its log as is known; `lines` are the last lines, for people.
+    """
+    field, remedy, why = _why_it_ended(exit_code, text, log, plugins)
+    hopeless = exit_code in _HOPELESS or NO_LIBRARY.search(log) or UNKNOWN_OPTION.search(log)
+    told = f"{why}\n{lines}".rstrip()
+    return ServiceFailed(told, remedy=remedy, field=field, node=node, exit_code=exit_code, retry=not hopeless)
+
+
+def _why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -> tuple[str, str, str]:
+    """The field that is to be mended, empty where none is known; what to do; and a sentence that says why the service ended."""
     if missing := missing_plugin(log):
-        return why_without_plugin(missing, plugins, exit_code=exit_code)
-    if exit_code == SETUP_FAILED:
-        return (
-            "setup: the connection's setup failed before braynsService was started; its output is below. Mend it there."
-        )
-    if exit_code == GENERATION_UNKNOWN:
-        return "generation: `--version` did not tell which command line the executable speaks; set generation to 1, 2 or 3."
-    if exit_code == NO_TLS:
-        return "tls: the braynsService on the node is of generation 1, which has none; set tls to 'off', or load a newer one."
-    if exit_code == EXECUTABLE_MISSING:
-        return (
-            "executable: braynsService, or a library it needs, was not found on the node. Set executable to its path, or "
-            "load its module in the connection's setup."
-        )
-    if exit_code == NOT_PROVED:
-        return f"state_dir: {text}."
-    if exit_code == PORT_NOT_OURS:
-        return f"port: {text}."
-    if re.search(r"Address already in use", log):
-        return "port: another program listens on the port already; use port 0."
-    if re.search(r"Unrecognized option|Unknown keyword argument", log):
-        return f"generation: braynsService does not know an option it was given (exit {exit_code}); set generation to what is installed."
+        return "plugins", *_without_plugin(missing, plugins, f" and exited with {exit_code}")
+    if exit_code in _WHY:
+        field, remedy, why = _WHY[exit_code]
+        return field, remedy, why or f"{text}."
+    if PORT_TAKEN.search(log):
+        return "port", "use port 0.", "another program listens on the port already."
+    if UNKNOWN_OPTION.search(log):
+        why = f"braynsService does not know an option it was given (exit {exit_code})."
+        return "generation", "set it to what is installed: 1, 2 or 3.", why
     signal = f" (killed by signal {exit_code - 128})" if 128 < exit_code < 160 else ""
-    return f"braynsService ended before it was usable: {text or f'exit code {exit_code}'}{signal}."
+    why = f"braynsService ended before it was usable: {text or f'exit code {exit_code}'}{signal}."
+    if VERSION.search(log):
+        return "", "Mend what its last lines say.", why
+    return "", "Look at setup, container and executable first.", f"{why} It said nothing of itself."
 
 
-async def probe(
-    host: str,
-    port: int,
-    plugins: Sequence[str] = (),
-    *,
-    ssl_context: ssl.SSLContext | None = None,
-) -> Usable:
-    """Climb from TCP to the plugins once.
+async def probe(endpoint: Endpoint, plugins: Sequence[str] = (), *, told: str = "") -> Usable:
+    """Try every rung of readiness once, from TCP to the plugins.
 
-    :raises NotYet: a rung that may come; the text names it.
-    :raises ServiceFailed: a plugin is missing for good.
+    :param plugins: names of the plugins that must be loaded.
+    :param told: `host:port` as people know it, where `endpoint` is a tunnel's; empty for `endpoint` itself.
+    :raises NotYet: a rung is not reached yet; the text names it.
+    :raises ServiceFailed: a plugin is missing for good, or the certificate is not the one that is expected.
     """
+    told = told or str(endpoint)
     try:
         async with asyncio.timeout(RUNG_SECONDS):
-            _, writer = await asyncio.open_connection(host, port)
+            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
     except (OSError, TimeoutError, UnicodeError) as error:
-        raise NotYet(f"TCP: {host}:{port} does not answer ({str(error) or 'no reply in time'})") from None
+        raise NotYet(f"TCP: {told} does not answer ({str(error) or 'no reply in time'})") from None
     writer.close()
-    endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        async with BraynsClient(endpoint, ssl_context=ssl_context, timeout=RUNG_SECONDS, largest=_LARGEST) as client:
+        async with BraynsClient(
+            str(endpoint), ssl_context=endpoint.ssl_context, timeout=RUNG_SECONDS, largest=_LARGEST, told=told
+        ) as client:
             version = _version((await client.call("get-version")).result)
             loaded = await _plugins(client, version, plugins)
     except ConnectionLost as error:
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
             raise ServiceFailed(
-                f"tls: whoever answers at {endpoint} is not believed ({error.__cause__.verify_message}): it has another certificate "
-                "than the one asked for. Look who listens there; with tls 'given', compare tls_ca and the certificate's names."
+                f"whoever answers at {told} is not believed ({error.__cause__.verify_message}): it has another certificate "
+                "than the one asked for.",
+                remedy="look who listens there; with tls 'given', compare tls_ca and the certificate's names.",
+                field="tls",
             ) from None
         raise NotYet(f"WebSocket: {error}") from None
     except RpcFailed as error:
         raise NotYet(f"JSON-RPC: {error}") from None
     if version >= (3, 3, 0) or version[0] == 1:  # the WebSocket is closed: it may have held the only client slot
-        await _http(host, port, "/healthz" if version[0] > 1 else "/version", ssl_context)
+        await _http(endpoint, "/healthz" if version[0] > 1 else "/version", told)
     missing = [name for name in plugins if name not in loaded]
     if missing:
         raise ServiceFailed(
-            f"plugins: braynsService {'.'.join(map(str, version))} at {endpoint} runs without {', '.join(missing)}; it has "
-            f"{', '.join(loaded) or 'none'}. Take the name off the list, or load a module that has the plugin.",
+            f"braynsService {'.'.join(map(str, version))} at {told} runs without {', '.join(missing)}; it has "
+            f"{', '.join(loaded) or 'none'}.",
+            remedy="take the name off the list, or load a module that has the plugin.",
+            field="plugins",
             retry=False,
         )
     return Usable(".".join(map(str, version)), tuple(loaded))
@@ -183,7 +204,9 @@ def _version(result: Any) -> tuple[int, int, int]:
 
 
 async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: Sequence[str]) -> list[str]:
-    """What is loaded, by its own word. Before 3.0 it has none: there only the log tells of a missing plugin."""
+    """The plugins that a service says it has loaded. Before 3.0 it cannot say: there only the log tells of a missing
+    plugin.
+    """
     if version < (3, 0, 0):
         return list(asked)
     parameters = (await client.call("get-application-parameters")).result
@@ -192,19 +215,19 @@ async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: S
     return [one_line(str(name), 100) for name in parameters["plugins"][:_MOST_PLUGINS]]
 
 
-async def _http(host: str, port: int, path: str, ssl_context: ssl.SSLContext | None) -> None:
+async def _http(endpoint: Endpoint, path: str, told: str) -> None:
     try:
         async with asyncio.timeout(RUNG_SECONDS):
-            reader, writer = await asyncio.open_connection(host, port, ssl=ssl_context)
+            reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=endpoint.ssl_context)
             try:
-                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {endpoint.host}\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()
                 status = (await reader.readline()).split()
             finally:
                 writer.close()
-    except (OSError, TimeoutError, ValueError) as error:  # ValueError: a line without an end
+    except (OSError, TimeoutError, ValueError) as error:  # asyncio raises ValueError for a line without an end
         raise NotYet(
-            f"HTTP: {path} of {host}:{port} does not answer ({str(error) or 'all client slots may be taken'})"
+            f"HTTP: {path} of {told} does not answer ({str(error) or 'all client slots may be taken'})"
         ) from None
     if len(status) < 2 or status[1] != b"200":
-        raise NotYet(f"HTTP: {path} of {host}:{port} answered {b' '.join(status).decode('latin-1')[:80]!r}")
+        raise NotYet(f"HTTP: {path} of {told} answered {b' '.join(status).decode('latin-1')[:80]!r}")

@@ -1,7 +1,7 @@
 """TLS between a client and a braynsService: a certificate for each allocation, and contexts that accept nothing else.
 
-braynsService (2.0 to 3.10.1) never asks its client for a certificate: TLS hides what passes and proves who serves; it does
-not keep anybody out.
+braynsService (2.0 to 3.10.1) never asks its client for a certificate: TLS hides what passes and proves who serves; it
+does not keep anybody out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-_VALID_DAYS = 400  # longer than any allocation; some programs refuse more than 825
+_VALID_DAYS = 400  # a certificate lives longer than any allocation; some programs refuse more than 825 days
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class KeyPair:
 def make_key_pair(name: str) -> KeyPair:
     """A key pair for one allocation.
 
-    :param name: what the certificate is for; `client_context` demands it again.
+    :param name: the name that the certificate is for, the allocation's; `client_context` demands it again.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -58,7 +58,9 @@ def make_key_pair(name: str) -> KeyPair:
 
 
 class _Named(ssl.SSLContext):
-    """Demands a certificate of one name, whatever address is connected to: the way may lead through a local port."""
+    """A TLS context that demands a certificate of one name, whatever address is connected to: a tunnel's is this
+    machine's.
+    """
 
     server_name: str
 
@@ -70,7 +72,8 @@ class _Named(ssl.SSLContext):
 def client_context(authority: str, server_name: str) -> ssl.SSLContext:
     """A context that accepts a service with a certificate by `authority` for `server_name`, and no other.
 
-    :param authority: PEM of the allocation's own certificate, or of a site's authority; empty for those the system trusts.
+    :param authority: PEM of the allocation's own certificate, or of a site's authority; empty for those the system
+        trusts.
     :raises ValueError: `authority` is no certificate.
     """
     context = _Named(ssl.PROTOCOL_TLS_CLIENT)

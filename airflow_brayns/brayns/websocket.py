@@ -1,4 +1,6 @@
-"""The WebSocket under the client. In a module of its own, since the library costs whoever only names an operator 30 ms."""
+"""The WebSocket under the client. It has a module of its own, since importing the library takes 30 ms, which a DAG file
+that only names operators is spared.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,22 @@ from airflow_brayns.errors import reason_of
 
 
 class _Connect(connect):
-    """Follows nobody elsewhere: the service that was proved is the one that is meant."""
+    """A connection attempt that follows no redirection: the service that was proved is the one that is meant."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
-        """The exception, for a redirection too."""
+        """Return the exception for a redirection too; the library calls this to learn where to go instead."""
         return exc
 
 
 class _Connection(ClientConnection):
-    """Remembers of each message whether it is text, since one that is read as bytes does not tell."""
+    """A connection that remembers of each message whether it is text, since a message read as bytes does not tell."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kinds: deque[Opcode] = deque()
 
     def process_event(self, event: Event) -> None:
-        """Take a frame in."""
+        """Note whether an arriving frame is text or binary, and hand it to the library."""
         if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY):
             self.kinds.append(event.opcode)
         super().process_event(event)
@@ -45,10 +47,12 @@ class WebSocket:
 
     @classmethod
     async def open(cls, address: str, ssl_context: ssl.SSLContext | None, largest: int) -> WebSocket:
-        """Connect.
+        """Open a WebSocket.
 
         :param address: `ws://host:port` or `wss://…`.
+        :param ssl_context: how TLS is spoken; None for `ws://`.
         :param largest: bytes that a message may have.
+        :raises OSError: nobody answers, or not as a WebSocket.
         """
         try:
             connection = await _Connect(
@@ -61,7 +65,7 @@ class WebSocket:
                 proxy=None,
                 open_timeout=None,
             )
-        except (InvalidHandshake, WebSocketException, UnicodeError) as error:  # UnicodeError: no name
+        except (InvalidHandshake, WebSocketException, UnicodeError) as error:  # UnicodeError: the host is no valid name
             raise ConnectionError(reason_of(error)) from error
         assert isinstance(connection, _Connection)
         return cls(connection)
@@ -74,9 +78,10 @@ class WebSocket:
             raise ConnectionError(reason_of(error)) from error
 
     async def messages(self) -> AsyncIterator[str | bytes]:
-        """Each message, until the other side closes.
+        """Yield each message that arrives, until the other side closes.
 
-        A text need not be UTF-8: an error of braynsService quotes a file's bad line as it is. What is no character comes as U+FFFD.
+        A text message need not be UTF-8: an error of braynsService quotes a file's bad line as it is. Bytes that are no
+        character come as U+FFFD.
         """
         try:
             while True:
@@ -89,5 +94,5 @@ class WebSocket:
             raise ConnectionError(reason_of(error)) from error
 
     async def close(self) -> None:
-        """Close."""
+        """Close the WebSocket."""
         await self._connection.close()

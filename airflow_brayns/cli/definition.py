@@ -1,15 +1,26 @@
-"""`airflow brayns …`: which commands there are. Light: Airflow imports it at every command."""
+"""The list of the commands `airflow brayns …`. It imports little, since Airflow imports it at every command."""
 
 from __future__ import annotations
 
-from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
+from airflow.cli.cli_config import ARG_OUTPUT, ActionCommand, Arg, GroupCommand, lazy_load_command
 
 _CLUSTER = Arg(("--cluster-conn-id",), help="connection of type brayns_cluster; default: all", default=None)
+_WATCH = Arg(("-w", "--watch"), help="look again every so many seconds", type=float, metavar="SECONDS", default=None)
 _ANY = Arg(("--any-installation",), help="also what another Airflow asked for", action="store_true")
 _DAG = Arg(("dag_id",), help="the DAG")
 _TASK = Arg(("task_id",), help="a task of it that allocates")
 _CONF = Arg(("-c", "--conf"), help="the run's parameters as JSON", default="{}")
-_FILE = Arg(("file",), help="YAML or JSON")
+_FILE = Arg(("file",), help="YAML, JSON or Python")
+_PARAMS = Arg(("--params",), help="further arguments of a Python file's functions, as JSON", default="{}")
+_SERVICES = (
+    Arg(("--plugins",), help="names with commas between them", default="braynsCircuitExplorer"),
+    Arg(
+        ("--cluster-conn-id",),
+        help="connection of type brayns_cluster; where the default is not defined, this machine",
+        default="brayns_default",
+    ),
+    _PARAMS,
+)
 _PREVIEW = (
     Arg(
         ("-o", "--output"),
@@ -18,17 +29,17 @@ _PREVIEW = (
     ),
     Arg(("-n", "--frames"), help="how many frames", type=int, default=8),
     Arg(("-w", "--width"), help="of a frame in pixels", type=int, default=400),
-    Arg(("--plugins",), help="names with commas between them", default="braynsCircuitExplorer"),
-    Arg(
-        ("--cluster-conn-id",),
-        help="connection of type brayns_cluster; where the default is not defined, this machine",
-        default="brayns_default",
-    ),
+    *_SERVICES,
+)
+_CHECK = (
+    Arg(("-n", "--frames"), help="how many frames of a Python file are rendered", type=int, default=4),
+    Arg(("--without-rendering",), help="look at a Python file only; no service is started", action="store_true"),
+    *_SERVICES,
 )
 
 
 def get_commands() -> list[GroupCommand]:
-    """For Airflow's command line."""
+    """The commands for Airflow's command line."""
     home = "airflow_brayns.cli.commands"
     return [
         GroupCommand(
@@ -39,25 +50,45 @@ def get_commands() -> list[GroupCommand]:
                     name="services",
                     help="what is running, on which cluster, for which DAG run",
                     func=lazy_load_command(f"{home}.services"),
-                    args=(_CLUSTER,),
+                    args=(_CLUSTER, _WATCH, ARG_OUTPUT),
+                ),
+                ActionCommand(
+                    name="connect",
+                    help="a port of this machine that leads to a service, until Ctrl-C",
+                    func=lazy_load_command("airflow_brayns.cli.connect.connect"),
+                    args=(
+                        Arg(("name",), help="as `airflow brayns services` shows it"),
+                        Arg(("-s", "--service"), help="which of its services; default: the first", default=None),
+                        Arg(("-p", "--port"), help="of this machine; 0: any that is free", type=int, default=5000),
+                        _CLUSTER,
+                    ),
                 ),
                 ActionCommand(
                     name="release",
                     help="give an allocation back",
                     func=lazy_load_command(f"{home}.release"),
-                    args=(Arg(("name",), help="as `airflow brayns services` shows it"), _CLUSTER, _ANY),
+                    args=(Arg(("name",), help="as `airflow brayns services` shows it"), _CLUSTER, _ANY, ARG_OUTPUT),
                 ),
                 ActionCommand(
                     name="reap",
                     help="give back what no DAG run uses any more; only says what it would do, unless --yes",
                     func=lazy_load_command(f"{home}.reap"),
-                    args=(_CLUSTER, Arg(("-y", "--yes"), help="do it", action="store_true")),
+                    args=(_CLUSTER, Arg(("-y", "--yes"), help="do it", action="store_true"), ARG_OUTPUT),
                 ),
                 ActionCommand(
                     name="script",
                     help="print the keeper and the sbatch line that a task would submit; submits nothing",
-                    func=lazy_load_command(f"{home}.script"),
+                    func=lazy_load_command("airflow_brayns.cli.script.script"),
                     args=(_DAG, _TASK, _CONF),
+                ),
+                ActionCommand(
+                    name="examples",
+                    help="copy the example DAGs, with their movies and scenes, into a folder; without one, list them",
+                    func=lazy_load_command("airflow_brayns.cli.examples.examples"),
+                    args=(
+                        Arg(("folder",), help="such as your DAG folder; made if need be", nargs="?", default=None),
+                        Arg(("--overwrite",), help="replace files that are there and differ", action="store_true"),
+                    ),
                 ),
                 GroupCommand(
                     name="movie",
@@ -65,9 +96,10 @@ def get_commands() -> list[GroupCommand]:
                     subcommands=(
                         ActionCommand(
                             name="check",
-                            help="say what a specification describes, or at which line it is wrong; starts nothing",
+                            help="say what a specification describes, or at which line it is wrong, which starts nothing; of a "
+                            "Python file, prove with two services that frames do not depend on their order",
                             func=lazy_load_command("airflow_brayns.cli.movie.check"),
-                            args=(_FILE,),
+                            args=(_FILE, *_CHECK, ARG_OUTPUT),
                         ),
                         ActionCommand(
                             name="preview",

@@ -1,124 +1,191 @@
-"""`airflow brayns movie …`: is a specification right, and what will it look like."""
+"""The commands `airflow brayns movie …`, which tell whether a specification is right, and what it will look like."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
+import os
 import secrets
 import tempfile
 from pathlib import Path
 
-from airflow_brayns.booking import book
-from airflow_brayns.errors import BraynsError
+from airflow_brayns.brayns.official import official_client
+from airflow_brayns.cli.connections import opened
+from airflow_brayns.cli.console import Answer, command, say
+from airflow_brayns.cli.order import prove, told
+from airflow_brayns.cluster.owner import About, Owner, RunOf
+from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
-from airflow_brayns.movie.picture import contact_sheet
+from airflow_brayns.movie.images import contact_sheet, spread
+from airflow_brayns.movie.interfaces import Progress
 from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.script import ScriptSpecification, script_of
+from airflow_brayns.movie.script_file import SUFFIX, ScriptFile
 from airflow_brayns.movie.specification import LARGEST_SIDE, SMALLEST_SIDE, MovieSpecification
-from airflow_brayns.movie.store import FolderStore
-from airflow_brayns.movie.supply import Progress
-from airflow_brayns.render import Rendering, files_of, render_with
+from airflow_brayns.movie.versions import schema_file
+from airflow_brayns.rendering.render import Rendering, RenderRequest, render_with
+from airflow_brayns.services.booking import book
+from airflow_brayns.services.literal import literal
 
-SCHEMA = Path(__file__).parents[1] / "movie" / "movie-1.schema.json"
-
-
-def _read(path: str) -> MovieSpecification:
-    try:
-        return MovieSpecification.read_file(Path(path))
-    except BraynsError as error:
-        raise SystemExit(str(error)) from None
+SCHEMA = schema_file()
 
 
-def check(args: argparse.Namespace) -> None:
-    """Say what a specification describes, or at which line it is wrong."""
-    spec = _read(args.file)
+def _read(args: argparse.Namespace) -> MovieSpecification:
+    path = Path(args.file)
+    if path.suffix != SUFFIX:
+        return MovieSpecification.read_file(path)
+    official_client()
+    params = literal(args.params)
+    if not isinstance(params, dict):
+        raise InvalidSetting("--params", f"must be a JSON object, not {args.params[:60]!r}")
+    return ScriptFile(path.absolute(), params).specification()
+
+
+def _plugins(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+@command
+def check(args: argparse.Namespace) -> Answer:
+    """What a specification describes, or at which line it is wrong; of Python, whether frames depend on their order."""
+    spec = _read(args)
     if spec.frames is not None:
         first, last = spec.frame_range or (0, spec.frames - 1)
-        frames = last - first + 1
+        frames = spec.encoding.length(len(range(first, last + 1, spec.step)))
         length = f"{frames} frames, {frames / spec.fps:.2f} s with {spec.fps:g} frames a second"
     else:
         length = f"as many frames as the simulation has, with {spec.fps:g} frames a second"
-    print(f"{args.file} is right: {length}, {spec.resolution[0]}x{spec.resolution[1]}, {spec.renderer.name} renderer, "
-          f"camera {spec.camera.path}, {spec.codec} to {spec.output}")  # fmt: skip
+    camera = f"{len(spec.shots)} shots" if spec.shots else f"camera {spec.camera.path}"
+    size = f"{spec.resolution[0]}x{spec.resolution[1]}"
+    camera = camera if script_of(spec) is None else "Python"
+    lines = [
+        f"{args.file} is right: {length}, {size}, {spec.renderer.name} renderer, {camera}, {spec.codec} to {spec.output}"
+    ]
     for model in spec.models:
         here = "" if Path(model.path).exists() else " (not on this machine; it must be on the nodes)"
-        print(f"  {model.path}: {model.loader_name}{here}")
+        lines.append(f"  {model.path}: {model.loader_name}{here}")
+    row = {
+        "file": args.file, "frames": spec.frames, "fps": spec.fps, "resolution": size, "renderer": spec.renderer.name,
+        "camera": camera.removeprefix("camera "), "codec": spec.codec, "output": spec.output,
+        "models": [model.path for model in spec.models],
+    }  # fmt: skip
+    if isinstance(spec, ScriptSpecification) and not args.without_rendering:
+        lines.append(_prove(args, spec))
+    return Answer([row], text="\n".join(lines))
 
 
-def schema(args: argparse.Namespace) -> None:
-    """Print the JSON schema, for editors."""
-    print(SCHEMA.read_text(), end="")
+def _prove(args: argparse.Namespace, spec: ScriptSpecification) -> str:
+    """Prove that frames do not depend on their order, and tell it."""
+    frames = list(spread(range(spec.frames or 0), args.frames))
+    small = spec.model_copy(update={"resolution": preview_size(320, spec.aspect), "format": "png"})
+    plugins, hook = _plugins(args.plugins), opened(args.cluster_conn_id)
+    hook.settings.service(plugins)
+    order = asyncio.run(prove(hook, small, plugins, frames, _Printer()))
+    return told(order, spec.script.name)
+
+
+@command
+def schema(args: argparse.Namespace) -> Answer:
+    """The JSON schema, for editors."""
+    return Answer(text=SCHEMA.read_text().rstrip("\n"))
 
 
 class _Printer:
-    """Tells a person at a terminal."""
+    """A reporter that tells a person at a terminal."""
 
     def progress(self, progress: Progress) -> None:
         """See `Reporter.progress`."""
-        print(f"{progress.done} of {progress.total} frames")
+        say(f"{progress.done} of {progress.total} frames")
 
     def note(self, text: str) -> None:
-        """Nothing that somebody who wants a picture needs."""
+        """See `Reporter.note`; nothing is printed, since whoever wants a picture needs no notes."""
+
+    def said(self, line: str) -> None:
+        """See `Reporter.said`."""
+        say(line)
 
     def trouble(self, text: str) -> None:
         """See `Reporter.trouble`."""
-        print(text)
+        say(text)
 
 
 def preview_size(width: int, aspect: float) -> tuple[int, int]:
-    """Of a small frame: even, of the movie's shape as nearly as 64 pixels allow, which braynsService needs at least.
+    """The size of a small frame: its sides are even, and of the movie's shape as nearly as 64 pixels allow, which
+    braynsService needs at least.
 
-    :raises SystemExit: the width cannot be taken.
+    :raises InvalidSetting: the width cannot be taken.
     """
     if not SMALLEST_SIDE <= width <= LARGEST_SIDE:
-        raise SystemExit(
-            f"--width: {width} is not between {SMALLEST_SIDE} and {LARGEST_SIDE}; braynsService renders nothing smaller"
+        raise InvalidSetting(
+            "--width",
+            f"{width} is not between them; braynsService renders nothing smaller.",
+            remedy=f"take one from {SMALLEST_SIDE} to {LARGEST_SIDE}.",
         )
     height = round(width / aspect / 2) * 2
     if height > LARGEST_SIDE:
-        raise SystemExit(f"--width: {width} makes a frame {height} pixels high; at most {LARGEST_SIDE}")
+        raise InvalidSetting(
+            "--width",
+            f"{width} makes a frame {height} pixels high; at most {LARGEST_SIDE}",
+            remedy="take a smaller one.",
+        )
     return width // 2 * 2, max(SMALLEST_SIDE, height)
 
 
-def preview(args: argparse.Namespace) -> None:
-    """A contact sheet of a few small, quick frames."""
-    spec = _read(args.file)
+def preview_target(output: str) -> Path:
+    """Where the sheet goes.
+
+    :raises InvalidSetting: it cannot go there.
+    """
+    target = Path(output).expanduser().absolute()
+    if target.suffix.lower() not in (".jpg", ".png"):
+        raise InvalidSetting("--output", f"{target.name} does not.", remedy="end it in .jpg or .png.")
+    if not target.parent.is_dir():
+        raise InvalidSetting(
+            "--output", f"there is no folder {target.parent}.", remedy="make the folder, or name another."
+        )
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            writable = not target.is_dir() and (not target.exists() or os.access(target, os.W_OK))
+    except OSError:
+        writable = False
+    if not writable:
+        raise InvalidSetting("--output", f"{target} cannot be written.", remedy="name another file.")
+    return target
+
+
+@command
+def preview(args: argparse.Namespace) -> Answer:
+    """Render a few small, quick frames, and put them on a contact sheet."""
+    spec = _read(args)
     small_size = preview_size(args.width, spec.aspect)
     renderer = spec.renderer.model_copy(update={"name": "interactive", "samples_per_pixel": 1})
     small = spec.model_copy(update={"resolution": small_size, "renderer": renderer, "format": "png"})
     if args.frames < 1:
-        raise SystemExit(f"--frames: {args.frames} is none; at least 1")
-    target = Path(args.output or Path(args.file).with_suffix(".preview.jpg").name).absolute()
-    if target.suffix.lower() not in (".jpg", ".png"):
-        raise SystemExit(f"--output: {target.name} must end in .jpg or .png")
-    plugins = tuple(word for word in args.plugins.split(",") if word)
-    try:
-        asyncio.run(_render(args.cluster_conn_id, small, plugins, args.frames, target))
-    except BraynsError as error:
-        raise SystemExit(str(error)) from None
-    print(target)
+        raise InvalidSetting("--frames", f"{args.frames} is none.", remedy="ask for at least 1.")
+    target = preview_target(args.output or Path(args.file).with_suffix(".preview.jpg").name)
+    plugins = _plugins(args.plugins)
+    hook = opened(args.cluster_conn_id)
+    hook.settings.service(plugins)
+    asyncio.run(_render(hook, small, plugins, args.frames, target))
+    return Answer(text=str(target))
 
 
 async def _render(
-    cluster_conn_id: str, spec: MovieSpecification, plugins: tuple[str, ...], frames: int, target: Path
+    hook: BraynsClusterHook, spec: MovieSpecification, plugins: tuple[str, ...], frames: int, target: Path
 ) -> None:
-    logging.getLogger("airflow_brayns").setLevel(logging.WARNING)
-    hook = BraynsClusterHook(cluster_conn_id)
     settings = hook.settings
-    name, token = f"ab-{secrets.token_hex(6)}", f"preview-{secrets.token_hex(4)}"
-    about = json.dumps({"dag_id": "airflow brayns movie preview", "run_id": "", "task_id": target.name})
+    name = f"ab-{secrets.token_hex(6)}"
+    about = About(run=RunOf("airflow brayns movie preview", "", target.name))
+    owner = Owner(name, f"preview-{secrets.token_hex(4)}", str(about), movie=name)
     with tempfile.TemporaryDirectory() as scratch:
-        async with hook.connect(settings) as poller:
+        async with hook.session(logging.getLogger("airflow_brayns.preview")) as session:
             try:
-                booking = await book(poller.cluster, settings, name, token, nodes=1, plugins=plugins, about=about)
-                outcome = await render_with(
-                    poller, settings, booking, spec, lambda running: FolderStore(Path(scratch), name, token), _Printer(),
-                    Rendering(plugins, sample=frames), driver=token, owner=token, about=about,
-                    log=logging.getLogger("airflow_brayns.preview"), files=await files_of(poller.cluster, spec),
-                )  # fmt: skip
+                booking = await book(session.cluster, settings, owner, nodes=1, plugins=plugins)
+                request = RenderRequest(spec, scratch, Rendering(plugins, sample=frames), owner)
+                outcome = await render_with(session, booking, await request.prepared(session.cluster), _Printer())
             finally:
-                await asyncio.shield(poller.cluster.release(name))
+                await asyncio.shield(session.cluster.release(owner.name))
         await asyncio.to_thread(_sheet, outcome.plan, Path(scratch), target)
 
 

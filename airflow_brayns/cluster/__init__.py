@@ -1,1 +1,1 @@
-"""Where nodes come from. Knows nothing of Brayns or Airflow."""
+"""The clusters that nodes come from: Slurm, or this machine. This room knows nothing of Brayns or Airflow."""

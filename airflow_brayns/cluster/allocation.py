@@ -1,24 +1,13 @@
-"""What a cluster says of an allocation, and how its answer is read."""
+"""An allocation, and what a cluster says of it, of its job and its services."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from airflow_brayns.errors import ConnectionLost
-from airflow_brayns.plain import one_line, visible
-
-_TIME_LEFT = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
-_NUMBER, _STATE = re.compile(r"[0-9]{1,15}"), re.compile(r"[A-Z_]{1,40}")
-_NAME, _SERVICE = re.compile(r"ab-[0-9a-f]{1,40}"), re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_JOB = re.compile(r"[0-9][0-9_+,%\[\]-]{0,99}")  # `12`, `12_3`, `12_[4-9%2]`, `12+1`
-_NODE = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_LONGEST_REASON = 1000  # characters of why something ended
-# Reasons that no waiting mends. Some impossible requests are not refused but pend for ever (Slurm 22.05 and 24.11, run).
+# Slurm's reasons for a pending job that no waiting mends. Some impossible requests are not refused but pend for ever
+# (22.05 and 24.11, run).
 HOPELESS_REASONS = frozenset(
     {
         "PartitionTimeLimit", "PartitionNodeLimit", "PartitionDown", "PartitionInactive", "AccountNotAllowed",
@@ -26,15 +15,12 @@ HOPELESS_REASONS = frozenset(
         "QOSMaxWallDurationPerJobLimit", "launch failed requeued held", "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "PartitionConfig",
     }
 )  # fmt: skip
-
-
-def whole(text: str) -> int | None:
-    """A number as the scripts write it. `isdigit` and `int` take digits of all the world's scripts, and `int` fails on long ones."""
-    return int(text) if _NUMBER.fullmatch(text) else None
+# Those of them that say nothing of another partition: with several, Slurm shows the reason of the one it looked at last.
+HOPELESS_ANYWHERE = frozenset({"InvalidAccount", "InvalidQOS", "launch failed requeued held"})
 
 
 class JobState(Enum):
-    """Where a job is, in the four steps that matter here."""
+    """The steps of a job that matter here, and `UNKNOWN` where the scheduler does not tell."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -44,7 +30,7 @@ class JobState(Enum):
 
     @classmethod
     def of(cls, word: str) -> JobState:
-        """The step that a word of squeue's means."""
+        """The step that a state of squeue's, such as `COMPLETING`, means."""
         if word in ("PENDING", "CONFIGURING") or word.startswith("REQUEUE"):
             return cls.PENDING
         if word in ("RUNNING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"):
@@ -56,7 +42,7 @@ class JobState(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """A line of squeue's (or of the local cluster's likeness of it)."""
+    """A job as a line of squeue tells of it; the local cluster's scripts print the same kind of line."""
 
     job_id: str
     word: str
@@ -72,38 +58,19 @@ class Job:
     def state(self) -> JobState:
         return JobState.of(self.word)
 
-    @classmethod
-    def read(cls, line: str) -> Job | None:
-        """Read `%i|%T|%r|%N|%k|%j|%V|%S|%L`; None for a line that is not of that form."""
-        parts = line.split("|")
-        if len(parts) < 9:
-            return None
-        # The comment may hold a bar: count the fields behind it from the end.
-        job_id, word, reason, nodes = parts[:4]
-        name, submitted, start, left = parts[-4:]
-        if not _JOB.fullmatch(job_id) or not _STATE.fullmatch(word):
-            return None
-        comment = "|".join(parts[4:-4])
-        return cls(job_id, word, reason, nodes, name, submitted, start, _seconds_left(left), comment)
-
-
-def _seconds_left(text: str) -> int | None:
-    match = _TIME_LEFT.fullmatch(text.strip())
-    if not match:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return days * 86400 + hours * 3600 + minutes * 60 + seconds
-
 
 @dataclass(frozen=True)
 class Allocation:
-    """One incarnation of an allocation: its name, number and job.
+    """An allocation, in one of its incarnations: its name, its number and its job.
 
     :param name: `ab-` and the hash of what it is for; also the folder's name.
-    :param incarnation: 1 for the first submission under this name, and so on.
+    :param incarnation: the number of the submission under this name; the first is 1.
     :param job_id: Slurm's job id; on the local cluster the keeper's process id.
-    :param submitted: Slurm's submit time: ids are given out again after a controller's crash.
-    :param folder: where it is described on the cluster.
+    :param submitted: Slurm's submit time, since job ids are given out again after a controller's crash; empty on the
+        local cluster.
+    :param folder: the path of its folder on the cluster.
+    :param adopted: whether it was found running, and not submitted by this call.
+    :param machine: the machine on which it was asked for without SSH; empty with SSH, and where nobody told.
     """
 
     name: str
@@ -112,37 +79,55 @@ class Allocation:
     submitted: str = ""
     folder: str = ""
     adopted: bool = False
+    machine: str = ""
 
     @property
     def key(self) -> tuple[str, int]:
-        """Name and incarnation."""
+        """The name and the incarnation, which together no other allocation of the cluster has."""
         return self.name, self.incarnation
 
+    def log_of(self, service: str) -> str:
+        """The path of a service's log on the cluster."""
+        return f"{self.folder}/services/{service}/log"
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values for XCom and triggers."""
+        """The allocation as plain JSON values, for XCom and triggers."""
         return {
             "name": self.name,
             "incarnation": self.incarnation,
             "job_id": self.job_id,
             "submitted": self.submitted,
             "folder": self.folder,
+            **({"machine": self.machine} if self.machine else {}),
         }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Allocation:
-        """The reverse of `to_json`; further keys are passed over."""
+        """Read what `to_json` gave; keys that it does not write are passed over."""
         return cls(
             str(value["name"]),
             int(value["incarnation"]),
             str(value["job_id"]),
             str(value.get("submitted", "")),
             str(value.get("folder", "")),
+            machine=str(value.get("machine", "")),
         )
+
+
+def is_idle_end(why: str | None) -> bool:
+    """Tell whether a keeper ended since nobody used the allocation, by the reason that keeper.sh wrote."""
+    return "(idle_limit)" in (why or "")
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """What the folder tells of one service."""
+    """The state of one service, as its allocation's folder tells it.
+
+    :param port: the port that it listens on; None until it listens.
+    :param exit_code: how its process ended; None until it has.
+    :param exit_text: what its node's wrapper wrote of the end.
+    :param log: the new bytes of its log, in base64.
+    """
 
     name: str
     node: str = ""
@@ -151,16 +136,34 @@ class ServiceStatus:
     exit_text: str = ""
     log: str = ""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the service ended since it was asked to; the end of its job tells why it was asked."""
+        return self.exit_text == "stopped"
+
+    @property
+    def said(self) -> str:
+        """The wrapper's words on the service's end; empty where they only repeat the exit code."""
+        return "" if self.exit_text == f"the service ended with exit code {self.exit_code}" else self.exit_text
+
 
 @dataclass(frozen=True)
 class AllocationStatus:
-    """What one look told of an allocation.
+    """The state of an allocation, as one look at it told.
 
-    :param job: the scheduler's line, None where it does not know the job (any more).
-    :param answered: whether the scheduler answered at all; if not, `job` says nothing.
-    :param ended: why the keeper ended, None while it has not.
-    :param silent: seconds since the keeper last showed itself, by the cluster's clock; None before it first did.
-    :param certificate: PEM that its services prove themselves with; empty without TLS of its own.
+    :param job: the scheduler's line of its job; None where the scheduler does not know the job (any more).
+    :param answered: whether the scheduler answered at all; if it did not, `job` says nothing.
+    :param trouble: why the scheduler did not answer.
+    :param gone: whether its folder is not there, or is another user's.
+    :param nodes: names of its nodes in order; empty until the keeper runs.
+    :param released: whether somebody has asked for its end.
+    :param ending: why its keeper is ending it; empty while the keeper is not.
+    :param ended: why its keeper has ended; None while it has not.
+    :param silent: seconds since its keeper last showed itself, by the cluster's clock; None before the keeper first
+        did.
+    :param owner: the token of whoever owns it; empty where nobody does.
+    :param about: which run it is for, as `owner.About` writes it.
+    :param certificate: the certificate of its services, PEM; empty where it has none of its own.
     """
 
     name: str
@@ -184,7 +187,7 @@ class AllocationStatus:
 
     @property
     def state(self) -> JobState:
-        """The job's step, from the scheduler and, where it has forgotten the job, from the keeper's own word."""
+        """The step of the job, by the scheduler's word and, where that has forgotten the job, by the keeper's."""
         if self.ended is not None and (self.job is None or self.job.state is JobState.ENDED):
             return JobState.ENDED
         if not self.answered:
@@ -193,145 +196,12 @@ class AllocationStatus:
             return JobState.ENDED if self.job_id else JobState.UNKNOWN
         return self.job.state
 
+    @property
+    def left_no_trace(self) -> bool:
+        """Whether the job ran and failed, and its keeper wrote nothing: where it was, there was no such folder."""
+        failed = self.job is not None and self.job.word == "FAILED"
+        return failed and self.ended is None and not (self.ending or self.nodes or self.heartbeat)
+
     def service(self, name: str) -> ServiceStatus | None:
-        """The service of that name."""
+        """The service of a name; None where there is none."""
         return next((service for service in self.services if service.name == name), None)
-
-
-def decode(text: str) -> str:
-    """Base64 as the scripts write it, as far as it can be seen; what is not base64 is no answer."""
-    try:
-        return visible(base64.b64decode(text, validate=True).decode("utf-8", "replace"))
-    except (binascii.Error, ValueError):
-        return ""
-
-
-def is_job_line(job: Job, status: AllocationStatus) -> bool:
-    """Whether a line is this allocation's job: by name, id and submit time."""
-    return (
-        job.name == f"{status.name}-{status.incarnation}"
-        and job.job_id == status.job_id
-        and (not status.submitted or job.submitted == status.submitted)
-    )
-
-
-@dataclass
-class _Reader:
-    found: dict[tuple[str, int], AllocationStatus] = field(default_factory=dict)
-    jobs: list[Job] = field(default_factory=list)
-    answered: bool = False
-    trouble: str = ""
-    current: tuple[str, int] | None = None
-
-    def line(self, line: str) -> None:
-        key, _, rest = visible(line).replace("\n", " ").partition(" ")
-        if key == "allocation":
-            name, _, text = rest.rpartition(" ")
-            number = whole(text)
-            self.current = (name, number) if number is not None and _NAME.fullmatch(name) else None
-            if self.current:
-                self.found[self.current] = AllocationStatus(*self.current)
-        elif key == "queue":
-            if job := Job.read(rest):
-                self.jobs.append(job)
-        elif key == "answered":
-            self.answered = True
-        elif key == "silent":
-            self.trouble = one_line(decode(rest), _LONGEST_REASON)
-        elif key == "log":
-            self._log(rest)
-        elif key == "certificate":
-            self._certificate(rest)
-        elif self.current:
-            self.found[self.current] = _with(self.found[self.current], key, rest)
-
-    def _certificate(self, rest: str) -> None:
-        parts = rest.split(" ")
-        status = self.found.get((parts[0], whole(parts[1]) or 0)) if len(parts) == 3 else None
-        if status:
-            self.found[status.name, status.incarnation] = replace(status, certificate=decode(parts[2]))
-
-    def _log(self, rest: str) -> None:
-        parts = rest.split(" ")
-        status = self.found.get((parts[0], whole(parts[1]) or 0)) if len(parts) == 5 else None
-        if status:
-            services = tuple(
-                replace(service, log=parts[4]) if service.name == parts[2] else service for service in status.services
-            )
-            self.found[status.name, status.incarnation] = replace(status, services=services)
-
-
-def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
-    match key:
-        case "job":
-            job_id, _, submitted = rest.partition(" ")
-            return replace(status, job_id=job_id if whole(job_id) is not None else "", submitted=submitted)
-        case "nodes":
-            return replace(status, nodes=tuple(node for node in rest.split(" ") if _NODE.fullmatch(node)))
-        case "gone":
-            return replace(status, gone=True)
-        case "released":
-            return replace(status, released=True)
-        case "ending":
-            return replace(status, ending=one_line(decode(rest), _LONGEST_REASON))
-        case "ended":
-            return replace(status, ended=one_line(decode(rest), _LONGEST_REASON))
-        case "heartbeat":
-            return replace(status, heartbeat=rest)
-        case "silent":
-            seconds = whole(rest)
-            return replace(status, silent=None if seconds is None else float(seconds))
-        case "owner":
-            return replace(status, owner=rest)
-        case "about":
-            return replace(status, about=decode(rest).strip())
-        case "service":
-            # One whose name is none of ours is left out at the end: the lines behind it must not become its neighbour's.
-            name = rest if _SERVICE.fullmatch(rest) else ""
-            return replace(status, services=(*status.services, ServiceStatus(name)))
-        case "node" | "listening" | "exit" if status.services:
-            return replace(status, services=(*status.services[:-1], _service_with(status.services[-1], key, rest)))
-    return status
-
-
-def _service_with(service: ServiceStatus, key: str, rest: str) -> ServiceStatus:
-    if key == "node":
-        return replace(service, node=rest) if _NODE.fullmatch(rest) else service
-    if key == "listening":
-        port = whole(rest) or 0
-        return replace(service, port=port) if 0 < port < 65536 else service
-    code, _, text = decode(rest).partition(" ")
-    number = whole(code)
-    return replace(
-        service,
-        exit_code=number if number is not None and number < 256 else 1,
-        exit_text=one_line(text, _LONGEST_REASON),
-    )
-
-
-def read_jobs(answer: str) -> list[Job]:
-    """Every job that a status command's answer tells of.
-
-    :raises ConnectionLost: the scheduler did not answer.
-    """
-    reader = _Reader()
-    for line in answer.split("\n"):
-        reader.line(line)
-    if not reader.answered:
-        raise ConnectionLost(f"The scheduler does not answer: {reader.trouble.strip() or 'the command was cut off'}")
-    return reader.jobs
-
-
-def read_status(answer: str) -> dict[tuple[str, int], AllocationStatus]:
-    """Read a status command's answer; lines it does not know are passed over, never believed."""
-    reader = _Reader()
-    for line in answer.split(
-        "\n"
-    ):  # not `splitlines`, which also ends a line within a comment that has a form feed in it
-        reader.line(line)
-    result = {}
-    for key, status in reader.found.items():
-        status = replace(status, services=tuple(service for service in status.services if service.name))
-        job = next((job for job in reader.jobs if is_job_line(job, status)), None)
-        result[key] = replace(status, job=job, answered=reader.answered, trouble=reader.trouble)
-    return result

@@ -1,25 +1,38 @@
-"""Slurm and this machine behind one class: submit, look, release. Everything that is said goes through one shell."""
+"""What Slurm and this machine have in common: submit, look, release. Everything that is said goes through one shell."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
 import re
-import secrets
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
-from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, decode, read_jobs, read_status, whole
-from airflow_brayns.cluster.driving import Occupied, Seat, seat_of
+from airflow_brayns.cluster import protocol
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, is_idle_end
+from airflow_brayns.cluster.answers import (
+    Released,
+    check_folder,
+    check_ours,
+    check_released,
+    decode,
+    read_jobs,
+    read_status,
+    whole,
+)
 from airflow_brayns.cluster.finding import Finding, read_finding
-from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
-from airflow_brayns.cluster.refusal import refusal
+from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.location import (
+    Host,
+    Listener,
+    best,
+    nodes_of,
+    read_listeners,
+)
+from airflow_brayns.cluster.protocol import ANSWERS
 from airflow_brayns.cluster.request import AllocationRequest
-from airflow_brayns.cluster.shell import Shell, quote
+from airflow_brayns.cluster.sbatch_errors import refusal
+from airflow_brayns.cluster.scripts import script_of
+from airflow_brayns.cluster.shell import LocalShell, Shell, quote
 from airflow_brayns.cluster.submission import (
     NAME,
     SERVICE,
@@ -30,42 +43,19 @@ from airflow_brayns.cluster.submission import (
     fill,
     proof,
     proofs,
+    read_command,
     submission,
 )
+from airflow_brayns.cluster.waiter import Waiter, questions
 from airflow_brayns.errors import (
     AllocationLost,
     BraynsError,
     ConnectionLost,
     InvalidSetting,
-    StateFolderFull,
-    StateFolderNotOurs,
-    SubmissionRefused,
+    SubmissionUnsure,
 )
 
-_COMMAND_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Waiter:
-    """An allocation that somebody waits for.
-
-    :param want: how many listening services make news.
-    :param known: how much news is known already (`news`).
-    :param offsets: how many bytes of each service's log are known.
-    """
-
-    name: str
-    incarnation: int
-    want: int = 1
-    known: int = 0
-    offsets: Mapping[str, int] | None = None
-
-
-def news(status: AllocationStatus, want: int) -> int:
-    """How many things have happened; counts as `progress_of` in login.sh does."""
-    up = sum(service.port is not None for service in status.services)
-    ended = sum(service.exit_code is not None for service in status.services)
-    return bool(status.nodes) + (status.ended is not None) + ended + (up if up >= want else 0)
+COMMAND_SECONDS = 60.0
 
 
 class Cluster:
@@ -75,24 +65,51 @@ class Cluster:
     :param state_dir: the folder on the cluster's file system; a leading `~` is the remote home. It is the user's alone.
     :param shared_parents: whether others may write folders above it, so that it could be exchanged: nothing is run from there
         that is not proved by its digest.
+    :param deployment: what tells this Airflow from another one with its mark: what that one asked for is neither adopted, nor
+        changed, nor given back. Empty where nothing does.
     """
 
     scheduler: ClassVar[str]
 
-    def __init__(self, shell: Shell, *, state_dir: str = "~/.airflow-brayns", shared_parents: bool = False) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        *,
+        state_dir: str = "~/.airflow-brayns",
+        shared_parents: bool = False,
+        deployment: str = "",
+    ) -> None:
         if not state_dir or not state_dir.isprintable() or len(state_dir) > 1000:
-            raise InvalidSetting("state_dir", f"{state_dir[:200]!r} is not a folder")
+            raise InvalidSetting("state_dir", f"{state_dir[:200]!r} is none.", remedy="give a folder on the cluster.")
+        state_dir = re.sub(r"^\$(HOME|\{HOME\})(?=/|$)", "~", state_dir)
+        if re.match(r"~[^/]", state_dir) or re.search(r"[$`](?!USER\b|\{USER\})", state_dir):
+            raise InvalidSetting(
+                "state_dir",
+                f"{state_dir[:200]!r}: of variables and homes only ~, $HOME and $USER are known here.",
+                remedy="write the folder out.",
+            )
         self.shell = shell
         self.state_dir = state_dir
         self.shared_parents = shared_parents
+        self.deployment = deployment
+
+    @property
+    def machine(self) -> str:
+        """The name of the machine whose commands and state folder these are; empty where that is the login node."""
+        return socket.gethostname() if isinstance(self.shell, LocalShell) else ""
 
     # ---- what differs ----------------------------------------------------------------------------------------------
     def keeper_for(
-        self, request: AllocationRequest, keeper: KeeperSettings, proofs: Mapping[str, str] | None = None
+        self,
+        request: AllocationRequest,
+        keeper: KeeperSettings,
+        proofs: Mapping[str, str] | None = None,
+        name: str = "",
     ) -> str:
         """The job script of a request.
 
         :param proofs: digests of what is to be run, see `submission.proofs`.
+        :param name: the allocation's, which nodes that have no name of their own are called by.
         """
         raise NotImplementedError
 
@@ -100,9 +117,17 @@ class Cluster:
         """The name or address under which a node's services are reached."""
         return node
 
-    def node_at(self, address: str) -> str:
-        """The reverse of `address`."""
-        return address
+    def is_called(self, node: str, host: str) -> bool:
+        """Tell by the spelling alone whether a host means a node."""
+        raise NotImplementedError
+
+    async def hosts(self, host: str, nodes: Sequence[str] = (), *, direct: bool) -> tuple[Host, Mapping[str, Host]]:
+        """Ask for all that is known to mean a host, and for all that means each of some nodes of this cluster.
+
+        :param direct: whether the host is connected to from this machine; otherwise from the login node.
+        :raises ConnectionLost: the cluster could not be asked.
+        """
+        raise NotImplementedError
 
     # ---- submitting ------------------------------------------------------------------------------------------------
     async def submit(
@@ -125,37 +150,30 @@ class Cluster:
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
         :raises StateFolderFull: the allocation could not be described; nothing was started.
         :raises StateFolderNotOurs: others could change what would be run; nothing was started.
-        :raises ConnectionLost: it is not known whether it was submitted; the next call finds out.
+        :raises AskedForElsewhere: another Airflow with this one's mark has one of that name running.
+        :raises SubmissionUnsure: it is not known whether it was submitted; the next call finds out.
+        :raises ConnectionLost: the same, since the cluster could not be asked.
         """
         keeper = keeper or KeeperSettings()
         services = list(services)
-        script = self.keeper_for(request, keeper, proofs(services, tls))
+        script = self.keeper_for(request, keeper, proofs(services, tls), name)
         body = submission(name, token, request, services, about, keeper, script, after, tls)
-        answer = await self._call(body, 120)
-        _check_folder(answer)
-        values = dict(line.partition(" ")[::2] for line in answer.split("\n"))
+        told = await self.ask("submit", body, 120)
+        check_folder(told)
+        check_ours(name, told)
+        values = dict(told)
         if "refused" in values:
-            code, _, text = values["refused"].partition(" ")
-            limit = re.search(r"accounting/QOS policy|submit limit", decode(text), re.IGNORECASE)
-            raise SubmissionRefused(refusal(decode(text), code), retry=bool(limit))
+            code, text = values["refused"]
+            raise refusal(decode(text), code)
         if "unwritable" in values:
-            raise InvalidSetting(
-                "state_dir", f"{values['unwritable']} cannot be written on the cluster; choose another folder"
-            )
-        if "foreign" in values:
-            raise SubmissionRefused(
-                f"installation_id: another Airflow, {values['foreign'][:120]}, has this one's mark and the same DAG run, and its job "
-                f"{name} is running: it is left alone. Set [brayns] installation_id in one of them."
-            )
-        number = whole(values.get("incarnation", ""))
-        job_id, _, submitted = values.get("job", "").partition(" ")
-        if not number or whole(job_id) is None:
-            told = decode(values.get("unsure", "")) or values.get("busy", "")
-            raise ConnectionLost(
-                f"The scheduler did not say whether the job was taken{': ' + told.strip() if told else ''}. "
-                "Nothing is submitted twice: the next try looks for the job first."
-            )
-        return Allocation(name, number, job_id, submitted, values.get("folder", ""), values.get("adopted") == "1")
+            why = f"{values['unwritable'][0]} cannot be written on the cluster."
+            raise InvalidSetting("state_dir", why, remedy="choose another folder, such as one in your home.")
+        number, folder, adopted = (values.get(word, [""])[0] for word in ("incarnation", "folder", "adopted"))
+        job_id, _, submitted = values.get("job", [""])[0].partition(" ")
+        if not (incarnation := whole(number)) or whole(job_id) is None:
+            why = decode(values.get("unsure", [""])[0]) or values.get("busy", [""])[0]
+            raise SubmissionUnsure(why.strip())
+        return Allocation(name, incarnation, job_id, submitted, folder, adopted == "1", self.machine)
 
     # ---- looking ---------------------------------------------------------------------------------------------------
     async def look(
@@ -165,43 +183,35 @@ class Cluster:
 
         :param patience: seconds to wait on the cluster for something new before it answers.
         """
-        lines = []
-        for waiter in waiters:
-            check(NAME, "name", waiter.name)
-        if patience >= 1:
-            words = " ".join(f"'{w.name} {w.incarnation} {w.want} {w.known}'" for w in waiters)
-            lines.append(f"await_news {int(patience)} {tick} {words}")
-        for waiter in waiters:
-            lines.append(f"describe {waiter.name} {waiter.incarnation} 1")
-            if not waiter.offsets:
-                lines.append(f"all_logs {waiter.name} {waiter.incarnation}")
-                lines.append(f"certificate {waiter.name} {waiter.incarnation}")
-            for service, offset in (waiter.offsets or {}).items():
-                check(SERVICE, "service", service)
-                lines.append(f"log_since {waiter.name} {waiter.incarnation} {service} {int(offset)}")
-        folders = " ".join(f'"$state_dir/{w.name}/{w.incarnation}"' for w in waiters)
-        lines.append(f"look_at_jobs {folders}")
-        return read_status(await self._call("\n".join(lines), _COMMAND_SECONDS + patience))
+        return read_status(await self.call("look", questions(waiters, patience, tick), COMMAND_SECONDS + patience))
 
-    async def certificate_at(self, node: str, port: int) -> tuple[str, str] | None:
+    async def certificate_at(self, host: str, port: int, *, direct: bool = True) -> tuple[str, str] | None:
         """The allocation and the certificate (PEM) of a service of ours, for those who only know where it is."""
-        answer = await self._call(f"certificate_at {quote(node)} {int(port)}", _COMMAND_SECONDS)
-        for line in answer.splitlines():
-            match line.split(" "):
-                case ["certificate", name, _, text] if NAME.fullmatch(name) and (found := decode(text)):
-                    return name, found
+        found = await self._listener(host, port, direct)
+        if found is None or not found.lives:
+            return None
+        for word, fields in await self.ask("look", f"certificate {found.name} {found.incarnation}", COMMAND_SECONDS):
+            if word == "certificate" and fields[0] == found.name and (certificate := decode(fields[2])):
+                return found.name, certificate
         return None
 
-    async def service_at(self, node: str, port: int) -> Finding | None:
+    async def service_at(self, host: str, port: int, *, direct: bool = True) -> Finding | None:
         """The service of ours that listens, or listened last, there; for those who only know where it is.
 
+        :param host: as somebody wrote it: a node's name, short, with `node_suffix` or in full, in any case, or its address.
+        :param direct: whether the host is connected to from this machine; otherwise from the login node.
         :raises ConnectionLost: the cluster could not be asked.
         """
-        answer = await self._call(f"service_at {quote(node)} {int(port)}", _COMMAND_SECONDS)
-        words = next((line.split(" ") for line in answer.splitlines() if line.startswith("at ")), [])
-        if len(words) != 4 or whole(words[2]) is None:
-            return None
-        return await self.examine(words[1], int(words[2]), words[3])
+        found = await self._listener(host, port, direct)
+        return None if found is None else await self.examine(found.name, found.incarnation, found.service)
+
+    async def _listener(self, host: str, port: int, direct: bool) -> Listener | None:
+        listeners = read_listeners(await self.call("find", f"listening_at {int(port)}", COMMAND_SECONDS))
+        named = [one for one in listeners if self.is_called(one.node, host)]
+        if named or not listeners:
+            return best(named)
+        meant, nodes = await self.hosts(host, nodes_of(listeners), direct=direct)
+        return best([one for one in listeners if one.node in nodes and nodes[one.node].is_same(meant)])
 
     async def examine(self, name: str, incarnation: int, service: str) -> Finding | None:
         """What has become of a service, asked of its folder, the scheduler, and its node: whose socket its port is. It counts as
@@ -212,74 +222,87 @@ class Cluster:
         check(NAME, "name", name)
         check(SERVICE, "service", service)
         words = f"{name} {int(incarnation)} {service}"
-        on_node = (
-            f'scheduler={self.scheduler}\nset -- "${{service_dir%/services/*}}" held {service}\n{shell_text("keeper")}'
-        )
-        body = f"printf 'at %s\\n' '{words}'\nexamine {words} {quote(on_node)}"
-        return read_finding(await self._call(body, _COMMAND_SECONDS))
+        on_node = f"dir=${{service_dir%/services/*}}\n{script_of('held')}held {service}"
+        return read_finding(await self.call("find", f"examine {words} {quote(on_node)}", COMMAND_SECONDS))
 
     async def renew(self, name: str, incarnation: int) -> bool:
-        """Say that an allocation is in use. Whether it is there to be used.
+        """Say that an allocation is in use, and tell whether it is there to be used.
 
         :raises ConnectionLost: the cluster could not be asked.
         """
         check(NAME, "name", name)
-        answer = await self._call(f"renew {name} {int(incarnation)}", _COMMAND_SECONDS)
-        _check_folder(answer)
-        return "used" in answer.split("\n")
+        told = await self.ask("lease", f"renew {name} {int(incarnation)}", COMMAND_SECONDS)
+        check_folder(told)
+        return "used" in dict(told)
 
     async def list_all(self) -> list[AllocationStatus]:
         """Every allocation in the state folder that has not ended by its keeper's word."""
-        return list(read_status(await self._call(_LIST, _COMMAND_SECONDS)).values())
+        return list(read_status(await self.call("look", "survey", COMMAND_SECONDS)).values())
 
     async def survey(self) -> tuple[list[AllocationStatus], list[Job]]:
-        """The same, and every job of this user that bears a name of ours.
+        """Every allocation in the state folder that has not ended, and every job of this user that bears a name of
+        ours.
 
         :raises ConnectionLost: the scheduler does not answer.
         """
-        answer = await self._call(_LIST, _COMMAND_SECONDS)
+        answer = await self.call("look", "survey", COMMAND_SECONDS)
         return list(read_status(answer).values()), read_jobs(answer)
+
+    async def partitions_of(self, allocation: Allocation) -> tuple[str, ...]:
+        """In which partitions a pending job may run; none where the scheduler does not know the job.
+
+        :raises ConnectionLost: the cluster, or the scheduler, could not be asked.
+        """
+        told = await self.ask("look", f"partitions_of {quote(allocation.job_id)}", COMMAND_SECONDS)
+        if "silent" in dict(told):
+            raise ConnectionLost("The scheduler does not say in which partitions the job may run.")
+        return tuple(name for word, fields in told if word == "partitions" for name in fields[0].split(",") if name)
 
     async def post_mortem(self, name: str, incarnation: int) -> str:
         """The keeper's last lines and, where there is accounting, Slurm's verdict."""
         check(NAME, "name", name)
-        answer = await self._call(f"post_mortem {name} {int(incarnation)}", _COMMAND_SECONDS)
-        values = {key: decode(rest).strip() for key, _, rest in (line.partition(" ") for line in answer.splitlines())}
-        parts = [f"Slurm's accounting: {values['sacct']}"] if values.get("sacct") else []
-        if values.get("keeper"):
-            parts.append(f"The keeper's last lines:\n{values['keeper']}")
+        told = dict(await self.ask("find", f"post_mortem {name} {int(incarnation)}", COMMAND_SECONDS))
+        sacct, keeper = (decode(told.get(word, [""])[0]).strip() for word in ("sacct", "keeper"))
+        parts = [f"Slurm's accounting: {sacct}"] if sacct else []
+        if keeper:
+            parts.append(f"The keeper's last lines:\n{keeper}")
         return "\n".join(parts)
 
     # ---- giving back -----------------------------------------------------------------------------------------------
-    async def release(self, name: str, *, grace: int = 8) -> int:
+    async def release(self, name: str, *, grace: int = 8, elsewhere: bool = False) -> Released:
         """Give the nodes back. 'Already gone' is success.
 
         :param name: an allocation's name, or the beginning that the parts of one booking have in common.
         :param grace: seconds that the keeper has to stop its services before the job is ended.
-        :return: how many there are of that name, ended ones included.
+        :param elsewhere: also what another Airflow with this one's mark asked for.
+        :return: how many there are of that name, ended ones included; and of how many the nodes are still cleaned.
+        :raises AskedForElsewhere: some of it is another Airflow's; that was left alone.
         :raises ConnectionLost: the cluster could not be asked.
         :raises AllocationLost: a job still runs although it was ended.
         """
         check(NAME, "name", name)
-        answer = await self._call(f"release_all {name} {grace}\nprintf 'asked\\n'", _COMMAND_SECONDS + 40)
-        self._check_released(name, answer)
-        if "asked" not in answer.split("\n"):
+        any_place = "place=\n" if elsewhere else ""
+        told = await self.ask("release", f"{any_place}release_all {name} {grace}", COMMAND_SECONDS + 40)
+        check_released(name, told)
+        check_ours(name, told)
+        if "asked" not in dict(told):
             raise ConnectionLost(f"The command that gives {name} back was cut off.")
-        return sum(line.startswith("found ") for line in answer.splitlines())
+        completing = sum(word == "released" and fields[2] == "completing" for word, fields in told)
+        return Released(sum(word == "found" for word, _ in told), completing)
 
     async def reap(self, status: AllocationStatus, *, grace: int = 8) -> bool:
-        """Give one incarnation back, unless somebody has taken it over since `status` was seen. Whether it was.
+        """Give one incarnation back, and say whether it was: one that somebody has taken over since `status` was seen stays.
 
         :raises ConnectionLost: the cluster could not be asked.
         :raises AllocationLost: its job still runs although it was ended.
         """
         check(NAME, "name", status.name)
         body = f"reap {status.name} {int(status.incarnation)} {quote(status.owner)} {grace}"
-        answer = await self._call(body, _COMMAND_SECONDS + 40)
-        if answer.startswith("taken "):
+        told = await self.ask("release", body, COMMAND_SECONDS + 40)
+        if "taken" in dict(told):
             return False
-        self._check_released(status.name, answer)
-        if not answer.startswith("released "):
+        check_released(status.name, told)
+        if "released" not in dict(told):
             raise ConnectionLost(f"The command that gives {status.name} back was cut off.")
         return True
 
@@ -287,78 +310,19 @@ class Cluster:
         """End a job that has no living folder, by its id and its name: ids are given out again. Whether it was; one whose
         folder is there was submitted since it was looked at.
         """
-        answer = await self._call(f"end_named {quote(job.job_id)} {quote(job.name)}", _COMMAND_SECONDS)
-        return not answer.startswith("taken ")
+        told = await self.ask("release", f"end_named {quote(job.job_id)} {quote(job.name)}", COMMAND_SECONDS)
+        return "taken" not in dict(told)
 
     async def cancel(self, name: str, token: str) -> int:
-        """End what `token` still owns under `name`; what somebody else has taken over stays.
+        """End what `token` still owns under `name`; what somebody else has taken over stays, and what another Airflow asked for.
 
         :param name: an allocation's name, or the beginning that the parts of one booking have in common.
         :return: how many allocations were ended.
         """
         check(TOKEN, "token", token)
         check(NAME, "name", name)
-        answer = await self._call(f"cancel_all {name} {token}", 20)
-        return sum(line.startswith("cancelled ") for line in answer.splitlines())
-
-    # ---- driving ---------------------------------------------------------------------------------------------------
-    async def drive(self, allocations: Sequence[Allocation], token: str, by: str = "") -> dict[tuple[str, int], int]:
-        """Take the services of allocations to render with; an earlier driver for the same is told by its next `confirm`.
-
-        :param token: of this driver.
-        :param by: for which movie; the next try of the same takes over, another one is kept out as long as it is confirmed.
-        :return: seconds since the driver before was last heard of, by allocation; -1 where there was none. Those that have
-            ended are missing.
-        :raises Occupied: another movie renders with one of them; then none is taken.
-        """
-        taken = await self.drive_seats([seat_of(one) for one in allocations], token, by)
-        return {(seat.name, int(seat.place)): heard for seat, heard in taken.items()}
-
-    async def confirm(self, allocations: Sequence[Allocation], token: str, by: str = "") -> dict[tuple[str, int], bool]:
-        """Say that they are in use; whether each is still this driver's. Those that are gone are missing."""
-        found = await self.confirm_seats([seat_of(one) for one in allocations], token, by)
-        return {(seat.name, int(seat.place)): ours for seat, ours in found.items()}
-
-    async def let_go(self, allocations: Sequence[Allocation], token: str) -> None:
-        """The next driver need not wait."""
-        await self.leave_seats([seat_of(one) for one in allocations], token)
-
-    async def drive_seats(self, seats: Sequence[Seat], token: str, by: str = "") -> dict[Seat, int]:
-        """`drive`, for allocations, single services, and services that are in no allocation of ours."""
-        words = await self._drive("drive", seats, token, f" '{_coded(by)}'")
-        if occupied := next((one for one in words if one[0] == "occupied" and len(one) == 5), None):
-            await self.leave_seats(seats, token)
-            raise Occupied(decode(occupied[4]), whole(occupied[3]) or 0)
-        return {
-            Seat(one[1], one[2]): int(one[3])
-            for one in words
-            if one[0] == "driving" and len(one) == 4 and re.fullmatch(r"-?[0-9]{1,12}", one[3])
-        }
-
-    async def confirm_seats(self, seats: Sequence[Seat], token: str, by: str = "") -> dict[Seat, bool]:
-        """`confirm`, for any kind of seat."""
-        words = await self._drive("confirm", seats, token, f" '{_coded(by)}' 0")
-        return {Seat(one[1], one[2]): one[0] == "driving" for one in words}
-
-    async def leave_seats(self, seats: Sequence[Seat], token: str) -> None:
-        """`let_go`, for any kind of seat."""
-        await self._drive("let_go", seats, token, "")
-
-    async def _drive(self, verb: str, seats: Sequence[Seat], token: str, more: str) -> list[list[str]]:
-        check(TOKEN, "token", token)
-        script = "\n".join(f"{verb} {seat.name} {seat.place} {token}{more}" for seat in seats)
-        answer = await self._call(script or ":", _COMMAND_SECONDS)
-        _check_folder(answer)
-        kinds = ("driving ", "undriven ", "occupied ")
-        words = [line.split(" ") for line in answer.split("\n") if line.startswith(kinds)]
-        known = {(seat.name, seat.place) for seat in seats}
-        return [one for one in words if len(one) > 2 and (one[1], one[2]) in known]
-
-    async def identity(self, paths: Sequence[str]) -> str:
-        """Size and time of files as the cluster sees them, so that a changed one is noticed; nothing where it cannot tell."""
-        words = " ".join(quote(path) for path in paths)
-        script = f'for one in {words}; do stat -L -c "%s %Y" -- "$one" 2>/dev/null || printf "unknown\\n"; done'
-        return (await self._call(script, _COMMAND_SECONDS)).strip()
+        told = await self.ask("release", f"cancel_all {name} {token}", 20)
+        return sum(word == "cancelled" for word, _ in told)
 
     # ---- steps -----------------------------------------------------------------------------------------------------
     async def run_step(self, allocation: Allocation, script: str, *, timeout: float, node: str = "") -> str:
@@ -371,46 +335,7 @@ class Cluster:
         """
         check(NAME, "name", allocation.name)
         body = f"step {quote(str(allocation.job_id))} {int(timeout)} {quote(node)} {quote(script)}"
-        return await self._call(body, timeout + 30)
-
-    async def install(self, program: Path) -> str:
-        """A program's path as the nodes see it; copied into the state folder once.
-
-        :param program: a file of this machine that needs no libraries.
-        """
-        if self.scheduler == "local":
-            return str(program)
-        digest = await asyncio.to_thread(_digest, program)
-        name = f"{program.name}-{digest[:12]}"
-        where = f'at="$state_dir/bin/"{quote(name)}\n'
-        whole_file = f'[ "$(sha256sum <"$at" | cut -d" " -f1)" = {digest} ]'
-        answer = await self._call(
-            'mkdir -p "$state_dir/bin" || no_room "$state_dir"\ncheck_folder\n'
-            f'{where}printf "%s\n" "$at"; [ ! -x "$at" ] || ! {whole_file} || echo there',
-            60,
-        )
-        _check_folder(answer)
-        path, _, there = answer.strip().partition("\n")
-        if not there:
-            partial = f"{path}.{secrets.token_hex(4)}"
-            await self._copy(program, partial)
-            check_it = (
-                f'at={quote(partial)}\n{whole_file} && chmod 700 "$at" && mv -f "$at" {quote(path)} && echo installed'
-            )
-            answer = await self._call(f'{check_it} || {{ rm -f "$at"; no_room "$state_dir"; }}', 60)
-            _check_folder(answer)
-            if "installed" not in answer.split("\n"):
-                raise ConnectionLost(f"{program.name} did not arrive whole in {path}.")
-        return path
-
-    async def _copy(self, program: Path, partial: str) -> None:
-        try:
-            await self.shell.put(program, partial)
-        except ConnectionLost:
-            _check_folder(
-                await self._call(f'has_room "$state_dir" || no_room "$state_dir"; rm -f {quote(partial)}', 60)
-            )
-            raise
+        return await self.call("step", body, timeout + 30)
 
     # ---- services --------------------------------------------------------------------------------------------------
     async def add_service(self, allocation: Allocation, service: ServiceCommand) -> None:
@@ -423,11 +348,24 @@ class Cluster:
         check(NAME, "name", allocation.name)
         # The command comes last: it is what announces the service.
         written = f'put "$service_dir/proof" {proof(service)} || return 1\n{fill(service)}'
-        script = f"fill() {{\n{written}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name}"
-        answer = await self._call(script, _COMMAND_SECONDS)
-        _check_folder(answer)
-        if answer.startswith("ended"):
-            raise AllocationLost(f"{decode(answer.partition(' ')[2].strip())}; allocate nodes anew.", retry=False)
+        script = f"fill() {{\n{written}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name} fill"
+        told = await self.ask("services", script, COMMAND_SECONDS)
+        check_folder(told)
+        check_ours(allocation.name, told)
+        if ended := dict(told).get("ended"):
+            why = decode(ended[0])
+            raise AllocationLost(f"{why}.", remedy="Allocate nodes anew.", idle=is_idle_end(why), retry=False)
+
+    async def command_of(self, allocation: Allocation, service: str) -> ServiceCommand:
+        """The command that a service was started with, so that it can be started anew with the same.
+
+        :raises ServiceFailed: its folder does not tell, or tells something else.
+        """
+        check(SERVICE, "service", service)
+        check(NAME, "name", allocation.name)
+        body = f"command_of {allocation.name} {allocation.incarnation} {service}"
+        told = await self.ask("services", body, COMMAND_SECONDS)
+        return read_command(service, told, must_be_known=self.shared_parents)
 
     async def stop_service(self, allocation: Allocation, service: str) -> None:
         """Stop one service and wait until it has ended; one that has already ended is success.
@@ -436,128 +374,27 @@ class Cluster:
         """
         check(SERVICE, "service", service)
         check(NAME, "name", allocation.name)
-        answer = await self._call(
-            f"stop_service {allocation.name} {allocation.incarnation} {service}", _COMMAND_SECONDS
-        )
-        _check_folder(answer)
-        if answer.startswith("absent "):
-            raise InvalidSetting("service", f"{allocation.name} has no service {service!r}, so nothing was stopped")
-        if "stopped" not in answer:
-            raise BraynsError(f"The service {service} of {allocation.name} did not end within 20 s; release the nodes.")
+        body = f"stop_service {allocation.name} {allocation.incarnation} {service}"
+        told = await self.ask("services", body, COMMAND_SECONDS)
+        check_folder(told)
+        check_ours(allocation.name, told)
+        if "absent" in dict(told):
+            why = f"{allocation.name} has no service {service!r}, so nothing was stopped."
+            raise InvalidSetting("service", why, remedy="name one that `airflow brayns services` lists.")
+        if "stopped" not in dict(told):
+            raise BraynsError(f"{service} of {allocation.name} did not end within 20 s.", remedy="Release the nodes.")
 
-    @staticmethod
-    def _check_released(name: str, answer: str) -> None:
-        for line in answer.splitlines():
-            if line.startswith("silent "):
-                raise ConnectionLost(
-                    f"Slurm did not answer while {name} was given back ({decode(line[7:]).strip()}). The keeper was told "
-                    "and ends by itself; the next try looks again."
-                )
-            if line.startswith("released ") and " still " in line:
-                raise AllocationLost(
-                    f"{name} was told to end, but Slurm says it is {line.rpartition(' ')[2]}. `scancel` it by hand."
-                )
+    async def ask(self, command: str, body: str, timeout: float) -> list[tuple[str, list[str]]]:
+        """`call`, and the lines of its answer."""
+        return list(protocol.read(ANSWERS[command], await self.call(command, body, timeout)))
 
-    async def _call(self, body: str, timeout: float) -> str:
+    async def call(self, command: str, body: str, timeout: float) -> str:
+        """Run calls of a command's functions.
+
+        :param command: one of `scripts.COMMANDS`.
+        :param body: the calls, one a line.
+        """
         shared = "yes" if self.shared_parents else ""
         head = f"scheduler={self.scheduler}\nstate_dir={quote(self.state_dir)}\nshared={shared}\n"
-        return await self.shell.run(f"{head}{shell_text('login')}\n{body}", timeout)
-
-
-def _check_folder(answer: str) -> None:
-    """What the state folder does not allow.
-
-    :raises StateFolderFull: what was to be written could not be.
-    :raises StateFolderNotOurs: others could change what is run from there.
-    """
-    for line in answer.split("\n"):
-        if line.startswith("full "):
-            raise StateFolderFull(line[5:])
-        match line.split(" "):
-            case ["untrusted", ("owner" | "writable" | "link" | "mode") as reason, part, who]:
-                raise StateFolderNotOurs(reason, decode(part), decode(who))
-
-
-_LIST = """list_all
-set --
-for one in "$state_dir"/ab-*/[0-9]*/; do [ -d "$one" ] && [ ! -e "$one/ended" ] && set -- "$@" "${one%/}"; done
-look_at_jobs "$@\""""
-
-
-class SlurmCluster(Cluster):
-    """Nodes of a Slurm cluster, asked for by `sbatch` on a login node or here.
-
-    :param node_suffix: what to put behind a node's name where it is not known by its short one.
-    """
-
-    scheduler = "slurm"
-
-    def __init__(
-        self,
-        shell: Shell,
-        *,
-        state_dir: str = "~/.airflow-brayns",
-        node_suffix: str = "",
-        shared_parents: bool = False,
-    ) -> None:
-        super().__init__(shell, state_dir=state_dir, shared_parents=shared_parents)
-        self._node_suffix = node_suffix
-
-    def keeper_for(
-        self, request: AllocationRequest, keeper: KeeperSettings, proofs: Mapping[str, str] | None = None
-    ) -> str:
-        """See `Cluster.keeper_for`."""
-        return keeper_script(
-            keeper,
-            scheduler=self.scheduler,
-            cpus_per_task=request.cpus_per_task,
-            proofs=proofs,
-            shared=self.shared_parents,
-        )
-
-    def address(self, node: str) -> str:
-        """See `Cluster.address`."""
-        return f"{node}{self._node_suffix}"
-
-    def node_at(self, address: str) -> str:
-        """See `Cluster.node_at`."""
-        return address.removesuffix(self._node_suffix) if self._node_suffix else address
-
-
-class LocalCluster(Cluster):
-    """This machine: each "node" is a slot in which one service runs."""
-
-    scheduler = "local"
-
-    def keeper_for(
-        self, request: AllocationRequest, keeper: KeeperSettings, proofs: Mapping[str, str] | None = None
-    ) -> str:
-        """See `Cluster.keeper_for`."""
-        slots = tuple(f"slot{number}" for number in range(1, request.nodes + 1))
-        limit = request.seconds or 0
-        return keeper_script(
-            keeper,
-            scheduler=self.scheduler,
-            nodes=slots,
-            time_limit=limit,
-            proofs=proofs,
-            shared=self.shared_parents,
-        )
-
-    def address(self, node: str) -> str:
-        """See `Cluster.address`."""
-        return "127.0.0.1"
-
-    def node_at(self, address: str) -> str:
-        """See `Cluster.node_at`; every slot is at this machine's own address, and no slot is at another's."""
-        own = address.startswith("127.") or address.lower() in ("::1", "localhost", socket.gethostname().lower())
-        return "" if own else address
-
-
-def _coded(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "replace")).decode()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        head += f"place={quote(self.deployment)}\n"
+        return await self.shell.run(f"{head}{script_of(command)}{body}", timeout)

@@ -1,26 +1,24 @@
-"""The keeper's text for one allocation: its settings, then `keeper.sh`."""
+"""The keeper's script for one allocation: its settings, and the functions that run with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
+from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import InvalidSetting
-
-IDLE_END = "(idle_limit)"  # in the text of an end that came since nobody used the allocation; keeper.sh writes it
 
 
 @dataclass(frozen=True)
 class KeeperSettings:
-    """How long a keeper holds on. All in seconds.
+    """The limits after which a keeper ends an allocation by itself, all in seconds.
 
-    :param idle_limit: ends the allocation when nobody has used it for so long.
-    :param start_timeout: ends it when no service listened so long after its start.
-    :param heartbeat_limit: a node's wrapper ends its service when the keeper has shown no sign for so long; more than the
-        minute that a network file system may be late.
+    :param idle_limit: how long nobody may use the allocation.
+    :param start_timeout: how long after the keeper's start a service must listen.
+    :param heartbeat_limit: how long a node's wrapper goes on without a sign of the keeper before it ends its service;
+        more than the minute that a network file system may be late.
+    :raises InvalidSetting: a limit is less than one second.
     """
 
     idle_limit: int = 1800
@@ -33,12 +31,6 @@ class KeeperSettings:
                 raise InvalidSetting(name, f"must be at least one second, not {getattr(self, name)}")
 
 
-@cache
-def shell_text(name: str) -> str:
-    """One of the package's sh files."""
-    return (Path(__file__).parent / f"{name}.sh").read_text()
-
-
 def keeper_script(
     settings: KeeperSettings,
     *,
@@ -48,13 +40,18 @@ def keeper_script(
     cpus_per_task: int | None = None,
     proofs: Mapping[str, str] | None = None,
     shared: bool = False,
+    python: str = "",
 ) -> str:
-    """The whole job script.
+    """The job script of an allocation, whole.
 
-    :param nodes: names of the local cluster's slots; Slurm names its own.
+    :param scheduler: `slurm` or `local`.
+    :param nodes: names of the local cluster's slots; empty for Slurm, which names its nodes itself.
     :param time_limit: seconds after which the keeper ends by itself; 0 where Slurm sees to it.
-    :param proofs: digest of each service's files (`submission.proofs`): what is not that is not run.
-    :param shared: whether others may write folders above the state folder, so that nothing is run without a proof.
+    :param cpus_per_task: CPUs for each service's step; None for all of its node.
+    :param proofs: digest of each service's files (`submission.proofs`); what has another digest is not run.
+    :param shared: whether others may write folders above the state folder; then nothing is run that has no digest.
+    :param python: the path of a Python that makes each wrapper the parent of what its service leaves behind, where no Slurm ends
+        that; empty for none.
     """
     values = {
         "scheduler": scheduler,
@@ -66,6 +63,7 @@ def keeper_script(
         "cpus_per_task": "" if cpus_per_task is None else str(cpus_per_task),
         "proofs": "\n".join(f"{name} {digest}" for name, digest in (proofs or {}).items()),
         "shared": "yes" if shared else "",
+        "python": python,
     }
     head = "".join(f"{name}={quote(value)}\n" for name, value in values.items())
-    return f"#!/bin/sh\n{head}{shell_text('keeper')}"
+    return f"#!/bin/sh\n{head}{script_of('keeper')}"

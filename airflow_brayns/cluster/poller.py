@@ -1,4 +1,4 @@
-"""One question per interval for all who wait on a cluster."""
+"""The poller: one question per interval to a cluster, on behalf of all who wait for its allocations."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
-from airflow_brayns.cluster.cluster import Cluster, Waiter, news
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.waiter import Waiter, news
 from airflow_brayns.errors import BraynsError, ConnectionLost, reason_of
 
 _FIRST_PATIENCE = 2.0
-_PAUSE = 0.3  # those who have heard what they waited for need no further question
-_CLOSE_SECONDS = 2.5  # a command of this machine gets 2 s to end
+_PAUSE = 0.3  # seconds between two questions, in which those who have heard what they waited for go away
+_CLOSE_SECONDS = 2.5  # a little more than the 2 s that a command of this machine gets to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
 
-# A look: what was seen, or why nothing was; the log's new text per service.
+# What a look gave: the allocation's state, or why it could not be seen; and the new text of each service's log.
 Seen = tuple[AllocationStatus | ConnectionLost, dict[str, str]]
 
 
@@ -28,7 +29,7 @@ class _Watch:
     offsets: dict[str, int]
     queue: asyncio.Queue[Seen] = field(default_factory=asyncio.Queue)
     quick: bool = True
-    certificate: str = ""  # told with the first look only
+    certificate: str = ""  # the cluster tells it with the first look only, so it is kept
 
     def request(self) -> Waiter:
         return replace(self.waiter, offsets=self.offsets)
@@ -51,9 +52,9 @@ class _Watch:
 
 
 class Poller:
-    """Asks a cluster once per interval for every allocation that is watched.
+    """A poller, which asks a cluster once per interval about every allocation that is watched.
 
-    :param interval: seconds; the cluster answers earlier when there is news.
+    :param interval: seconds, at least 1; the cluster answers earlier when there is news.
     """
 
     def __init__(self, cluster: Cluster, interval: float) -> None:
@@ -64,8 +65,8 @@ class Poller:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Let the last question end, and let go of the connection; within some seconds, whatever hangs: what was found must
-        not age meanwhile.
+        """Let the last question end, and close the connection. It takes some seconds at most, whatever hangs, since
+        what was found must not age meanwhile.
         """
         if self._ending:
             await asyncio.wait(self._ending, timeout=_CLOSE_SECONDS)
@@ -73,10 +74,11 @@ class Poller:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.cluster.shell.close()
 
-    async def watch(self, allocation: Allocation, want: int, services: tuple[str, ...] = ()) -> AsyncIterator[Seen]:
-        """Every look at one allocation, for as long as the caller iterates.
+    async def watch(self, allocation: Allocation, want: int, services: tuple[str, ...] = ()) -> AsyncGenerator[Seen]:
+        """Yield every look at one allocation, for as long as the caller iterates.
 
-        :param want: how many listening services make news.
+        :param want: how many services must listen before their listening makes news.
+        :param services: names of the services whose logs are read; empty for all that the first look finds.
         """
         watch = _Watch(Waiter(*allocation.key, want=want), dict.fromkeys(services, 0))
         yield await self._first(watch)
@@ -89,13 +91,13 @@ class Poller:
         finally:
             self._watches.discard(watch)
             if not self._watches and self._task is not None:
-                task, self._task = self._task, None  # a newcomer must not take it for a living one
+                task, self._task = self._task, None  # a newcomer must not take the cancelled task for a living one
                 task.cancel()
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
 
     async def _first(self, watch: _Watch) -> Seen:
-        """A newcomer's own look, so that it need not wait for the shared one."""
+        """Take a look for a newcomer alone, so that it need not wait for the shared one."""
         try:
             found = await self.cluster.look([watch.request()], patience=min(_FIRST_PATIENCE, self.interval))
         except ConnectionLost as error:
@@ -110,11 +112,11 @@ class Poller:
     async def _poll(self) -> None:
         while self._watches:
             watches = list(self._watches)
-            # One look at a folder costs the login node about a millisecond: with many waiters it looks less often.
+            # Looking at one folder costs the login node about a millisecond: with many watches it looks less often.
             tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
             try:
                 found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
-            except Exception as error:  # whatever it is, those who wait must hear of it
+            except Exception as error:  # whatever the error is, those who wait must hear of it
                 lost = (
                     error
                     if isinstance(error, ConnectionLost)

@@ -1,4 +1,4 @@
-"""What is asked of the scheduler: the options of `sbatch`, checked before a node is asked for."""
+"""Requests for nodes: the options of `sbatch`, checked before a node is asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from airflow_brayns.errors import InvalidSetting
 
-# What the keeper's mechanism decides itself; a user's value would break it.
+# Options that the keeper's mechanism sets itself, with their short forms; a user's value would break it.
 KEEPER_OPTIONS = {
     "--array": "-a", "--job-name": "-J", "--requeue": "", "--no-requeue": "", "--wait": "-W", "--output": "-o",
     "--error": "-e", "--input": "-i", "--signal": "", "--no-kill": "-k", "--parsable": "", "--wrap": "",
@@ -24,7 +24,8 @@ def _long(names: str) -> frozenset[str]:
     return frozenset(f"--{name}" for name in names.split())
 
 
-# Options that take the word behind them, and those that take none. What follows one of these would be taken for the script.
+# Options of sbatch that take the word behind them, and options that take none: a word behind one of those would be
+# taken for the script.
 _TAKE_A_WORD = _long(
     "account begin bb bbf cluster-constraint constraint container core-spec cores-per-socket cpu-freq cpus-per-gpu cpus-per-task "
     "deadline delay-boot dependency distribution exclude extra-node-info gid gpu-bind gpu-freq gpus gpus-per-node gpus-per-socket "
@@ -37,7 +38,7 @@ _FLAGS = _long(
     "contiguous exclusive hold ignore-pbs nice overcommit oversubscribe propagate reboot reset-env resv-ports spread-job stepmgr "
     "use-min-nodes"
 )
-_SHORT_FLAGS, _SHORT_TAKE_A_WORD = "HOs", "ABCFGLSbcdmnpqtwx"  # in `-sH` the next letter is another option
+_SHORT_FLAGS, _SHORT_TAKE_A_WORD = "HOs", "ABCFGLSbcdmnpqtwx"  # behind a flag another may follow, as in `-sH`
 _LONGEST_NAME, _LONGEST_WORD, _MOST_WORDS = 1024, 8192, 1000  # the kernel takes no argument of more than 128 KiB
 MOST_NODES, _MOST_CPUS, _MOST_SECONDS = 65_533, 1_000_000, 10 * 365 * 86_400
 _MEMORY = re.compile(r"[0-9]{1,15}[KMGTkmgt]?[Bb]?")
@@ -52,11 +53,13 @@ _TIMES = (
 
 
 def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> int:
-    """Seconds of a duration: a (pendulum) Duration, or text in one of Slurm's spellings.
+    """The seconds of a duration.
 
-    :param value: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` or
-        `days-hours:minutes:seconds` (https://slurm.schedmd.com/sbatch.html#OPT_time), or a timedelta.
-    :raises InvalidSetting: for any other spelling, and for nothing or less.
+    :param value: a timedelta (a pendulum Duration is one), or text in one of Slurm's spellings: `minutes`,
+        `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` or `days-hours:minutes:seconds`
+        (https://slurm.schedmd.com/sbatch.html#OPT_time).
+    :param field_name: what errors call the value.
+    :raises InvalidSetting: the text is spelled otherwise, or the duration is nothing or less.
     """
     if isinstance(value, timedelta):
         seconds = int(value.total_seconds())
@@ -69,7 +72,8 @@ def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> 
         else:
             raise InvalidSetting(
                 field_name,
-                f"{text[:80]!r} is not a time. Write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration.",
+                f"{text[:80]!r} is not a time.",
+                remedy="write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration.",
             )
     if not 0 < seconds <= _MOST_SECONDS:
         raise InvalidSetting(field_name, f"must be more than nothing and at most ten years, not {value}")
@@ -79,12 +83,12 @@ def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> 
 def _text(value: object, field_name: str) -> str:
     try:
         return str(value)
-    except ValueError:  # a number of more than 4300 digits
-        raise InvalidSetting(field_name, "is too large a number") from None
+    except ValueError:  # Python writes no number of more than 4300 digits
+        raise InvalidSetting(field_name, "It is too large a number.", remedy="make it smaller.") from None
 
 
 def slurm_time(seconds: int) -> str:
-    """Seconds in Slurm's spelling `D-HH:MM:SS`."""
+    """A number of seconds in Slurm's spelling `D-HH:MM:SS`."""
     days, rest = divmod(seconds, 86400)
     return f"{days}-{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
 
@@ -105,28 +109,29 @@ def _is_name(value: object) -> bool:
 
 def _keepers(word: str, option: str) -> InvalidSetting:
     return InvalidSetting(
-        "sbatch_options", f"{word[:80]!r} is not yours to set: the keeper owns {option}. Leave it out."
+        "sbatch_options", f"{word[:80]!r} is not yours to set: the keeper owns {option}.", remedy="leave it out."
     )
 
 
 @dataclass(frozen=True)
 class AllocationRequest:
-    """Nodes to ask for. Names and meanings are sbatch's.
+    """A request for nodes. The names of its fields and their meanings are sbatch's.
 
     :param nodes: how many nodes, at least 1.
     :param account: account to charge.
     :param partition: partition; None for the cluster's default.
     :param cpus_per_task: CPUs on each node (`-c`).
     :param memory: memory of each node (`--mem`), such as `4G`; `0` for all of it.
-    :param exclusive: no other jobs on the nodes.
+    :param exclusive: whether no other jobs may run on the nodes.
     :param constraint: features that the nodes must have.
-    :param time_limit: how long at most: a Duration, or text in Slurm's spelling; None for the partition's default.
+    :param time_limit: how long the job may run: a Duration, or text in Slurm's spelling; None for the partition's
+        default.
     :param qos: quality of service.
     :param reservation: reservation to run in.
     :param gres: generic resources, such as `gpu:1`.
-    :param sbatch_options: further options of sbatch, each word as typed: `["--licenses=brayns", "-x", "r1i1n3"]`, or one
-        text that is split as a shell splits it. Those that the keeper owns are refused.
-    :raises InvalidSetting: for a value that cannot work, naming the field.
+    :param sbatch_options: further options of sbatch, each word as typed: `["--licenses=brayns", "-x", "r1i1n3"]`, or
+        one text that is split as a shell splits it. Options that the keeper owns are refused.
+        :raises InvalidSetting: a value cannot work; the error names the field.
     """
 
     nodes: int = 1
@@ -153,72 +158,94 @@ class AllocationRequest:
             value = getattr(self, name)
             if value is not None and not _is_name(value):
                 raise InvalidSetting(
-                    name, f"{value[:80]!r} is not a name: no blanks, no line breaks, no leading dash, nothing invisible"
+                    name,
+                    f"{value[:80]!r} is not a name.",
+                    remedy="write a name without blanks, line breaks, a leading dash, or anything invisible.",
                 )
         if self.memory is not None and not _MEMORY.fullmatch(_text(self.memory, "memory")):
             raise InvalidSetting(
-                "memory", f"{str(self.memory)[:80]!r} is not an amount: write 0 (all), or a number with K, M, G or T"
+                "memory",
+                f"{str(self.memory)[:80]!r} is not an amount.",
+                remedy="write 0 (all), or a number with K, M, G or T.",
             )
         if self.time_limit is not None:
             seconds_of(self.time_limit)
         self._check_options()
 
     def words(self) -> list[str]:
-        """`sbatch_options` as single words."""
+        """The words of `sbatch_options`, one by one."""
         try:
             return (
                 shlex.split(self.sbatch_options) if isinstance(self.sbatch_options, str) else list(self.sbatch_options)
             )
         except ValueError as error:
-            raise InvalidSetting("sbatch_options", f"cannot be split into words: {error}") from error
+            raise InvalidSetting(
+                "sbatch_options",
+                f"They cannot be split into words: {error}.",
+                remedy="close the quotes, or give a list.",
+            ) from error
 
     def _check_options(self) -> None:
         words = self.words()
         if len(words) > _MOST_WORDS:
-            raise InvalidSetting("sbatch_options", f"are {len(words)} words; at most {_MOST_WORDS}")
+            raise InvalidSetting(
+                "sbatch_options", f"They are {len(words)} words.", remedy=f"give at most {_MOST_WORDS}."
+            )
         waiting = ""  # the option whose value the next word is
-        unsure = ""  # a site's own option that may take the next word, or none
+        unsure = ""  # an option of the site's own, which may take the next word, or none
         for word in words:
             shown = repr(word)[:80]
             if not isinstance(word, str) or len(word) > _LONGEST_WORD or not _is_sayable(word):
                 raise InvalidSetting(
-                    "sbatch_options", f"{shown} is too long, or holds a NUL, a line break or half a character"
+                    "sbatch_options",
+                    f"{shown} is too long, or holds a NUL, a line break or half a character",
+                    remedy="make it shorter, in one line of whole characters.",
                 )
             if word == ":":
-                raise InvalidSetting("sbatch_options", "':' would begin another job's options")
+                raise InvalidSetting("sbatch_options", "':' would begin another job's options", remedy="leave it out.")
             if waiting:
                 waiting = ""
                 continue
             if not word.startswith("-"):
                 raise InvalidSetting(
                     "sbatch_options",
-                    f"{shown} is not an option; sbatch would take it for a script. Write values as --option=value.",
+                    f"{shown} is not an option; sbatch would take it for a script.",
+                    remedy="write values as --option=value.",
                 )
             alone = word.startswith("--") and ("=" in word or word in _FLAGS)
-            if unsure and not alone:  # swallowed, it would leave the word behind it to be the script
+            if unsure and not alone:  # if the option took this word, the one behind it would be the script
                 raise InvalidSetting(
                     "sbatch_options",
-                    f"{unsure[:80]!r} is not known here: write {unsure[:80]}=value, or put it last if it has none",
+                    f"{unsure[:80]!r} is not known here.",
+                    remedy=f"write {unsure[:80]}=value, or put it last if it has none.",
                 )
             unsure = word if word.startswith("--") and not alone and word not in _TAKE_A_WORD else ""
             if word in ("-", "--"):
-                raise InvalidSetting("sbatch_options", f"{shown} is not an option")
+                raise InvalidSetting(
+                    "sbatch_options",
+                    f"{shown} is not an option",
+                    remedy="begin options with a dash, and write values as --option=value.",
+                )
             waiting = self._check_long(word) if word.startswith("--") else self._check_short(word)
         if waiting:
-            raise InvalidSetting("sbatch_options", f"{waiting!r} needs a value behind it")
+            raise InvalidSetting(
+                "sbatch_options", f"{waiting!r} needs a value behind it", remedy="write --option=value."
+            )
 
     @staticmethod
     def _check_long(word: str) -> str:
-        """The option, if the next word is its value."""
+        """Check a word that begins with `--`; return it if the next word is its value, else an empty text."""
         name = word.split("=", 1)[0]
         for option in KEEPER_OPTIONS:
-            if option.startswith(name):  # sbatch takes any unambiguous beginning
+            if option.startswith(name):  # sbatch takes any unambiguous beginning of an option
                 raise _keepers(word, option)
         return name if name == word and name in _TAKE_A_WORD else ""
 
     @staticmethod
     def _check_short(word: str) -> str:
-        """The same for `-c`, `-c72`, and for several in one word."""
+        """Check a word of short options, such as `-c`, `-c72` or `-sH`; return it if the next word is its value, else
+        an empty text.
+        """
         for at, letter in enumerate(word[1:], 1):
             for option, short in KEEPER_OPTIONS.items():
                 if short == f"-{letter}":
@@ -226,16 +253,20 @@ class AllocationRequest:
             if letter in _SHORT_TAKE_A_WORD:
                 return word if at == len(word) - 1 else ""
             if letter not in _SHORT_FLAGS:
-                raise InvalidSetting("sbatch_options", f"{word[:80]!r} is not an option that is known here")
+                raise InvalidSetting(
+                    "sbatch_options",
+                    f"{word[:80]!r} is not an option that is known here",
+                    remedy="write it as --option=value, in its long form, or leave it out.",
+                )
         return ""
 
     @property
     def seconds(self) -> int | None:
-        """The time limit in seconds, None for the partition's default."""
+        """The time limit in seconds; None for the partition's default."""
         return None if self.time_limit is None else seconds_of(self.time_limit)
 
     def sbatch_arguments(self) -> list[str]:
-        """The options of sbatch for this request, one word each; the user's own come last and win."""
+        """The options of sbatch for this request, word by word; `sbatch_options` come last, and so win."""
         arguments = [f"--nodes={self.nodes}"]
         for option, value in (
             ("account", self.account),

@@ -1,4 +1,6 @@
-"""The shell a cluster is spoken to through: one POSIX script in, its output out, or an error; never silence taken for an answer."""
+"""The shell that a cluster is spoken to through: one POSIX script in, its output out, or an error. Silence is never
+taken for an answer.
+"""
 
 from __future__ import annotations
 
@@ -17,54 +19,56 @@ from airflow_brayns.errors import ConnectionLost, InvalidSetting
 
 REMOTE_COMMAND = "/bin/sh -s"
 BLOCK = 1 << 20
-LARGEST_ANSWER = 1 << 28  # bytes; a manifest of a million frames has as many
+LARGEST_ANSWER = 1 << 28  # bytes; the manifest of a million frames has as many
 
 
 class Shell(Protocol):
-    """Runs POSIX scripts where the scheduler's commands are."""
+    """An interface: it runs POSIX scripts where the scheduler's commands are, and copies files there and back."""
 
     commands: int
 
     async def run(self, script: str, timeout: float) -> str:
-        """Run `script` and give back what it printed.
+        """Run a script to its end, and return what it printed.
 
         :param script: POSIX sh; read on stdin, so neither the login shell nor a limit on arguments matters.
         :param timeout: seconds for the whole command.
-        :raises ConnectionLost: it could not be run to its end.
+        :raises ConnectionLost: the script could not be run to its end.
         """
         ...
 
     async def put(self, local: Path, remote: str) -> None:
-        """Copy a file to the cluster.
+        """Copy a file of this machine to the cluster.
 
-        :raises ConnectionLost: it could not be copied whole.
+        :raises ConnectionLost: the file could not be copied whole.
         """
         ...
 
     def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
-        """The bytes of a file on the cluster from an offset on.
+        """Yield the bytes of a file on the cluster, from an offset on.
 
-        :raises ConnectionLost: they ended before the file did.
+        :raises ConnectionLost: the bytes ended before the file did.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of the connection; a later `run` opens a new one."""
+        """Close the connection; a later `run` opens a new one."""
         ...
 
 
 def quote(value: str, field: str = "value") -> str:
-    """A value as one word of POSIX sh.
+    """Quote a value as one word of POSIX sh.
 
     :param field: what the value is called in errors.
-    :raises InvalidSetting: for a NUL, which no shell can carry, and for half a character, which no encoding can.
+    :raises InvalidSetting: the value holds a NUL, which no shell can carry, or half a character, which no encoding can.
     """
     if "\0" in value:
-        raise InvalidSetting(field, "contains a NUL character, which cannot be passed to a cluster")
+        raise InvalidSetting(field, "It cannot be passed to a cluster.", remedy="take the NUL character out.")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise InvalidSetting(field, f"cannot be written in UTF-8: {error.reason}") from None
+        raise InvalidSetting(
+            field, f"It cannot be written in UTF-8: {error.reason}.", remedy="write it in whole characters."
+        ) from None
     return shlex.quote(value)
 
 
@@ -79,41 +83,47 @@ class Framed:
     def read(self, output: bytes, errors: bytes) -> str:
         """The script's own output.
 
-        :raises ConnectionLost: when the end sentinel is missing.
+        :raises ConnectionLost: the end sentinel is missing.
         """
         text = output.decode("utf-8", "replace")
         begin = text.find(f"\n{self._begin}\n")
         end = text.rfind(f"\n{self._end} ")
         if begin < 0 or end < begin:
             seen = (errors.decode("utf-8", "replace") or text).strip()[-500:]
-            raise ConnectionLost(
-                "The command on the cluster was cut off before its end" + (f"; it last said: {seen}" if seen else ".")
+            told = "The command on the cluster was cut off before its end" + (
+                f"; it last said: {seen}" if seen else "."
             )
+            if begin < 0:
+                told = (
+                    "Nothing began on the cluster. If it is so each time, the account's start files (~/.bashrc) end the shell, or put "
+                    f"another in its place: they may do so only for people, where $- has an i. {told}"
+                )
+            raise ConnectionLost(told)
         return text[begin + len(self._begin) + 2 : end]
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask a script and its commands to end, so that it lets go of its lock; then make them."""
+    """End a script's process and its commands: asked first, so that the script removes its lock, and killed after that."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         try:
             async with asyncio.timeout(1):
-                await process.communicate()  # to the pipes' ends, or they outlive the loop
+                await process.communicate()  # the pipes are read to their ends, or they outlive the loop
             return
         except TimeoutError:
             continue
 
 
 async def converse(process: Any, script: bytes) -> tuple[bytes, bytes]:
-    """What a script prints and what it complains of.
+    """Give a process its script, and return what it printed on stdout and on stderr.
 
-    :param process: asyncio's or asyncssh's, with pipes.
-    :raises ConnectionLost: it is more than anything of ours has to say.
+    :param process: a process of asyncio's or asyncssh's, with pipes.
+    :raises ConnectionLost: it printed more than `LARGEST_ANSWER`, which is more than any script of ours has to say.
     """
     reading = [asyncio.create_task(_read_some(stream)) for stream in (process.stdout, process.stderr)]
     try:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it was told all
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the process ended before it had read all
             process.stdin.write(script)
             await process.stdin.drain()
             process.stdin.write_eof()
@@ -135,7 +145,7 @@ async def _read_some(stream: Any) -> bytes:
 
 
 class LocalShell:
-    """Runs scripts on this machine."""
+    """A shell that runs scripts on this machine."""
 
     def __init__(self) -> None:
         self.commands = 0
@@ -179,4 +189,4 @@ class LocalShell:
                 yield block
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """See `Shell.close`; there is no connection to close here."""

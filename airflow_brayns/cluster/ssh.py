@@ -1,10 +1,11 @@
-"""The shell over SSH: one connection kept, at most eight channels on it, reconnecting with a growing pause."""
+"""The shell over SSH: it keeps one connection with at most eight channels on it, and reconnects with a growing pause."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +18,26 @@ MOST_CHANNELS = 8
 _PAUSES = (0.0, 1.0, 3.0)
 _KEEP_ALIVE_SECONDS = 15
 
-# asyncssh takes a third of a second to import: where a DAG file only names operators, it is not needed.
+# asyncssh takes a third of a second to import, so it is imported on use: a DAG file that only names operators does not
+# need it.
 if TYPE_CHECKING:
     import asyncssh
 
-logging.getLogger("asyncssh").setLevel(logging.WARNING)  # it logs every channel at INFO
+logging.getLogger("asyncssh").setLevel(logging.WARNING)  # asyncssh logs every channel at INFO
 
+# The error of who has no connection to the login node: what was asked was not sent.
+_not_connected = partial(ConnectionLost, field="ssh_conn_id", sent=False)
 Connect = Callable[[], Awaitable["asyncssh.SSHClientConnection"]]
-# Through an open connection on to a node.
+# A function that opens a connection to a node through an open connection to the login node.
 ConnectNode = Callable[["asyncssh.SSHClientConnection", str], Awaitable["asyncssh.SSHClientConnection"]]
 
 
 class SSHShell:
-    """Runs scripts on the login machine.
+    """A shell that runs scripts on the login machine.
 
-    :param connect: opens a connection; host keys and logins are its business.
-    :param connect_node: opens a second one through it, to a node (`route: node`).
+    :param connect: a function that opens the connection to the login machine; host keys and logins are its business.
+    :param connect_node: a function that opens a connection to a node through that one (`route: node`); None where no
+        node is entered.
     :param connect_timeout: seconds for one attempt to connect.
     """
 
@@ -49,9 +54,9 @@ class SSHShell:
         self.commands = 0
 
     async def connection(self) -> asyncssh.SSHClientConnection:
-        """The open connection, opened if need be.
+        """The open connection to the login machine; it is opened if need be.
 
-        :raises ConnectionLost: it cannot be opened; with `retry=False` where the login or the host key is refused.
+        :raises ConnectionLost: it cannot be opened; `retry` is False where the login or the host key is refused.
         """
         asyncssh = await asyncio.to_thread(import_module, "asyncssh")
         async with self._opening:
@@ -65,28 +70,30 @@ class SSHShell:
                     self._connection.set_keepalive(_KEEP_ALIVE_SECONDS, 3)
                     return self._connection
                 except asyncssh.HostKeyNotVerifiable as error:
-                    raise ConnectionLost(
-                        f"ssh_conn_id: the login node's host key is not trusted ({reason_of(error)}). Compare it with the site's "
-                        "published key and add it to the connection's host_key or to known_hosts; it was not accepted.",
+                    raise _not_connected(
+                        f"the login node's host key is not trusted ({reason_of(error)}); it was not accepted.",
+                        remedy="compare the login node's key with the one that the site publishes (`ssh-keyscan HOST`), then add it to the connection's "
+                        "host_key, or to known_hosts on worker and triggerer.",
                         retry=False,
                     ) from error
                 except asyncssh.PermissionDenied as error:
-                    raise ConnectionLost(
-                        f"ssh_conn_id: the login node refused the login ({reason_of(error)}). Check the connection's user name and "
-                        "key (key_file or private_key).",
+                    raise _not_connected(
+                        f"the login node refused the login ({reason_of(error)}).",
+                        remedy="check the connection's user name and key (key_file or private_key).",
                         retry=False,
                     ) from error
                 except (OSError, asyncssh.Error, TimeoutError) as error:
                     last = error
             reason = self._why_not(last)
-            raise ConnectionLost(
-                f"ssh_conn_id: the login node cannot be reached: {reason}. Check the connection's host and port, and "
-                "that the node is up."
+            raise _not_connected(
+                f"the login node cannot be reached: {reason}.",
+                remedy="check the connection's host and port, and that the node is up.",
             ) from last
 
     def _why_not(self, error: BaseException) -> str:
-        """Why a connection could not be opened."""
-        silent = isinstance(error, TimeoutError) and not str(error)
+        """Words for an error that a connection could not be opened by."""
+        # asyncio's error, and not the kernel's ETIMEDOUT
+        silent = isinstance(error, TimeoutError) and error.errno is None
         return f"no answer within {self._connect_timeout:.0f} s" if silent else reason_of(error)
 
     async def run(self, script: str, timeout: float) -> str:
@@ -105,7 +112,7 @@ class SSHShell:
                     finally:
                         process.close()
             except TimeoutError:
-                self._drop(connection)  # a silent link would hold the next command too
+                self._drop(connection)  # the next command would wait for the silent link too
                 raise ConnectionLost(f"The login node did not answer within {timeout:.0f} s.") from None
             except asyncssh.ChannelOpenError as error:
                 raise ConnectionLost(f"The login node opens no further channel: {reason_of(error)}") from error
@@ -115,14 +122,14 @@ class SSHShell:
         return framed.read(output, errors)
 
     async def channel(self, host: str, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
-        """A connection to `host:port` as the login node sees it.
+        """Open a channel of the login connection to `host:port`, as the login node knows that.
 
-        :raises ConnectionLost: there is no way there.
+        :raises ConnectionLost: the login node cannot connect there.
         """
         return await self._channel(self.connection, host, port, f"through the login node to {host}:{port}")
 
     async def channel_in(self, node: str, port: int) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
-        """A connection to a port of a node's own loopback, by a second SSH hop into the node.
+        """Open a channel to a port of a node's own loopback, through a second SSH hop into the node.
 
         :raises ConnectionLost: the node cannot be entered.
         """
@@ -141,7 +148,7 @@ class SSHShell:
         return reader, writer
 
     async def inside(self, node: str) -> asyncssh.SSHClientConnection:
-        """The open connection to a node, opened if need be; all services of a node share one.
+        """The open connection to a node; it is opened if need be, and shared by all services of the node.
 
         :raises ConnectionLost: the node cannot be entered.
         """
@@ -150,7 +157,12 @@ class SSHShell:
             if kept is not None and not kept.is_closed():
                 return kept
             if self._connect_node is None:
-                raise ConnectionLost("route: 'node' needs an SSH connection to the login node.", retry=False)
+                raise ConnectionLost(
+                    "'node' needs an SSH connection to the login node.",
+                    remedy="set ssh_conn_id, or route to 'direct'.",
+                    retry=False,
+                    field="route",
+                )
             login = await self.connection()
             import asyncssh
 
@@ -159,23 +171,29 @@ class SSHShell:
                     found = await self._connect_node(login, node)
             except asyncssh.HostKeyNotVerifiable as error:
                 raise ConnectionLost(
-                    f"node_known_hosts: the host key of node {node} is not trusted ({reason_of(error)}). Add the site's published keys of "
-                    "its nodes to that file, or to the SSH connection's known_hosts; it was not accepted.",
+                    f"the host key of node {node} is not trusted ({reason_of(error)}); it was not accepted.",
+                    remedy="add the site's published keys of its nodes to that file, or to the SSH connection's known_hosts.",
                     retry=False,
+                    field="node_known_hosts",
                 ) from error
             except asyncssh.PermissionDenied as error:
                 raise ConnectionLost(
-                    f"route: node {node} refused the login ({reason_of(error)}). The site must let you log in to a node on which your job "
-                    "runs (pam_slurm_adopt), with the key of the SSH connection; otherwise use route 'ssh'."
+                    f"node {node} refused the login ({reason_of(error)}), with the key of the SSH connection.",
+                    remedy="use route 'ssh', or ask the site that you may log in to a node on which your job runs (pam_slurm_adopt).",
+                    field="route",
                 ) from error
             except (OSError, asyncssh.Error, TimeoutError) as error:
-                raise ConnectionLost(f"route: node {node} cannot be reached by SSH: {self._why_not(error)}.") from error
+                raise ConnectionLost(
+                    f"node {node} cannot be reached by SSH: {self._why_not(error)}.",
+                    remedy="use route 'ssh', or see that the login node may log in to nodes.",
+                    field="route",
+                ) from error
             found.set_keepalive(_KEEP_ALIVE_SECONDS, 3)
             self._nodes[node] = found
             return found
 
     async def put(self, local: Path, remote: str) -> None:
-        """See `Shell.put`; by SFTP."""
+        """See `Shell.put`; the file goes by SFTP."""
         connection = await self.connection()
         import asyncssh
 
@@ -186,7 +204,7 @@ class SSHShell:
             raise ConnectionLost(f"{local.name} could not be copied to the login node: {reason_of(error)}") from error
 
     async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
-        """See `Shell.get`; by SFTP."""
+        """See `Shell.get`; the file comes by SFTP."""
         connection = await self.connection()
         import asyncssh
 
@@ -207,7 +225,7 @@ class SSHShell:
             self._drop(self._connection)
 
     def _drop(self, connection: asyncssh.SSHClientConnection) -> None:
-        """Give up a connection; not one that has taken its place."""
+        """Give up a connection, unless another one has taken its place already."""
         if self._connection is connection:
             self._connection = None
         connection.abort()

@@ -1,38 +1,42 @@
-"""What is written to submit an allocation: the request, its services, its secrets, its comment, as one script."""
+"""The script that submits an allocation: the request, its services, its secrets and its comment."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.owner import comment
 from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.sbatch_errors import REFUSALS
 from airflow_brayns.cluster.shell import quote
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors import InvalidSetting, ServiceFailed
 
 NAME = re.compile(r"ab-[0-9a-f]{1,40}")
 SERVICE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-# Of the environment in which sbatch is run, without ssh an Airflow worker's: all that goes to the job. `--export` would keep
-# PATH and what `setup` exports from the steps (Slurm 22.05, run). What a service needs stands in its command.
+# The only variables that go to the job, of the environment in which sbatch is run (without ssh, an Airflow worker's).
+# `--export` would keep PATH and what `setup` exports from the steps (Slurm 22.05, run). What a service needs stands in
+# its command.
 NAMED = ("HOME", "USER", "LOGNAME", "PATH", "SLURM_CONF")
 
 
 @dataclass(frozen=True)
 class ServiceCommand:
-    """What to start on one node.
+    """A service to start on one node.
 
     :param name: the service's folder, lower-case letters, digits, `-` and `_`.
-    :param index: which node of the allocation, the first is 1.
-    :param script: bash; run by `bash -l` on the node with `AB_PORT` set.
-    :param port: `0`, a number, or `from-to`.
-    :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens. None for a
-        step, which listens nowhere and whose end is awaited.
+    :param index: the number of its node in the allocation; the first is 1.
+    :param script: bash, which `bash -l` runs on the node with `AB_PORT` set.
+    :param port: the port to listen on: `0` (the kernel picks), a number, or `from-to`.
+    :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens. A step
+        has none: it listens nowhere, and its end is awaited.
     """
 
     name: str
@@ -44,8 +48,8 @@ class ServiceCommand:
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """What an allocation's services prove themselves with. On the cluster the key is 0600 in a folder that is 0700, and goes
-    with the allocation.
+    """The certificate and key of an allocation's services. On the cluster the key is 0600 in a folder that is 0700, and
+    is removed with the allocation.
 
     :param key: PEM, without a passphrase.
     :param certificate: PEM.
@@ -66,9 +70,11 @@ def submission(
     after: int = 0,
     tls: TlsFiles | None = None,
 ) -> str:
-    """The script that searches for the allocation `name` and submits it if there is none.
+    """The script that searches for an allocation by its name, and submits it if there is none. The parameters are
+    `Cluster.submit`'s.
 
-    :param script: the job script; what is asked for stays the same where only this is another version's.
+    :param script: the job script. It is no part of what is asked for: a running allocation is adopted although another
+        version wrote its script.
     """
     check(NAME, "name", name)
     check(TOKEN, "token", token)
@@ -82,29 +88,31 @@ def submission(
         f"keeper={quote(script)}\n"
         f"keeper_length={len(script.encode())}\n"
         f"about={quote(about.replace(chr(10), ' '))}\n"
+        f"refusals={quote(REFUSALS)}\n"
         f"services() {{\n{fills}:\n}}\n"
         f"secrets() {{\n{_put_tls(tls) if tls else ''}:\n}}\n"
-        f"request() {{\n{sbatch_line(request, comment(name, about))}\n}}\n"
+        f"request() {{\nat_most 60 {sbatch_line(request, comment(name, about))}\n}}\n"
         f"submit {name} {quote(token)} {int(after)}\n"
     )
 
 
 def sbatch_line(request: AllocationRequest, text: str) -> str:
-    """The sbatch command; `$1` is the job's name and `$2` the allocation's folder."""
+    """The command line of sbatch; `$1` is the job's name and `$2` the allocation's folder.
+
+    :param text: the job's comment.
+    """
     words = request.sbatch_arguments()
     ours = ["--parsable", "--no-requeue", "--signal=B:TERM@60", f"--comment={text}"]
     if request.nodes > 1:
         ours.append("--no-kill")
     asked, first = (" ".join(quote(word) for word in some) for some in (words, ours))
     named = " ".join(f'${{{name}:+"{name}=${name}"}}' for name in NAMED)
-    # Ours first: an option of the site's own that takes the word behind it must not take one of these.
-    return (
-        f'at_most 60 env -i {named} sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
-    )
+    # Our options stand first: an option of the site's own that takes the word behind it must not take one of them.
+    return f'env -i {named} sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
 
 
 def _files(service: ServiceCommand) -> dict[str, str]:
-    """What a service's folder holds before it starts; `command` comes last, for with it the service is there."""
+    """The files of a service's folder before it starts; `command` comes last, since it announces the service."""
     patterns = "".join(f"{pattern}\n" for pattern in service.port_patterns)
     return {
         "index": f"{service.index}\n",
@@ -115,21 +123,60 @@ def _files(service: ServiceCommand) -> dict[str, str]:
 
 
 def _identity(service: ServiceCommand) -> str:
-    """What is asked for, as 0.2.0 spelled it: what it submitted is adopted."""
+    """The lines by which 0.2.0 wrote a service, which the digest of a request is made of: what 0.2.0 submitted is
+    adopted.
+    """
     files = {"command.new" if name == "command" else name: text for name, text in _files(service).items()}
     written = "".join(f'printf "%s" {quote(text)} >"$service_dir/{name}"\n' for name, text in files.items())
     head = f'service_dir=$dir/services/{service.name}\nmkdir -p "$service_dir"\n'
     return f'{head}{written}mv "$service_dir/command.new" "$service_dir/command"\n'
 
 
+def read_command(name: str, told: Iterable[tuple[str, list[str]]], *, must_be_known: bool) -> ServiceCommand:
+    """Read what a service was started with, from what `command_of` in services.sh prints: `fill` in reverse.
+
+    :param name: the service's name.
+    :param must_be_known: whether a command is believed only if its job knows its digest.
+    :raises ServiceFailed: the command is not there, or not what was written.
+    """
+    texts, known = dict[str, str](), ""
+    for word, fields in told:
+        match word, fields:
+            case "part", [part, text]:
+                with contextlib.suppress(ValueError):  # the errors of binascii and of Unicode are ValueErrors
+                    texts[part] = base64.b64decode(text, validate=True).decode()
+            case (("known" | "proof"), [digest]):
+                known = known or digest
+    try:
+        patterns = tuple(texts["port.sed"].split("\n")[:-1])
+        script = texts["command"].removesuffix("\n")
+        command = ServiceCommand(name, int(texts["index"]), script, texts["port"].strip(), patterns)
+    except (KeyError, ValueError):
+        raise ServiceFailed(
+            f"What {name} was started with is not in its folder any more.",
+            remedy="Clear the task that started the service.",
+            retry=False,
+        ) from None
+    unproved = proof(command) != known if known else must_be_known
+    if _files(command) != texts or unproved:
+        raise ServiceFailed(
+            f"The command of {name} is not what was written for it; it is not run again.",
+            remedy="Clear the task that started the service.",
+            retry=False,
+        )
+    return command
+
+
 def proof(service: ServiceCommand) -> str:
-    """The digest by which a node knows that a service's files are whole, and those that were written for it."""
+    """The digest of a service's files, by which a node knows that they are whole and those that were written for it."""
     sums = {name: _digest(text) for name, text in _files(service).items()}
     return _digest("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
 
 def proofs(services: Iterable[ServiceCommand], tls: TlsFiles | None = None) -> dict[str, str]:
-    """The digests that go with the job script: of all services, and under `/tls` of certificate and key."""
+    """The digests that go with the job script, by name: one for each service, and one under `/tls` for certificate and
+    key.
+    """
     found = {service.name: proof(service) for service in services}
     return found if tls is None else {**found, "/tls": _digest(tls.certificate + tls.key)}
 
@@ -139,41 +186,31 @@ def _digest(text: str) -> str:
 
 
 def fill(service: ServiceCommand) -> str:
-    """The lines that write a service's files into `$service_dir`; they stop at the first that cannot be written whole."""
+    """The lines of sh that write a service's files into `$service_dir`; they stop at the first file that cannot be
+    written whole.
+    """
     check(SERVICE, "service", service.name)
     return "".join(_write(f'"$service_dir"/{name}', text) for name, text in _files(service).items())
 
 
 def _write(path: str, text: str) -> str:
-    """`printf` is the shell's own: nothing of this is ever in an argument list."""
+    """A line of sh that writes a text to a path. `printf` is the shell's own, so the text is never in an argument list."""
     word = quote(text)
     return f"write {path} {len(text.encode())} {word} || return 1\n"
 
 
 def _put_tls(tls: TlsFiles) -> str:
-    """The umask is 077."""
+    """The lines of sh that write certificate and key into the allocation's folder; the umask is 077."""
     files = (("key", tls.key), ("cert", tls.certificate))
     return 'mkdir -p "$dir/tls" || return 1\n' + "".join(_write(f'"$dir/tls"/{name}.pem', text) for name, text in files)
 
 
-def mark(installation: str) -> str:
-    """An Airflow's mark, as a job's comment holds it."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", installation)[:64]
-
-
-def comment(name: str, about: str) -> str:
-    """The job's comment: whose it is, and what an admin wants to read in squeue."""
-    try:
-        told = json.loads(about)
-        whose, what = str(told["installation"]), f"{told['dag_id']}/{told['run_id']}/{told['task_id']}"
-        deployment = re.sub(r"[^A-Za-z0-9_.:-]+", "_", str(told.get("deployment", "")))[:120]
-    except (ValueError, KeyError, TypeError):
-        whose, what, deployment = "", about or name, ""
-    readable = re.sub(r"[^A-Za-z0-9_.:/+@=-]+", "_", what)[:200]
-    return f"airflow-brayns:{mark(whose)}:{readable}" + (f"#{deployment}" if deployment else "")
-
-
 def check(pattern: re.Pattern[str], field_name: str, value: str) -> None:
-    """:raises InvalidSetting: the value is not of that form."""
+    """Check a value against a pattern.
+
+    :raises InvalidSetting: the value is not of that form.
+    """
     if not pattern.fullmatch(value):
-        raise InvalidSetting(field_name, f"{value[:80]!r} is not of the form {pattern.pattern}")
+        raise InvalidSetting(
+            field_name, f"{value[:80]!r} is not of that form.", remedy=f"write it as {pattern.pattern}."
+        )

@@ -22,6 +22,7 @@ COLOR_METHODS = (
     "etype", "id", "layer", "morphology", "morphology class", "morphology section", "mtype", "region", "solid",
     "synapse class",
 )  # fmt: skip
+_DEFAULT_COLOR = (0.41, 0.41, 1.0, 1.0)  # fitted to the recorded pictures
 _ATTRIBUTES = {"morphology class": "morph_class", "synapse class": "synapse_class"}
 
 
@@ -77,6 +78,7 @@ def _population(
         section_names={key: name for _, names in cells for key, name in names.items()},
         color_methods=COLOR_METHODS,
         color_groups=_groups(population, ids),
+        color=_DEFAULT_COLOR,
         material=("phong", {"opacity": 1}),
         ids=ids,
     )

@@ -62,11 +62,14 @@ class Coloring:
             content.color, content.section_colors, content.group_colors = tuple(values["color"]), {}, ("", {})
         elif method == "morphology section":
             number = {name: section for section, name in SECTIONS.items()}
+            content.group_colors = ("", {})  # what is said last is seen
             content.section_colors.update(
                 {number[name]: tuple(rgba) for name, rgba in values.items() if name in number}
             )
         elif method in content.color_groups:
             content.group_colors = (method, {name: tuple(rgba) for name, rgba in values.items()})
+        else:
+            raise internal(f"The emulator does not colour by '{method}'")
         self._scene.touch()
 
     def _get_ramp(self, call: Call) -> dict[str, Any]:
@@ -79,7 +82,13 @@ class Coloring:
         ramp = self._content(call).color_ramp
         if ramp is None:
             raise invalid_request("The requested model does not have a color ramp")
-        ramp.update(call.params["color_ramp"])
+        changes = call.params["color_ramp"]
+        low, high = changes.get("range", ramp["range"])
+        if low >= high:
+            raise internal("Color ramp range must define a non zero positive interval")
+        if not changes.get("colors", ramp["colors"]):
+            raise internal("A color ramp must have at least one color")
+        ramp.update(changes)
         self._scene.touch()
 
     def _material_getter(self, name: str) -> Method:

@@ -33,6 +33,12 @@ class Imaging:
             "inspect": self._inspect,
         }
 
+    def _check_drawn(self) -> None:
+        """A picture without what it should show is none."""
+        for model in self._engine.scene.models:
+            if model.visible and not model.content.drawn:
+                raise internal(f"The emulator draws no volumes: hide or remove model {model.model_id}")
+
     # ---- pictures beside the service's own frame -------------------------------------------------------------------
     def _beside(self, params: Mapping[str, Any], size: list[int], image: tuple[str, int]) -> Wanted:
         """What a request wants rendered without touching the service's own camera and frame; checked in the engine's order."""
@@ -43,9 +49,11 @@ class Imaging:
         camera = self._engine.camera_from(params.get("camera"))
         view = params.get("camera_view", self._engine.view)
         check_view(view)
-        check_near_clip(params.get("camera_near_clip", self._engine.near_clip))
+        near_clip = params.get("camera_near_clip", self._engine.near_clip)
+        check_near_clip(near_clip)
+        self._check_drawn()
         region = {key: params.get(key, whole) for key, whole in _WHOLE.items()}
-        return _wanted(size, view, camera, renderer, number, image, region)
+        return _wanted(size, view, camera, renderer, number, image, region, near_clip)
 
     @contextmanager
     def _whole_periods(self, period: float, call: Call) -> Iterator[None]:
@@ -114,7 +122,14 @@ class Imaging:
     def _own(self, image: tuple[str, int]) -> Wanted:
         engine = self._engine
         return _wanted(
-            engine.viewport, engine.view, engine.camera, engine.renderer, engine.current_frame, image, engine.region
+            engine.viewport,
+            engine.view,
+            engine.camera,
+            engine.renderer,
+            engine.current_frame,
+            image,
+            engine.region,
+            engine.near_clip,
         )
 
     def _render_image(self, call: Call) -> Reply:
@@ -125,6 +140,7 @@ class Imaging:
         wanted, rendered = self._own((params["format"], params["jpeg_quality"])), False
         if params["render"]:
             self._engine.check_frame_size(self._engine.viewport)
+            self._check_drawn()
             rendered = frame.render(self._engine.scene.models, wanted, params["accumulate"])
         samples = self._engine.renderer.params["samples_per_pixel"]
         result = {"accumulation": frame.accumulation, "max_accumulation": samples}
@@ -152,6 +168,7 @@ def _wanted(
     frame: int,
     image: tuple[str, int],
     region: Mapping[str, Any],
+    near_clip: float,
 ) -> Wanted:
     return Wanted(
         (size[0], size[1]),
@@ -161,6 +178,7 @@ def _wanted(
         frame,
         *image,
         region=(*region["image_start"], *region["image_end"]),
+        near_clip=near_clip,
     )
 
 

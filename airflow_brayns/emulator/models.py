@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_brayns.emulator.engine import Engine
 from airflow_brayns.emulator.rpc import Call, Method, internal, invalid_params, without_code
-from airflow_brayns.emulator.scene import Content, Model, identity
+from airflow_brayns.emulator.scene import Content, Model, Transform, identity
 from airflow_brayns.emulator.validation import problems, read
 
 _SHAPES = ("spheres", "boxes", "capsules", "planes", "bounded-planes")
@@ -152,11 +152,10 @@ class Models:
         model = self._scene.get(call.params["model_id"])
         changes = call.params["model"]
         before = (model.visible, model.transform)
-        model.visible = changes.get("is_visible", model.visible)
         if changes.get("transform") is not None:
-            model.move(
-                {**identity(), **changes["transform"]}
-            )  # what a transform leaves out is as it was made, not as it was
+            # what a transform leaves out is as it was made, not as it was
+            model.move(_moved(model.content, changes["transform"]))
+        model.visible = changes.get("is_visible", model.visible)
         if before != (model.visible, model.transform):
             self._scene.touch()
         return model.describe()
@@ -166,7 +165,8 @@ class Models:
         if not transforms:
             raise without_code("transforms list cannot be empty")
         source = self._scene.instance(call.params["model_id"])
-        added = [self._scene.add(source.content, source.info, {**identity(), **transform}) for transform in transforms]
+        places = [_moved(source.content, transform) for transform in transforms]
+        added = [self._scene.add(source.content, source.info, place) for place in places]
         return [model.describe() for model in added]
 
     def _remove(self, call: Call) -> None:
@@ -242,6 +242,14 @@ class Models:
     def _atlas(self, call: Call) -> Any:
         self._scene.get(call.params["model_id"])
         raise invalid_params("The requested model does not have an Atlas component")
+
+
+def _moved(content: Content, transform: dict[str, Any]) -> Transform:
+    """Where something is to stand; a light or a clipper stays, since what a transform makes of it was not recorded."""
+    place = {**identity(), **transform}
+    if place != identity() and (content.light is not None or content.clipper is not None):
+        raise internal("The emulator moves no lights and clippers: remove it, and add another")
+    return place
 
 
 def _light_corners(light: dict[str, Any]) -> list[list[float]]:

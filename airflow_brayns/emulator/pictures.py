@@ -18,7 +18,8 @@ from airflow_brayns.emulator.faults import Faults
 from airflow_brayns.emulator.scene import Model
 
 if TYPE_CHECKING:
-    from airflow_brayns.emulator.render import Tracer, View
+    from airflow_brayns.emulator.rays import View
+    from airflow_brayns.emulator.render import Tracer
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Wanted:
     image_format: str
     quality: int
     region: tuple[float, ...] = (0, 1, 1, 0)
+    near_clip: float = 0.0
     more: tuple[Any, ...] = ()
 
 
@@ -59,10 +61,14 @@ class Exposure:
         if image_format == "exr":
             from airflow_brayns.emulator.exr import encode_layers
 
-            return encode_layers({"color": _opaque(self.light / self.passes)})
+            return encode_layers({"color": self._mean})
         from airflow_brayns.emulator.render import developed, encode
 
-        return encode(developed(self.light / self.passes), image_format, quality)
+        return encode(developed(self._mean), image_format, quality)
+
+    @property
+    def _mean(self) -> Any:
+        return self.light if self.passes == 1 else self.light / self.passes
 
 
 class Studio:
@@ -112,10 +118,12 @@ class Studio:
         if self._faults.frame_seconds or self._faults.recorded_times:
             exposure = _made_beforehand(wanted, passes + (before.passes if before else 0))
         else:
-            exposure = before or Exposure(wanted.size, 0, 0.0)
+            exposure = before or Exposure(wanted.size, 0)
             for number in range(passes):
                 light = self._traced(models, lights, wanted, exposure.passes, _part(progress, number, passes))
-                exposure = Exposure(wanted.size, exposure.passes + 1, exposure.light + light)
+                exposure = Exposure(
+                    wanted.size, exposure.passes + 1, light if exposure.light is None else exposure.light + light
+                )
         _wait_until(end, progress)
         return exposure
 
@@ -149,6 +157,7 @@ class Studio:
             settings.get("enable_shadows", True),
             ambient,
             tuple(settings["background_color"]),
+            name == "production",
         )
         return self._prepared(models, wanted).light(wanted.size, _view(wanted), lights, quality, progress, number)
 
@@ -163,21 +172,21 @@ class Studio:
 
     def layers(self, models: list[Model], wanted: Wanted) -> dict[str, Any]:
         """Colour, depth, albedo and normal of what is seen at each pixel, as floats."""
-        from airflow_brayns.emulator.render import camera_rays
+        from airflow_brayns.emulator.rays import camera_rays
 
         width, height = wanted.size
         lights = [model.light for model in models if model.light is not None and model.visible]
         seen = self._prepared(models, wanted).seen(*camera_rays(width, height, _view(wanted), (0.5, 0.5)))
         return {
-            "color": _opaque(self._traced(models, lights, wanted, 0, lambda amount: None)),
-            "depth": seen.distance.reshape(height, width, 1),
+            "color": self._traced(models, lights, wanted, 0, lambda amount: None),
+            "depth": seen.distance.reshape(height, width, 1) + wanted.near_clip,
             "albedo": seen.color.reshape(height, width, 3),
             "normal": seen.normal.reshape(height, width, 3),
         }
 
     def pick(self, models: list[Model], wanted: Wanted, place: list[float]) -> tuple[Model, Any] | None:
         """The model under a point of the picture (x to the right, y downwards, from 0 to 1), and where in the scene."""
-        from airflow_brayns.emulator.render import ray_through
+        from airflow_brayns.emulator.rays import ray_through
 
         if not all(0 <= part <= 1 for part in place):
             return None
@@ -189,15 +198,8 @@ class Studio:
         return shown[int(seen.model[0])], (origin + direction * seen.distance[:, None])[0]
 
 
-def _opaque(light: Any) -> Any:
-    """With a fourth channel, as the service writes colours."""
-    import numpy as np
-
-    return np.concatenate([light, np.ones((*light.shape[:2], 1), np.float32)], axis=2)
-
-
 def _view(wanted: Wanted) -> View:
-    from airflow_brayns.emulator.render import View
+    from airflow_brayns.emulator.rays import View
 
     view, (camera, lens) = wanted.view, wanted.camera
     return View(
@@ -208,6 +210,9 @@ def _view(wanted: Wanted) -> View:
         lens.get("fovy", 45),
         lens.get("height", 1),
         wanted.region,
+        wanted.near_clip,
+        lens.get("aperture_radius", 0),
+        lens.get("focus_distance", 1),
     )
 
 
@@ -235,7 +240,16 @@ class Frame:
     def render(self, models: list[Model], wanted: Wanted, all_passes: bool) -> bool:
         """Add one pass, or all that are missing; False where none was missing."""
         of = json.dumps(
-            [wanted.size, dict(wanted.view), wanted.camera, wanted.renderer, wanted.frame, wanted.region, wanted.more]
+            [
+                wanted.size,
+                dict(wanted.view),
+                wanted.camera,
+                wanted.renderer,
+                wanted.frame,
+                wanted.region,
+                wanted.near_clip,
+                wanted.more,
+            ]
         )
         before = self._exposure if of == self._of else None
         missing = wanted.renderer[1]["samples_per_pixel"] - (before.passes if before else 0)

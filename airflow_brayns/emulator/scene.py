@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FLOAT_MAX = 3.4028235e38
 SECTIONS = {1: "soma", 2: "axon", 3: "dendrite", 4: "apical_dendrite"}
-DEFAULT_COLOR = (0.8, 0.8, 0.8, 1.0)
+DEFAULT_COLOR = (1.0, 1.0, 1.0, 1.0)
 
 Transform = dict[str, list[float]]
 
@@ -78,18 +78,18 @@ class Simulation:
     stopped_at: int | None = None
 
     def colors(self, frame: int, ramp: dict[str, Any]) -> tuple[Any, Any]:
-        """Which cells the report holds, and the linear colour of each of these in a frame."""
+        """Which cells the report holds, and the linear RGBA colour of each of these in a frame."""
         import numpy as np
 
         held = self.columns >= 0
         low, high = ramp["range"]
-        table = np.asarray(ramp["colors"], np.float32)[:, :3]
+        table = np.asarray(ramp["colors"], np.float32)
         values = self.values[min(frame, self.frames - 1), self.columns[held]]
-        share = np.clip((values - low) / ((high - low) or 1), 0, 1) * (len(table) - 1)
-        below = share.astype(int)
+        share = np.clip((values - low) / (high - low), 0, 1)
+        below = np.minimum((share * len(table)).astype(int), len(table) - 1)
         above = np.minimum(below + 1, len(table) - 1)
-        part = (share - below)[:, None]
-        return held, table[below] * (1 - part) + table[above] * part
+        # Between two colours by the value's share of the whole range, not of their part of it (recorded; ColorRamp.cpp of 3.10.1)
+        return held, table[below] * (1 - share[:, None]) + table[above] * share[:, None]
 
 
 @dataclass
@@ -101,6 +101,7 @@ class Content:
     :param color_groups: For a circuit: by colour method the name that each cell has.
     :param group_colors: The method that was chosen last of these, and the colours by name.
     :param ids: The cells of a circuit; None for what is none.
+    :param drawn: False for what a picture would have to show and the emulator cannot.
     """
 
     model_type: str
@@ -115,6 +116,7 @@ class Content:
     material: tuple[str, dict[str, Any]] | None = None
     light: dict[str, Any] | None = None
     volume: bool = False
+    drawn: bool = True
     clipper: Clipper | None = None
     color_ramp: dict[str, Any] | None = None
     ids: list[int] | None = None
@@ -130,14 +132,14 @@ class Content:
         return sorted(set(names))
 
     def face_colors(self, frame: int = 0) -> FloatArray:
-        """One linear RGB colour a triangle, in a frame of the simulation."""
+        """One linear RGBA colour a triangle, in a frame of the simulation."""
         import numpy as np  # here: most of a service's start would be its import
 
         assert self.geometry is not None
         last = max([max(SECTIONS), *self.section_colors])
-        table = np.tile(np.asarray(self.color[:3], np.float32), (last + 2, 1))
+        table = np.tile(np.asarray(self.color, np.float32), (last + 2, 1))
         for section, color in self.section_colors.items():
-            table[section] = color[:3]
+            table[section] = color
         faces = np.asarray(table[self.geometry.sections], np.float32)
         if self.geometry.cells is not None:
             self._color_cells(faces, frame)
@@ -152,13 +154,13 @@ class Content:
         method, colors = self.group_colors
         for number, name in enumerate(self.color_groups.get(method, [])):
             if name in colors:
-                faces[self.geometry.cells == number] = colors[name][:3]
+                faces[self.geometry.cells == number] = colors[name]
         simulation = self.simulation
         if simulation is not None and not simulation.enabled:
             frame = -1 if simulation.stopped_at is None else simulation.stopped_at
         if simulation is not None and self.color_ramp is not None and frame >= 0:
             held, shown = simulation.colors(frame, self.color_ramp)
-            table = np.zeros((len(held), 3), np.float32)
+            table = np.zeros((len(held), 4), np.float32)
             table[held] = shown
             reported = held[self.geometry.cells]
             faces[reported] = table[self.geometry.cells[reported]]
@@ -205,6 +207,17 @@ class Model:
         points = np.asarray(points, np.float32) * np.asarray(self.transform["scale"], np.float32)
         points = points @ rotation(self.transform["rotation"]).T
         return np.asarray(points + np.asarray(self.transform["translation"], np.float32), np.float32)
+
+    def placed_normals(self) -> FloatArray:
+        """The geometry's normals, turned as the model is; their length does not matter."""
+        import numpy as np
+
+        assert self.geometry is not None
+        if self.transform == identity():
+            return self.geometry.normals
+        scale = np.asarray(self.transform["scale"], np.float32)
+        flat = np.where(scale == 0, 0, 1 / np.where(scale == 0, 1, scale))
+        return np.asarray((self.geometry.normals * flat) @ rotation(self.transform["rotation"]).T, np.float32)
 
     def compute_bounds(self) -> None:
         """Look anew where the model ends. As in the real service, what changes the content asks it of one instance only."""

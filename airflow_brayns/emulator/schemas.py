@@ -19,6 +19,7 @@ PLUGIN_NAMES = {
     "braynsMoleculeExplorer": "Molecule Explorer",
     "braynsCircuitInfo": "Circuit Info",
 }
+_SINCE = {"get-camera-region": (3, 9, 0), "set-camera-region": (3, 9, 0)}
 
 
 @cache
@@ -32,9 +33,13 @@ def _of(file: str, plugins: list[str]) -> list[dict[str, Any]]:
     return [entry for entry in _entries(file) if entry["plugin"] in chosen]
 
 
-def methods(plugins: list[str]) -> dict[str, dict[str, Any]]:
-    """Each method of a service with these plugins, as `schema` tells it, but for the description."""
-    return {entry["title"]: entry for entry in _of("methods.json", plugins)}
+def methods(plugins: list[str], version: tuple[int, int, int]) -> dict[str, dict[str, Any]]:
+    """Each method of a service with these plugins, as `schema` tells it, but for the description.
+
+    :param version: Of the service: what is known to have come with a later one is not there.
+    """
+    known = (entry for entry in _of("methods.json", plugins) if version >= _SINCE.get(entry["title"], version))
+    return {entry["title"]: entry for entry in known}
 
 
 def loaders(plugins: list[str]) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class BraynsState:
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.faults, self.plugins)
-        self.schemas = schemas.methods(self.plugins)
+        self.schemas = schemas.methods(self.plugins, self.version)
         self._methods: dict[str, Method] = {
             **Models(self.engine, schemas.loaders(self.plugins), self.sandbox).methods(),
             **Coloring(self.engine).methods(),

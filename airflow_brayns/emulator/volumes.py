@@ -1,4 +1,4 @@
-"""Volumes: loaded and listed as the real service does, but not drawn."""
+"""Volumes: loaded and listed as the real service does, but not drawn: a picture is refused while one is seen whose voxels are not 0."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ def _volume(data: bytes, dimensions: list[int], spacing: list[float], width: int
     far = [count * step for count, step in zip(dimensions, spacing, strict=True)]
     corners = [[x, y, z] for x in (0, far[0]) for y in (0, far[1]) for z in (0, far[2])]
     progress("Done", 1)
-    return Content("Volume", corners=corners, volume=True)
+    return Content("Volume", corners=corners, volume=True, drawn=not any(data))

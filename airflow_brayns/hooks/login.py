@@ -1,7 +1,7 @@
-"""An Airflow connection of type `ssh`, read once, and the SSH connections that are opened with it.
+"""Logins: an Airflow connection of type `ssh` is read once, and SSH connections are opened with it.
 
 Airflow's `SSHHookAsync` asks for the connection inside the loop each time it connects, which in a worker must never be
-cancelled (see `airflow_brayns.supervisor`). The fields mean here what they mean there (SSH provider 7.0.1).
+cancelled (see `airflow_brayns.hooks.supervisor`). The fields mean here what they mean there (SSH provider 7.0.1).
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ DEFAULT_KNOWN_HOSTS = "~/.ssh/known_hosts"
 
 @dataclass(frozen=True)
 class SSHLogin:
-    """What an `ssh` connection says; nothing of it is asked for again.
+    """The fields of an `ssh` connection, which Airflow is not asked for again.
 
-    :param known_hosts: a file, the text of a key (bytes), None for no check; `DEFAULT_KNOWN_HOSTS` where nothing is said.
+    :param known_hosts: a file, or the text of a key (bytes); None for no check; `DEFAULT_KNOWN_HOSTS` where the
+        connection says nothing.
     """
 
     conn_id: str
@@ -38,17 +39,19 @@ class SSHLogin:
 
     @classmethod
     def read(cls, conn_id: str, connection: Any) -> SSHLogin:
-        """The connection's fields.
+        """Read the fields of a connection.
 
-        :raises InvalidSetting: it cannot be used.
+        :raises InvalidSetting: the connection cannot be used.
         """
         extras = connection.extra_dejson
         if not connection.host:
-            raise InvalidSetting("ssh_conn_id", f"the connection {conn_id!r} names no host: give the login node's.")
+            raise InvalidSetting(
+                "ssh_conn_id", f"the connection {conn_id!r} names no host.", remedy="give the login node's host."
+            )
         return cls(
             conn_id,
             connection.host,
-            connection.port or DEFAULT_PORT,
+            connection.port or _configured_port(connection.host) or DEFAULT_PORT,
             connection.login,
             connection.password,
             extras.get("key_file") or "",
@@ -58,9 +61,9 @@ class SSHLogin:
         )
 
     async def connect(self) -> asyncssh.SSHClientConnection:
-        """To the login node.
+        """Open a connection to the login node.
 
-        :raises InvalidSetting: a key that cannot be read.
+        :raises InvalidSetting: a key cannot be read.
         """
         import asyncssh
 
@@ -69,15 +72,26 @@ class SSHLogin:
             options["known_hosts"] = _expanded(self.known_hosts)
         try:
             return await asyncssh.connect(self.host, self.port, username=self.username or (), **options)
-        except ValueError as error:  # asyncssh.KeyImportError is one
-            raise InvalidSetting("ssh_conn_id", f"the connection {self.conn_id!r} cannot be used: {error}") from error
+        except FileNotFoundError as error:
+            if not self.key_file or self.private_key:
+                raise
+            text = f"the key_file of the connection {self.conn_id!r} is not there: {error.filename or self.key_file} on this machine"
+            raise InvalidSetting(
+                "ssh_conn_id", text, remedy="put the key there, or correct key_file (on worker and triggerer)."
+            ) from error
+        except ValueError as error:  # asyncssh.KeyImportError is a ValueError
+            raise InvalidSetting(
+                "ssh_conn_id",
+                f"the connection {self.conn_id!r} cannot be used: {error}",
+                remedy="correct key, passphrase or known_hosts of the connection.",
+            ) from error
 
     async def connect_node(
         self, login: asyncssh.SSHClientConnection, node: str, known_hosts: str | None
     ) -> asyncssh.SSHClientConnection:
-        """On to a node through `login`: the same user and key; its host key is checked too.
+        """Open a connection to a node through `login`, with the same user and key; the node's host key is checked too.
 
-        :param known_hosts: file with the nodes' host keys; None for the connection's own.
+        :param known_hosts: the file with the nodes' host keys; None for the connection's own.
         """
         import asyncssh
 
@@ -89,9 +103,9 @@ class SSHLogin:
         return await asyncssh.connect(node, tunnel=login, username=login.get_extra_info("username"), **options)
 
     def _options(self) -> dict[str, Any]:
-        """What logs in, as asyncssh takes it.
+        """The options by which asyncssh logs in.
 
-        :raises InvalidSetting: a private key that is none.
+        :raises InvalidSetting: the private key cannot be read.
         """
         import asyncssh
 
@@ -105,14 +119,29 @@ class SSHLogin:
                 options["client_keys"] = [asyncssh.import_private_key(self.private_key, self.passphrase or None)]
             except ValueError as error:
                 text = f"the private_key of the connection {self.conn_id!r} cannot be used: {error}"
-                raise InvalidSetting("ssh_conn_id", text) from error
+                raise InvalidSetting(
+                    "ssh_conn_id", text, remedy="give the whole text of the private key, and its passphrase."
+                ) from error
         elif self.key_file:
             options["client_keys"] = self.key_file
         return options
 
 
+def _configured_port(host: str) -> int | None:
+    """The port that `~/.ssh/config` names for a host; user, key and jump host asyncssh reads there itself."""
+    config = Path("~/.ssh/config").expanduser()
+    if not config.is_file():
+        return None
+    from paramiko.config import SSHConfig  # type: ignore[import-untyped]
+
+    port = str(SSHConfig.from_path(str(config)).lookup(host).get("port", ""))
+    return int(port) if port.isdecimal() and len(port) < 6 else None
+
+
 def _default_is_there() -> bool:
-    """Left out where it is not, so that asyncssh says that the host is not trusted."""
+    """Tell whether the default file of known hosts is there. Where it is not, the option is left out, so that asyncssh
+    says that the host is not trusted.
+    """
     return Path(DEFAULT_KNOWN_HOSTS).expanduser().is_file()
 
 
@@ -121,9 +150,9 @@ def _expanded(known_hosts: str | bytes | None) -> str | bytes | None:
 
 
 def _known_hosts(conn_id: str, host: str, extras: dict[str, Any]) -> str | bytes | None:
-    """Where the login node's key is known from.
+    """Read where the login node's key is known from.
 
-    :raises InvalidSetting: two things that do not go together.
+    :raises InvalidSetting: two fields do not go together.
     """
     unchecked = extras.get("no_host_key_check", extras.get("ignore_hostkey_verification"))
     host_key = str(extras.get("host_key") or "").split()
@@ -131,13 +160,16 @@ def _known_hosts(conn_id: str, host: str, extras: dict[str, Any]) -> str | bytes
         if host_key:
             raise InvalidSetting(
                 "ssh_conn_id",
-                f"the connection {conn_id!r} has a host_key, and no_host_key_check; leave one of them out",
+                f"the connection {conn_id!r} has a host_key, and no_host_key_check.",
+                remedy="leave one of them out.",
             )
         return None
     if host_key:
         if host_key[0] == "ssh-dss":
             raise InvalidSetting(
-                "ssh_conn_id", f"the host_key of the connection {conn_id!r} is of type ssh-dss, which is not supported"
+                "ssh_conn_id",
+                f"the host_key of the connection {conn_id!r} is of type ssh-dss, which is not supported",
+                remedy="give a key of another type, such as ssh-ed25519.",
             )
         # A bare key is RSA, as for Airflow's own hook; asyncssh needs the type spelled out.
         return " ".join([host, *(host_key[:2] if len(host_key) > 1 else ["ssh-rsa", *host_key])]).encode()

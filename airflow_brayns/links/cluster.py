@@ -11,58 +11,73 @@ from urllib.parse import quote
 from airflow.providers.common.compat.sdk import XCom
 from airflow.sdk import BaseOperatorLink
 
+from airflow_brayns.links import keys
+
 
 class _XComLink(BaseOperatorLink):
-    """Reads one XCom key of the task and makes a link of it."""
+    """A link that reads one XCom key of the task."""
 
     key = ""
 
     @property
     def xcom_key(self) -> str:
-        """Where the finished link is kept."""
+        """The XCom key under which the finished link is kept."""
         return f"brayns_link_{type(self).__name__}"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """The link, or nothing while there is nothing to link to."""
+        """The link; empty while there is nothing to link to."""
         value = XCom.get_value(ti_key=ti_key, key=self.key)
         return self.link(value, ti_key) if value else ""
 
     def link(self, value: Any, ti_key: Any) -> str:
-        """The task's own page of XComs, which shows the key: Airflow's pages follow only links with an address."""
+        """The address of the task's own page of XComs, which shows the key; Airflow's pages follow only links with an
+        address.
+        """
         mapped = f"/mapped/{ti_key.map_index}" if (ti_key.map_index or -1) >= 0 else ""
         parts = (quote(str(part), safe="") for part in (ti_key.dag_id, ti_key.run_id, ti_key.task_id))
         return "/dags/{}/runs/{}/tasks/{}".format(*parts) + f"{mapped}/xcom"
 
 
 class EndpointLink(_XComLink):
-    """The first service's own address: its health, or its version for generation 1."""
+    """A link to the first service's own address where a browser reaches it (XCom `brayns_url`); else the task's XComs,
+    which tell the way.
+    """
 
     name = "Brayns endpoint"
-    key = "services"
+    key = keys.URL
 
     def link(self, value: Any, ti_key: Any) -> str:
         """See `_XComLink.link`."""
-        first = value[0]
-        scheme = "https" if "certificate" in first else "http"
-        return f"{scheme}://{first['endpoint']}/{'version' if first['generation'] == 1 else 'healthz'}"
+        return str(value["url"]) or super().link(value, ti_key)
 
 
 class SlurmJobLink(_XComLink):
-    """The jobs, and how to look at them (XCom `brayns_jobs`)."""
+    """A link to the jobs, and to the commands that look at them (XCom `brayns_jobs`)."""
 
     name = "Slurm job"
-    key = "brayns_jobs"
+    key = keys.JOBS
 
 
 class ServiceLogLink(_XComLink):
-    """Where the services' logs are (XCom `services`)."""
+    """A link to the commands that show the services' logs (XCom `brayns_log`)."""
 
     name = "Service log"
-    key = "services"
+    key = keys.LOG
 
 
 class TunnelLink(_XComLink):
-    """The command that makes a tunnel to the first service (XCom `brayns_tunnel`)."""
+    """A link to the command that makes a tunnel to the first service (XCom `brayns_tunnel`)."""
 
     name = "Tunnel command"
-    key = "brayns_tunnel"
+    key = keys.TUNNEL
+
+
+class MovieLink(_XComLink):
+    """A link to the path of the movie, its poster and its contact sheet (XCom `brayns_movie`)."""
+
+    name = "Movie"
+    key = keys.MOVIE
+
+
+# The links of every task that hands services on.
+LINKS = (EndpointLink(), SlurmJobLink(), ServiceLogLink(), TunnelLink())

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 
-def jobs(job_ids: Sequence[str]) -> str:
-    """How to look at jobs."""
+def jobs(job_ids: Sequence[str], scheduler: str = "slurm") -> str:
+    """The commands by which somebody looks at jobs.
+
+    :param scheduler: `local` where a job is a keeper's process on the worker.
+    """
     listed = ",".join(job_ids)
+    if scheduler == "local":
+        pids = " ".join(job.partition(" ")[0] for job in job_ids)
+        return f"Processes {pids} on the worker\n\nps -f -p {pids.replace(' ', ',')}\n"
     return f"Jobs {listed}\n\nsqueue -j {listed}\nscontrol show job {job_ids[0]}\n"
 
 
 def tunnel(endpoint: str, login: Login | None, route: str = "ssh") -> str:
-    """The command that brings an endpoint to this machine's port 5000.
+    """The command that brings an endpoint to a person's own port 5000, by the login that the person has there.
 
     :param login: the login node; None where the endpoint is reached directly.
     :param route: `node` where the service listens on its node's loopback only.
@@ -24,6 +31,19 @@ def tunnel(endpoint: str, login: Login | None, route: str = "ssh") -> str:
         host, _, port = endpoint.rpartition(":")
         return f"ssh -N -J {login.jump} -L 5000:localhost:{port} {login.user_at(host)}"
     return f"ssh -N -L 5000:{endpoint} {login.words}"
+
+
+def tunnel_to(endpoint: str, first: str, told: str) -> str:
+    """The command that brings another endpoint of a booking to a person's own port 5000; empty where none is needed.
+
+    :param told: what `tunnel` gave for the endpoint `first`, which is reached by the same login and route.
+    """
+    (host, _, port), (other, _, there) = first.rpartition(":"), endpoint.rpartition(":")
+    head, direct, login = told.partition(f" -L 5000:{first} ")
+    if direct:
+        return f"{head} -L 5000:{endpoint} {login}"
+    head, by_node, login = told.partition(f" -L 5000:localhost:{port} ")
+    return f"{head} -L 5000:localhost:{there} {login.removesuffix(host)}{other}" if by_node else ""
 
 
 @dataclass(frozen=True)
@@ -40,19 +60,32 @@ class Login:
 
     @property
     def words(self) -> str:
-        """As ssh's target."""
+        """The words of ssh's command line that name the login node."""
         port = f" -p {self.port}" if self.port not in (None, 22) else ""
         return f"{self.user_at(self.host)}{port}"
 
     @property
     def jump(self) -> str:
-        """As the value of `-J`."""
+        """The login node as the value of ssh's option `-J`."""
         port = f":{self.port}" if self.port not in (None, 22) else ""
         return f"{self.user_at(self.host)}{port}"
 
 
+def log_command(paths: Sequence[str], login: Login | None) -> str:
+    """The commands that read services' logs, which lie where the cluster sees them."""
+    return "\n".join(
+        f"tail -f {quote(path)}" if login is None else f"ssh {login.words} {quote(f'tail -f {quote(path)}')}"
+        for path in paths
+    )
+
+
+def service_url(endpoint: str, generation: int, *, secure: bool) -> str:
+    """The address that a browser can ask a service at: its health, or its version for generation 1."""
+    return f"{'https' if secure else 'http'}://{endpoint}/{'version' if generation == 1 else 'healthz'}"
+
+
 def connect_lines(endpoint: str, certificate: bool = False) -> str:
-    """Python that connects the official client.
+    """The lines of Python that connect the official client.
 
     :param certificate: whether the service has a certificate of its own, which is in XCom `services`.
     """

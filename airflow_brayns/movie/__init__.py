@@ -1,1 +1,3 @@
-"""Scene → frames → movie. Knows an endpoint, nothing of where it came from."""
+"""Movies: from a scene to frames to a movie file. This room knows services by their endpoints, and nothing of where
+they come from.
+"""

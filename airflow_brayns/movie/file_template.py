@@ -1,8 +1,9 @@
-"""A text that is a template, rendered in a process of its own: what is written in a file is not its DAG's author's word.
+"""Templates in a specification's file, rendered in a process of their own, since a file's text is not the word of the
+DAG's author.
 
-Who may trigger a DAG may name a file of his own. Its text gets plain values, Jinja's sandbox, a limit on memory and time, and a
-process that has no environment and knows nothing of Airflow: there is nothing to be had by it.
-Read by a process as a program; it needs nothing but Jinja, which comes with Airflow.
+Whoever may trigger a DAG may name a file of their own. Its text gets plain values, Jinja's sandbox, a limit on memory
+and time, and a process that has no environment and knows nothing of Airflow: there is nothing to be had by it. That
+process reads this module as its program, which needs nothing but Jinja, and that comes with Airflow.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ _LONGEST = 20_000_000
 
 
 def limit() -> None:
-    """A loop that never ends, or a text that grows for ever, ends the process; nothing else."""
+    """Limit this process, so that a loop which never ends, or a text which grows for ever, ends it and nothing else."""
     for what, most in ((resource.RLIMIT_CPU, _CPU_SECONDS), (resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(ValueError, OSError):  # some systems know no such limit
             resource.setrlimit(what, (most, most))
 
 
 def read_time(value: dict[str, Any]) -> Any:
-    """Times travel as text."""
+    """Read a time from the mapping that it travels as; another mapping is returned as it is."""
     return datetime.fromisoformat(value[TIME]) if set(value) == {TIME} else value
 
 
 def render(text: str, values: dict[str, Any]) -> str:
-    """The text with its templates filled in.
+    """Fill in the templates of a text.
 
-    :raises jinja2.TemplateError: naming what is wrong.
+    :raises jinja2.TemplateError: a template is wrong; the error says how.
     """
     from jinja2 import StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -45,7 +46,7 @@ def render(text: str, values: dict[str, Any]) -> str:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     for name in ("lipsum", "cycler", "joiner"):
         del environment.globals[name]
-    environment.filters.update(  # as Airflow's, so that a text may move between a DAG and a file
+    environment.filters.update(  # these are Airflow's, so that a text may move between a DAG and a file
         ds=lambda time: time.strftime("%Y-%m-%d"),
         ds_nodash=lambda time: time.strftime("%Y%m%d"),
         ts=lambda time: time.isoformat(),
@@ -57,7 +58,10 @@ def render(text: str, values: dict[str, Any]) -> str:
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """What is told: `text`, or `error` with its `line`."""
+    """Answer a question: `text`, or `error` with its `line`.
+
+    :param asked: `text` with templates, and the `values` for them.
+    """
     try:
         text = render(asked["text"], asked["values"])
         if len(text) > _LONGEST:
@@ -65,14 +69,14 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
         return {"text": text}
     except MemoryError:
         return {"error": "needs too much memory", "line": None}
-    except Exception as error:  # whatever a template can raise
+    except Exception as error:  # a template can raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _NAME]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         return {"error": (str(error) or type(error).__name__)[:300], "line": line}
 
 
 def main() -> None:
-    """One question on stdin, one answer on stdout, both JSON."""
+    """Read one question from stdin and write its answer to stdout, both as JSON."""
     limit()
     json.dump(answer(json.load(sys.stdin, object_hook=read_time)), sys.stdout)
 

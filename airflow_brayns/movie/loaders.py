@@ -11,12 +11,13 @@ from typing import Any
 
 Schema = Mapping[str, Any]
 Location = tuple[str | int, ...]
-# What else than another loader's file is refused by these loaders whatever is in it (3.10.1, recorded).
+# Loaders that refuse a file by its ending, whatever is in it (3.10.1, recorded).
 _ONLY_BY_ENDING = {
     "mesh": ("obj", "ply", "stl", "off"),
     "Neuron Morphology loader": ("swc", "h5", "asc"),
     "SONATA loader": ("json",),
 }
+_WITHOUT_NAME = ("spikes",)  # there is one of them in a simulation
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "object": ((dict,), "a mapping"),
     "array": ((list, tuple), "a list"),
@@ -29,10 +30,10 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a property.
+    """A mistake in a loader's property.
 
-    :param location: keys and indices that lead to it.
-    :param text: what, and what would be right.
+    :param location: the keys and indices that lead to it.
+    :param text: what is wrong, and what would be right.
     """
 
     location: Location
@@ -46,13 +47,32 @@ def _schemas() -> dict[str, Schema]:
 
 
 def property_problem(loader: str, properties: Mapping[str, Any]) -> Problem | None:
-    """The first thing that a loader would refuse; None where it takes them, or where a site's own loader is not known here."""
+    """The first property that a loader would refuse; None where it takes all, or where the loader is a site's own that
+    is not known here.
+    """
     schema = _schemas().get(loader)
-    return next(_problems(schema, properties, ()), None) if schema else None
+    if schema is None:
+        return None
+    return next(_problems(schema, properties, ()), None) or next(_report_problems(properties, ()), None)
+
+
+def _report_problems(properties: Mapping[str, Any], at: Location) -> Iterator[Problem]:
+    """A report needs its name and its kind, of the whole circuit or of each population; a service loads the circuit
+    without it, and shows no simulation.
+    """
+    kind, name = properties.get("report_type", "none"), properties.get("report_name")
+    if kind not in ("none", *_WITHOUT_NAME) and not name:
+        yield Problem((*at, "report_type"), f"{kind!r} needs `report_name`: the report's name in the simulation's file")
+    if name and kind == "none":
+        yield Problem(
+            (*at, "report_name"), f"needs `report_type`: what kind of report {str(name)[:60]!r} is, such as compartment"
+        )
+    for index, one in enumerate(properties.get("node_population_settings", ())):
+        yield from _report_problems(one, (*at, "node_population_settings", index))
 
 
 def endings(loader: str) -> tuple[str, ...]:
-    """The endings without which a loader refuses a file; none where it takes any."""
+    """The endings of which a file must have one, or its loader refuses it; none where the loader takes any."""
     return _ONLY_BY_ENDING.get(loader, ())
 
 

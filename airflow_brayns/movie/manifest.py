@@ -1,13 +1,16 @@
-"""The manifest: what is known of each frame on disk. JSON lines, only ever appended to, so that a kill costs a line at most."""
+"""The manifest: what is known of each frame on disk. It consists of JSON lines and is only ever appended to, so that a
+kill costs one line at most.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.plan import SceneFacts
 
 NAME = "manifest.jsonl"
@@ -16,14 +19,15 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What all frames have in common.
+    """The header of a manifest: what all its frames have in common.
 
-    :param scene: see `plan.scene_hash`.
-    :param facts: `SceneFacts.plain()`.
-    :param way: how the frames are rendered, `snapshot` or `one-pass`; `render-image` in one of 0.2.0, which accumulated.
-    :param version: of braynsService. Frames of two ways or versions are not mixed: the movie would flicker.
-    :param specification: what was asked for, for those who find the folder.
-    :param measured: seconds a frame, by way, that 0.2.0 made its choice from; empty since.
+    :param scene: the digest of the scene, see `plan.scene_hash`.
+    :param facts: the facts of the scene, as `SceneFacts.plain()` gives them.
+    :param way: how the frames are rendered, `snapshot` or `one-pass`; `render-image` in a manifest of 0.2.0, which
+        accumulated.
+    :param version: the version of braynsService. Frames of two ways or versions are not mixed: the movie would flicker.
+    :param specification: the specification of the movie, for those who find the folder.
+    :param measured: the seconds a frame, by way, that 0.2.0 made its choice from; empty since.
     """
 
     scene: str
@@ -34,7 +38,7 @@ class Header:
     measured: dict[str, float]
 
     def line(self) -> str:
-        """As it is written."""
+        """The line of the manifest that holds this header."""
         return (
             json.dumps(
                 {"manifest": FORMAT, **{name: getattr(self, name) for name in self.__slots__}}, separators=(",", ":")
@@ -42,16 +46,21 @@ class Header:
             + "\n"
         )
 
+    def withdrawn(self) -> Header:
+        """That the frames before this line are of no use: they count as rendered in another way."""
+        return replace(self, way="withdrawn")
+
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """A frame that is on disk.
+    """The record of a frame that is on disk.
 
-    :param key: see `plan.Plan.key`.
-    :param sha256: of the file.
-    :param size: of the file in bytes.
-    :param mtime: of the file in nanoseconds: as long as both are as they were, the file is not read again.
-    :param seconds: that the service took.
+    :param key: the frame's key, see `plan.Plan.key`.
+    :param sha256: the digest of its file.
+    :param size: the size of its file in bytes.
+    :param mtime: the time of its file in nanoseconds: as long as size and time are as they were, the file is not read
+        again.
+    :param seconds: the seconds that the service took.
     """
 
     frame: int
@@ -69,14 +78,14 @@ class FrameRecord:
     scene: str = ""
 
     def line(self) -> str:
-        """As it is written."""
+        """The line of the manifest that holds this record."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return json.dumps({**values, "seconds": round(self.seconds, 4)}, separators=(",", ":")) + "\n"
 
 
 @dataclass(slots=True)
 class Known:
-    """The part of a record that a resume needs; 100,000 of them are kept."""
+    """The part of a frame's record that a resume needs; 100,000 of them are kept in memory."""
 
     key: str
     file: str
@@ -87,10 +96,11 @@ class Known:
 
 @dataclass
 class Manifest:
-    """What was read of a manifest.
+    """A manifest that was read.
 
-    :param frames: the latest line of each frame.
-    :param damaged: lines that could not be read: of a writer that was killed.
+    :param header: the latest header; None where there is none.
+    :param frames: the latest record of each frame, by number.
+    :param damaged: how many lines could not be read, as a killed writer leaves them.
     """
 
     header: Header | None
@@ -99,14 +109,21 @@ class Manifest:
 
     @classmethod
     def read(cls, lines: Iterable[str]) -> Manifest:
-        """Read the lines of a file; later ones count."""
-        found = cls(None, {})
+        """Read the lines of a file; later ones count.
+
+        :raises InvalidSetting: it is of a format that is not known here.
+        """
+        found, newer = cls(None, {}), FORMAT
         for line in lines:
             try:
                 value = json.loads(line)
                 if "manifest" in value:
+                    newer = max(newer, _format(value["manifest"]))
+                    if newer > FORMAT:
+                        break
                     header = _header(value)
-                    # Frames that were rendered in another way are not of this movie any more.
+                    # Records before a header of another way or version are of frames that are not this movie's any
+                    # more.
                     if found.header and (found.header.way, found.header.version) != (header.way, header.version):
                         found.frames.clear()
                     found.header = header
@@ -121,10 +138,16 @@ class Manifest:
                     found.frames[_whole(value["frame"])] = known
             except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
                 found.damaged += bool(line.strip())
+        if newer > FORMAT:
+            raise InvalidSetting(
+                "frames_dir",
+                f"a newer airflow-brayns wrote its manifest (format {newer}; this one reads {FORMAT}).",
+                remedy="upgrade, or use another folder.",
+            )
         return found
 
     def usable(self) -> Manifest:
-        """Without frames of which nobody knows how they were rendered, since the line that told it is lost."""
+        """This manifest without frames of which nobody knows how they were rendered, since their header is lost."""
         return self if self.header is not None else Manifest(None, {}, self.damaged)
 
 
@@ -132,6 +155,12 @@ def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 1 << 63:
         raise ValueError("not a count")
     return value
+
+
+def _format(value: Any) -> int:
+    if _whole(value) < 1:
+        raise ValueError("no format")
+    return int(value)
 
 
 def _header(value: Mapping[str, Any]) -> Header:
@@ -148,5 +177,5 @@ def _header(value: Mapping[str, Any]) -> Header:
 
 
 def digest(data: bytes) -> str:
-    """SHA-256, in hexadecimal."""
+    """The SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

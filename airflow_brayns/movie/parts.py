@@ -1,7 +1,9 @@
-"""A movie and the pictures beside it appear whole and together, whoever else writes to the same name.
+"""Part files, by which a movie and the pictures beside it appear whole and together, whoever else writes to the same
+name.
 
-Each writer has part files of its own. Two that write to one output disturb each other in nothing: each set appears by rename,
-all its files in one go, and the one that is finished last stays, as when they had run one after the other.
+Each writer has part files of its own. Two writers to one output disturb each other in nothing: the files of each appear
+by rename, all in one go, and those of the one that is finished last stay, as if the writers had run one after the
+other.
 """
 
 from __future__ import annotations
@@ -19,35 +21,54 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path, PurePath
 
 BEAT_SECONDS = 10.0
-SILENT_SECONDS = 120.0  # a part file that nobody has touched for so long is a killed writer's
-_SILENT_BEFORE = 3600.0  # of versions whose writers did not say that they live
-_LONGEST_STEM = 180  # of bytes: the file system's limit for a name is 255
+SILENT_SECONDS = 120.0  # a part file that nobody has touched for so long was left by a killed writer
+_SILENT_BEFORE = 3600.0  # the same for part files of versions whose writers did not touch them to say that they live
+_LONGEST_STEM = 180  # bytes; the file system's limit for a whole name is 255
 _MARK = re.compile(r"[0-9a-f]{8}-[0-9a-f]{6}")
 
 
 def mark_of(owner: str) -> str:
-    """A writer's mark: two tries of one owner have the same beginning.
+    """Make a writer's mark; the marks of two tries of one owner have the same beginning.
 
-    :param owner: who writes (DAG, run, task, map index): of an earlier try of the same one nothing is needed any more.
+    :param owner: the task that writes (DAG, run, task, map index): nothing that an earlier try of it left is needed any
+        more. Empty for nobody's.
     """
     whose = hashlib.sha256(owner.encode("utf-8", "replace")).hexdigest()[:8] if owner else secrets.token_hex(4)
     return f"{whose}-{secrets.token_hex(3)}"
 
 
 def stem_of(final: PurePath) -> str:
-    """What part files of a file begin with, behind the dot."""
+    """The text that the names of a file's part files begin with, behind the dot."""
     stem = final.name.removesuffix(final.suffix)
     encoded = os.fsencode(stem)
     return stem if len(encoded) <= _LONGEST_STEM else hashlib.sha256(encoded).hexdigest()[:16]
 
 
 def part_of(final: PurePath, mark: str) -> PurePath:
-    """The part file of a file."""
+    """The path of a file's part file, for a writer's mark."""
     return final.with_name(f".{stem_of(final)}.{mark}.part{final.suffix}")
 
 
+def file_clock(probe: Path) -> float:
+    """The time by the clock of a file system, since another machine's clock may be wrong by minutes.
+
+    :param probe: a file that is written there to see; it is removed again, unless it was there before.
+    """
+    existed = True
+    try:
+        existed = probe.exists()
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        if not existed:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+
+
 def beside(output: PurePath) -> tuple[PurePath, PurePath]:
-    """The poster and the sheet of a movie."""
+    """The paths of a movie's poster and sheet."""
     stem = output.name.removesuffix(output.suffix)
     return output.with_name(f"{stem}.poster.jpg"), output.with_name(f"{stem}.sheet.jpg")
 
@@ -56,7 +77,7 @@ class Parts:
     """The part files of one writer of an output.
 
     :param output: the movie.
-    :param mark: see `mark_of`.
+    :param mark: the writer's mark, see `mark_of`.
     """
 
     def __init__(self, output: Path, mark: str) -> None:
@@ -64,13 +85,13 @@ class Parts:
         self._finals = [output, *map(Path, beside(output))]
 
     def part(self, final: Path) -> Path:
-        """Where one of the files is written."""
+        """The path at which one of the files is written."""
         return Path(part_of(final, self.mark))
 
     def clean(self) -> list[Path]:
-        """Take away what killed writers of the same output have left."""
+        """Remove the part files that killed writers of the same output have left, and return their paths."""
         gone = []
-        now = self._clock()
+        now = file_clock(self.part(self.output))
         for path in self._others():
             match = _MARK.search(path.name)
             mine = match is not None and match[0].partition("-")[0] == self.mark.partition("-")[0]
@@ -81,15 +102,6 @@ class Parts:
                     gone.append(path)
         return gone
 
-    def others_at_work(self) -> bool:
-        """Whether somebody else writes to the same output now."""
-        now = self._clock()
-        for path in self._others():
-            with contextlib.suppress(OSError):
-                if now - path.stat().st_mtime < SILENT_SECONDS:
-                    return True
-        return False
-
     def _others(self) -> Iterator[Path]:
         stems = "|".join(re.escape(stem_of(final)) for final in self._finals)
         ours = re.compile(rf"\.({stems})(\.{_MARK.pattern})?\.part\.[A-Za-z0-9]{{1,8}}")
@@ -98,22 +110,9 @@ class Parts:
                 if ours.fullmatch(path.name) and f".{self.mark}." not in path.name:
                     yield path
 
-    def _clock(self) -> float:
-        """The time as the folder's file system has it: another machine's clock may be wrong by minutes."""
-        probe = self.part(self.output)
-        try:
-            existed = probe.exists()
-            probe.touch()
-            return probe.stat().st_mtime
-        except OSError:
-            return time.time()
-        finally:
-            if not existed:
-                probe.unlink(missing_ok=True)
-
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Part files within the block are of a living writer; none is left when it ends."""
+        """Keep the part files those of a living writer for as long as the block runs; none is left when it ends."""
         await asyncio.to_thread(self.clean)
         beating = asyncio.create_task(self._beat())
         try:
@@ -133,7 +132,9 @@ class Parts:
                     os.utime(self.part(final))
 
     def publish(self) -> None:
-        """Give every part that is there its name; one set after the other where two are finished at the same moment."""
+        """Give every part file that is there its final name; of two writers that finish at the same moment, one goes
+        after the other.
+        """
         with _alone(self.output.parent):
             for final in self._finals:
                 with contextlib.suppress(FileNotFoundError):
@@ -144,7 +145,8 @@ class Parts:
 def _alone(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some file systems lock no folder; then it is a matter of microseconds
+        # some file systems lock no folder; two writers then meet only within microseconds
+        with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:

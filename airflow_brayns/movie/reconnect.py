@@ -1,7 +1,8 @@
-"""After a lost connection: whether the service is still there and ours, and a client of it with the scene as it was left.
+"""Connecting anew after a lost connection: whether the service is still there and ours, and a client of it with the
+scene as it was.
 
-A broken connection is not a dead service: a login node that drops a connection drops those of all services at once. And whoever
-answers at the port next need not be the service: a process of another account may have waited for it.
+A broken connection is not a dead service: a login node that drops a connection drops those of all services at once. And
+whoever answers at the port next need not be the service: a process of another account may have waited for it.
 """
 
 from __future__ import annotations
@@ -11,48 +12,51 @@ from collections.abc import Awaitable, Callable
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed, reason_of
-from airflow_brayns.movie.supply import Proof, Standing, Station
+from airflow_brayns.movie.interfaces import Liveness, Proof, RenderService
 
-PATIENCE_SECONDS = 600.0  # as long as a cluster may be out of reach while something is awaited
-ALONE_SECONDS = 120.0  # for a service that no cluster knows: nobody can say whether it has ended
-_CONNECT_SECONDS = 10.0  # a service that hangs takes connections and never answers
+PATIENCE_SECONDS = 600.0  # a service may be out of reach for as long as a cluster may be while something is awaited
+ALONE_SECONDS = 120.0  # the same for a service that no cluster knows: nobody can say whether that has ended
+_CONNECT_SECONDS = 10.0  # time for an answer, since a service that hangs takes connections and never answers
 _PAUSES = (0.0, 0.5, 2.0, 5.0, 10.0)
 _MOST_HANGS, _MOST_UNPROVEN = 3, 2
 
-# Sees to it that the service has the scene; told whether it is certainly the one that had it before.
+# A function that sees to it that the service has the scene; it is told whether the service is certainly the one that
+# had it before.
 Restore = Callable[[BraynsClient, bool], Awaitable[None]]
 
 
-def client_of(station: Station) -> BraynsClient:
-    """A client that is not connected yet."""
-    return BraynsClient(station.endpoint, ssl_context=station.ssl_context, told=station.told)
+def client_of(service: RenderService) -> BraynsClient:
+    """A client of a service, which is not connected yet."""
+    return BraynsClient(service.endpoint, ssl_context=service.ssl_context, told=service.told)
 
 
-async def check_ours(station: Station) -> Proof:
-    """Whoever answers at a station must be it.
+async def check_ours(service: RenderService) -> Proof:
+    """Ask those who look after a service whether whoever answers at its endpoint is that service.
 
-    :raises ServiceFailed: it has ended, or its port is somebody else's.
+    :raises ServiceFailed: the service has ended, or its port is somebody else's.
     """
-    proof = await station.prove()
-    if proof.standing is Standing.ENDED:
-        raise ServiceFailed(proof.why)
+    proof = await service.prove()
+    if proof.liveness is Liveness.ENDED:
+        raise ServiceFailed(proof.why, node=service.node, idle=proof.idle)
     return proof
 
 
 async def regain(
-    station: Station, restore: Restore, *, patience: float | None = None, timed_out: bool = False
+    service: RenderService, restore: Restore, *, patience: float | None = None, timed_out: bool = False
 ) -> BraynsClient:
-    """A client of the same service, connected, with the scene as it was.
+    """Connect to the same service anew, and return a client of it with the scene as it was.
 
-    A service is dead when the cluster says so. While the cluster cannot be asked, or says that it lives and there is no way to
-    it, it is tried again; one that takes connections and does not answer hangs.
+    A service is dead when the cluster says so. While the cluster cannot be asked, or says that the service lives and
+    there is no way to it, connecting is tried again; a service that takes connections and does not answer hangs.
 
-    :param patience: seconds that the way to it may be broken; None for `PATIENCE_SECONDS`. `ALONE_SECONDS` at most where no
-        cluster knows the service.
-    :param timed_out: whether it has just not answered in time. braynsService goes on with what it was asked, whoever cancels
-        it (3.10.1, run), so one that is there and silent once more is not waited for.
-    :raises ServiceFailed: it has ended, hangs, or its port is somebody else's; with what the cluster knows of it.
-    :raises ConnectionLost: there was no way to it for so long.
+    :param restore: a function that sees to it that the service has the scene.
+    :param patience: seconds that the way to it may be broken; None for `PATIENCE_SECONDS`. They are `ALONE_SECONDS` at
+        most where no cluster knows the service.
+    :param timed_out: whether the service has just not answered in time. braynsService goes on with what it was asked,
+        whoever cancels it (3.10.1, run), so a service that is there and silent once more is not waited for.
+    :raises ServiceFailed: the service has ended, hangs, or its port is somebody else's; the error has what the cluster
+        knows of it.
+    :raises ConnectionLost: the service could not be reached for so long.
     """
     loop = asyncio.get_running_loop()
     began, patience = loop.time(), PATIENCE_SECONDS if patience is None else patience
@@ -60,7 +64,7 @@ async def regain(
     while True:
         await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
         tries += 1
-        client = client_of(station)
+        client = client_of(service)
         trouble: BaseException | None = None
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
@@ -69,30 +73,31 @@ async def regain(
         except (ConnectionLost, RpcFailed, TimeoutError) as error:
             trouble = error
         try:
-            proof = await check_ours(station)  # only now: it was so as well when the connection was made
-            if trouble is None and proof.standing in (Standing.OURS, Standing.NOBODYS):
-                await restore(client, proof.standing is Standing.OURS)
+            # asked only now, so the answer also holds for when the connection was made
+            proof = await check_ours(service)
+            if trouble is None and proof.liveness in (Liveness.OURS, Liveness.NOBODYS):
+                await restore(client, proof.liveness is Liveness.OURS)
                 return client
         except BaseException as error:
             await client.close()
             if isinstance(error, ConnectionLost) and loop.time() < began + patience and tries < 1000:
-                continue  # it broke again while the scene was looked at
+                continue  # the connection broke again while the scene was looked at
             raise
         await client.close()
         hangs += isinstance(trouble, TimeoutError)
-        unproven += proof.standing is Standing.UNPROVEN
-        alone = proof.standing is Standing.NOBODYS
+        unproven += proof.liveness is Liveness.UNPROVEN
+        alone = proof.liveness is Liveness.NOBODYS
         patience = min(patience, ALONE_SECONDS) if alone else patience
         if alone and isinstance(trouble.__cause__ if trouble else None, ConnectionRefusedError):
-            raise ServiceFailed(f"{station} has ended: nobody listens at {station.told or station.endpoint} any more.")
-        there = proof.standing in (Standing.OURS, Standing.NOBODYS)
+            raise ServiceFailed(f"{service} has ended: nobody listens at {service.told or service.endpoint} any more.")
+        there = proof.liveness in (Liveness.OURS, Liveness.NOBODYS)
         if hangs >= (1 if timed_out and there else _MOST_HANGS):
-            raise ServiceFailed(f"{station} hangs: it takes connections and does not answer. {proof.why}".strip())
+            raise ServiceFailed(f"{service} hangs: it takes connections and does not answer. {proof.why}".strip())
         if unproven >= _MOST_UNPROVEN:
             raise ServiceFailed(
-                f"{station} does not answer, nor does its node when it is asked of it. {proof.why}".strip()
+                f"{service} does not answer, nor does its node when it is asked of it. {proof.why}".strip()
             )
         if loop.time() > began + patience:
             raise ConnectionLost(
-                f"There was no way to {station} for {patience:.0f} s: {reason_of(trouble) if trouble else proof.why}"
+                f"There was no way to {service} for {patience:.0f} s: {reason_of(trouble) if trouble else proof.why}"
             )

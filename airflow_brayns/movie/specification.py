@@ -1,341 +1,238 @@
-"""What a movie is: a versioned specification in YAML or JSON, checked before a node is asked for."""
+"""Specifications of movies: versioned, in YAML or JSON, and checked before a node is asked for."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.movie.loaders import endings, property_problem
+from airflow_brayns.movie.camera_fields import Camera as Camera
+from airflow_brayns.movie.camera_fields import Keyframe as Keyframe
+from airflow_brayns.movie.codecs import (
+    CANNOT_FADE,
+    CODECS,
+    FASTEST,
+    TABLE,
+    Encoding,
+    can_fade,
+    from_fraction,
+    problems,
+    still_of,
+)
+from airflow_brayns.movie.fields import (
+    MOST_FRAMES,
+    Misplaced,
+    Part,
+    is_path,
+    keys_at,
+    misplaced,
+    unknown_key,
+)
+from airflow_brayns.movie.frame_table import Binding, FrameTable
+from airflow_brayns.movie.lights import NO_LIGHT, USUAL_LIGHTS
+from airflow_brayns.movie.lights import Light as Light
+from airflow_brayns.movie.model import Coloring as Coloring
+from airflow_brayns.movie.model import Model as Model
+from airflow_brayns.movie.renderer import Renderer as Renderer
+from airflow_brayns.movie.shapes import Clipping as Clipping
+from airflow_brayns.movie.shapes import Primitive as Primitive
+from airflow_brayns.movie.shots import Shot as Shot
+from airflow_brayns.movie.shots import length_problems, shot_at, shot_problems
+from airflow_brayns.movie.simulation import Simulation as Simulation
+from airflow_brayns.movie.surface import ColorRamp as ColorRamp
+from airflow_brayns.movie.surface import Material as Material
+from airflow_brayns.movie.surface import Transform as Transform
+from airflow_brayns.movie.versions import LATEST, words_since_first
 
 if TYPE_CHECKING:
     from airflow_brayns.movie.yaml_text import Text
 
-VERSION = 1
-MORPHOLOGY_LOADER = "Neuron Morphology loader"
-LOADERS = {
-    "obj": "mesh", "ply": "mesh", "stl": "mesh", "off": "mesh",
-    "swc": MORPHOLOGY_LOADER, "asc": MORPHOLOGY_LOADER, "h5": MORPHOLOGY_LOADER,
-}  # fmt: skip
-_MORPHOLOGY = {
-    "radius_multiplier": 1.0,
-    "load_soma": True,
-    "load_axon": True,
-    "load_dendrites": True,
-    "geometry_type": "smooth",
-}
-# What ffmpeg can encode to, by the ending of `output`, and what each codec needs of it.
-CODECS = {"h264": (".mp4", ".mov", ".mkv"), "h265": (".mp4", ".mov", ".mkv"), "vp9": (".webm", ".mkv"), "prores": (".mov",), "gif": (".gif",)}  # fmt: skip
-
-
-def _from_hex(value: Any) -> Any:
-    """`#f80` and `#ff8800` are colours too."""
-    if not isinstance(value, str):
-        return value
-    digits = value.removeprefix("#")
-    if re.fullmatch(r"[0-9A-Fa-f]{3}", digits):
-        digits = "".join(digit * 2 for digit in digits)
-    if not value.startswith("#") or not re.fullmatch(r"[0-9A-Fa-f]{6}", digits):
-        raise ValueError("a colour is [red, green, blue] with numbers from 0 to 1, or '#rrggbb'")
-    return [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
-
-
-# A camera's way is reckoned in floats: beyond these there is nothing but infinities.
-_LARGEST, _MOST_FRAMES = 1e12, 10_000_000
 SMALLEST_SIDE, LARGEST_SIDE = 64, 16384  # a smaller one kills braynsService (3.10.1, run)
 _MOST_PIXELS = 178_000_000  # Pillow takes a larger picture for an attack
-Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
-Number = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST, le=_LARGEST)]
-Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
-Vector = tuple[Number, Number, Number]
-Share = Annotated[float, Field(ge=0, le=1)]
-Color = Annotated[tuple[Share, Share, Share] | tuple[Share, Share, Share, Share], BeforeValidator(_from_hex)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Coloring(_Part):
-    """How a model is coloured: Brayns' `color-model`.
-
-    :param method: such as `solid` or `morphology section`.
-    :param values: a colour for each of the method's values.
-    """
-
-    method: str
-    values: dict[str, Color] = Field(min_length=1)
-
-
-class Model(_Part):
-    """A model to load.
-
-    :param path: as the services see it; a relative one is taken from the specification's own folder.
-    :param loader: Brayns' name of the loader; None to tell by the path's ending.
-    :param properties: of the loader; those left out keep the loader's usual values. Checked against what the loaders of
-        3.10.1 take; those of a loader that is not known here go out as they are.
-    :param color: one colour for all of it; a morphology that has none is coloured by section.
-    :param colors: by a method of Brayns' instead.
-    """
-
-    path: str = Field(min_length=1)
-    loader: str | None = None
-    properties: dict[str, Any] = Field(default_factory=dict)
-    color: Color | None = None
-    colors: Coloring | None = None
-
-    @property
-    def extension(self) -> str:
-        """The path's ending, without the dot."""
-        return Path(self.path).suffix.removeprefix(".").lower()
-
-    @property
-    def loader_name(self) -> str:
-        """The loader that is asked for."""
-        return self.loader or LOADERS[self.extension]
-
-    @property
-    def loader_properties(self) -> dict[str, Any]:
-        """The properties that are sent."""
-        return {**(_MORPHOLOGY if self.loader_name == MORPHOLOGY_LOADER else {}), **self.properties}
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not _is_path(self.path):
-            raise ValueError("path holds a NUL character or half a character, or is longer than 4095 bytes")
-        try:
-            names = list(self.colors.values) if self.colors else []
-            json.dumps([self.properties, names], allow_nan=False, sort_keys=True, ensure_ascii=False).encode()
-        except (TypeError, ValueError, RecursionError):
-            raise ValueError(
-                "properties or colors hold something that JSON does not have: a date, NaN, half a character, keys that are no words"
-            ) from None
-        if not self.loader and self.extension not in LOADERS:
-            raise ValueError(
-                f"no loader is known for '.{self.extension}' files; give `loader`, or one of {', '.join(sorted(LOADERS))}"
-            )
-        if self.color is not None and self.colors is not None:
-            raise ValueError("give `color` or `colors`, not both")
-        self._check_loader()
-        return self
-
-    def _check_loader(self) -> None:
-        name = self.loader_name
-        if problem := property_problem(name, self.loader_properties):
-            raise _at(("properties", *problem.location), f"{problem.text} (of the {name})")
-        if (takes := endings(name)) and self.extension not in takes:
-            told = "the circuit's or simulation's JSON file" if takes == ("json",) else f"{', '.join(takes)} files"
-            raise _at(("path",), f"{self.path!r} is not for the {name}, which takes {told}")
-
-
-class Light(_Part):
-    """A light. Without any, the production renderer kills braynsService 3.10.1 (run), so there is always one.
-
-    :param kind: `directional` or `ambient`.
-    :param direction: of a directional one, the way the light goes.
-    """
-
-    kind: Literal["directional", "ambient"] = "directional"
-    intensity: float = Field(default=1.0, ge=0, le=_LARGEST, allow_inf_nan=False)
-    color: Color = (1.0, 1.0, 1.0)
-    direction: Vector | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.kind == "ambient" and self.direction is not None:
-            raise ValueError("an ambient light has no direction")
-        return self
-
-
-class Renderer(_Part):
-    """Brayns' renderer and its parameters.
-
-    :param name: `interactive` (quick) or `production` (soft light, more samples).
-    :param samples_per_pixel: 16 for production, 4 for interactive where it is not given.
-    :param max_ray_bounces: how often light is followed on.
-    :param ao_samples: interactive only: samples of ambient occlusion.
-    :param enable_shadows: interactive only.
-    :param background_color: behind the scene.
-    """
-
-    name: Literal["interactive", "production"] = "production"
-    samples_per_pixel: int | None = Field(default=None, ge=1, le=1_000_000)
-    max_ray_bounces: int = Field(default=3, ge=1, le=1_000_000)
-    ao_samples: int = Field(default=1, ge=0, le=1_000_000)
-    enable_shadows: bool = True
-    background_color: Color = (0.006, 0.01, 0.03)
-
-    def parameters(self) -> dict[str, Any]:
-        """As `set-renderer-…` and `snapshot` take them."""
-        background = [*self.background_color, 1.0][:4]
-        samples = self.samples_per_pixel or (16 if self.name == "production" else 4)
-        common = {
-            "samples_per_pixel": samples,
-            "max_ray_bounces": self.max_ray_bounces,
-            "background_color": background,
+Rate = Annotated[
+    float,
+    Field(gt=0, le=FASTEST),
+    BeforeValidator(from_fraction),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": FASTEST},
+                {"type": "string", "pattern": "^[0-9]+([.][0-9]+)?(/[0-9]+)?$"},
+            ]
         }
-        if self.name == "production":
-            return common
-        return {**common, "ao_samples": self.ao_samples, "enable_shadows": self.enable_shadows}
+    ),
+]
+Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
 
-class Keyframe(_Part):
-    """Where the camera is in one frame.
-
-    :param frame: its number in the movie, the first is 0.
-    :param fovy: vertical field of view in degrees; None for the camera's.
-    """
-
-    frame: int = Field(ge=0, le=_MOST_FRAMES)
-    position: Vector
-    target: Vector
-    up: Vector = (0.0, 1.0, 0.0)
-    fovy: float | None = Field(default=None, gt=0, lt=180)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.position == self.target:
-            raise ValueError("position and target are the same point")
-        if self.up == (0.0, 0.0, 0.0):
-            raise ValueError("up has no length")
-        return self
+_BACKGROUND = "renderer.background_color"
 
 
-class Camera(_Part):
-    """The camera's way through the movie.
-
-    :param path: `turntable` (around the vertical), `swing` (to both sides and back), `still`, or `keyframes`.
-    :param turns: turntable: how often around; negative for the other way.
-    :param swing: swing: degrees to each side.
-    :param start_angle: degrees about the vertical in the first frame.
-    :param elevation: degrees above the horizon.
-    :param fovy: vertical field of view in degrees.
-    :param distance: from the target; None to fit the scene into the picture.
-    :param margin: room around a fitted scene, 1.0 for none.
-    :param target: what it looks at; None for the scene's middle.
-    :param keyframes: `keyframes`: at least one, in order; between them position, target, up and field of view go on smoothly.
-    """
-
-    path: Literal["turntable", "swing", "still", "keyframes"] = "turntable"
-    turns: Angle = 1.0
-    swing: Angle = 40.0
-    start_angle: Angle = 0.0
-    elevation: float = Field(default=0.0, ge=-89, le=89)
-    fovy: float = Field(default=45.0, gt=0, lt=180)
-    distance: float | None = Field(default=None, gt=0, le=_LARGEST, allow_inf_nan=False)
-    margin: float = Field(default=1.08, gt=0, le=1e6, allow_inf_nan=False)
-    target: Vector | None = None
-    keyframes: tuple[Keyframe, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.path == "keyframes") != bool(self.keyframes):
-            raise ValueError("`keyframes` are given with path 'keyframes', and only with it")
-        numbers = [one.frame for one in self.keyframes]
-        if numbers != sorted(set(numbers)):
-            raise ValueError("keyframes must be in order, each frame once")
-        return self
+def _is_table(value: Any) -> Any:
+    if value is not None and not isinstance(value, str | Mapping | FrameTable):
+        raise ValueError("must be the path of a CSV file")
+    return value
 
 
-class Simulation(_Part):
-    """Which of the simulation's frames are shown, counted as the official client's `MovieFrames` does.
+class MovieSpecification(Part):
+    """The specification of a movie.
 
-    :param start, end: frames of the simulation; negative ones count from its end, -1 is the last.
-    :param slowing_factor: against real time; 2 is twice slower.
-    """
-
-    start: int = Field(default=0, ge=-(10**12), le=10**12)
-    end: int = Field(default=-1, ge=-(10**12), le=10**12)
-    slowing_factor: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-
-
-class MovieSpecification(_Part):
-    """A movie.
-
-    :param version: of this format: 1.
-    :param models: what to load, once on each service.
+    :param version: the version of this format: 2, or 1, which has fewer words.
+    :param models: the models to load, once on each service.
     :param lights: None for a key light, a fill light and some ambient light.
-    :param resolution: width and height in pixels; both even, since video codecs take no others.
-    :param fps: frames a second.
+    :param primitives: simple shapes that are shown beside the models.
+    :param clipping: shapes that cut a part of the scene away.
+    :param shots: several shots, one after another, in place of `camera` and `frames`.
+    :param renderer: how it is rendered.
+    :param camera: where it is seen from.
+    :param resolution: width and height in pixels; both even, but for `gif`: video codecs take no others.
+    :param fps: frames a second: a number, or a text such as `30000/1001`; at most 50 for `gif`.
     :param frames: how many the movie has; leave it out with `simulation`, which tells.
     :param simulation: show a simulation; None for a scene that does not change.
     :param frame_range: first and last frame to render; None for all.
-    :param format: of the frames: `png` or `jpg`.
-    :param quality: of JPEG frames, 1 to 100.
-    :param codec: `h264`, `h265`, `vp9`, `prores` or `gif`.
-    :param crf: the codec's quality, lower is better; None for a good one.
+    :param step: render every so many-th frame only, for a quick look: the movie goes so many times as fast. Frames keep
+        their numbers, so that the others are what is left to render without it.
+    :param per_frame: a CSV file of what differs from frame to frame, beside the specification: its first column is
+        `frame`, the others are keys of the specification, such as `camera.fovy` or `models.0.transform.translation.1`.
+    :param format: the format of the frames, `png` or `jpg`.
+    :param quality: the quality of JPEG frames, 1 to 100.
+    :param codec: `h264`, `h265`, `vp9`, `prores` or `gif`; `png` or `jpg`, which the output's ending tells, for a picture
+        of one frame. `vp9`, `prores` (as 4444) and `png` keep a background that is transparent.
+    :param crf: the codec's quality, lower is better; None for a good one. `h264` and `h265`: 0 to 51, `vp9`: 0 to 63.
     :param output: the movie; its ending must suit the codec.
     """
 
-    version: Literal[1] = 1
+    version: Literal[1, 2] = LATEST
     models: tuple[Model, ...] = Field(min_length=1)
     lights: tuple[Light, ...] | None = None
+    primitives: tuple[Primitive, ...] = ()
+    clipping: tuple[Clipping, ...] = ()
+    shots: tuple[Shot, ...] = ()
     renderer: Renderer = Renderer()
     resolution: tuple[Side, Side] = (1920, 1080)
-    fps: float = Field(default=25.0, gt=0, le=1000)
+    fps: Rate = 25.0
     camera: Camera = Camera()
-    frames: int | None = Field(default=None, ge=1, le=_MOST_FRAMES)
+    frames: int | None = Field(default=None, ge=1, le=MOST_FRAMES)
     simulation: Simulation | None = None
     frame_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
+    step: int = Field(default=1, ge=1, le=MOST_FRAMES)
+    per_frame: Annotated[FrameTable | Annotated[str, Field(min_length=1)] | None, BeforeValidator(_is_table)] = None
     format: Literal["png", "jpg"] = "png"
     quality: int = Field(default=95, ge=1, le=100)
-    codec: Literal["h264", "h265", "vp9", "prores", "gif"] = "h264"
+    codec: Literal["h264", "h265", "vp9", "prores", "gif", "png", "jpg"] = "h264"
     crf: int | None = Field(default=None, ge=0, le=63)
     output: str = Field(default="movie.mp4", min_length=1)
 
+    def _shot_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        if not self.shots:
+            return
+        if self.frames not in (None, sum(one.frames for one in self.shots)):
+            yield ("frames",), "follows from `shots`; leave it out"
+        if self.camera != Camera():
+            yield ("camera",), "each of the `shots` has its own; leave it out"
+        if self.per_frame is not None:
+            yield ("per_frame",), "goes with one camera and no `shots`; leave one of them out"
+        yield from shot_problems(self.shots, len(self.models))
+        if any(one.fade for one in self.shots):
+            if not can_fade(self.codec):
+                yield ("codec",), f"{self.codec} {CANNOT_FADE}"
+            for name in ("step", "frame_range"):
+                if getattr(self, name) not in (1, None):
+                    yield (name,), "shots that fade are encoded whole; leave it out, or leave `fade` out"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _still(cls, value: Any) -> Any:
+        """A picture's codec follows from its ending."""
+        if isinstance(value, Mapping) and "codec" not in value and isinstance(output := value.get("output"), str):
+            codec = still_of(output)
+            return {**value, "codec": codec} if codec and value.get("version") != 1 else value
+        return value
+
+    @model_validator(mode="after")
+    def _check_version(self) -> Self:
+        if self.version < LATEST and (later := next(words_since_first(self), None)):
+            raise misplaced(
+                later, f"is none of version {self.version}; write `version: {LATEST}`, or leave the version out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if any(side % 2 for side in self.resolution):
-            raise _at(("resolution",), f"both sides must be even for video, not {self.resolution[0]}x{self.resolution[1]}")  # fmt: skip
+        for field, text in problems(
+            self.codec, rate=self.fps, crf=self.crf, size=self.resolution, alpha=self.transparent
+        ):
+            raise misplaced((field,), text)
+        if self.transparent and self.format == "jpg":
+            raise misplaced(("format",), "jpg keeps no transparency: take png, or a background_color without alpha")
+        if TABLE[self.codec].still and self.frames != 1 and len({*(self.frame_range or (0, 1))}) > 1:
+            raise misplaced(
+                ("frames",), f"{self.output!r} is one picture: write `frames: 1`, or an `output` such as movie.mp4"
+            )
         if self.resolution[0] * self.resolution[1] > _MOST_PIXELS:
-            raise _at(("resolution",), f"more than {_MOST_PIXELS:,} pixels cannot be checked; take a smaller picture")
-        if self.frames is None and self.simulation is None:
-            raise _at(("frames",), "missing: say how many, or give `simulation`, which tells")
+            raise misplaced(
+                ("resolution",), f"more than {_MOST_PIXELS:,} pixels cannot be checked; take a smaller picture"
+            )
+        for location, text in self._shot_problems():
+            raise misplaced(location, text)
+        if self.camera.fit is not None and self.camera.fit >= len(self.models):
+            raise misplaced(
+                ("camera", "fit"), f"there is no model {self.camera.fit}; the last one is {len(self.models) - 1}"
+            )
+        if self.frames is None and self.simulation is None and self.per_frame is None and not self.shots:
+            raise misplaced(("frames",), "missing: say how many, or give `simulation`, which tells")
         if self.frames is not None and self.simulation is not None:
-            raise _at(("frames",), "follows from `simulation`; leave one of them out")
+            raise misplaced(("frames",), "follows from `simulation`; leave one of them out")
         if self.frame_range and self.frame_range[0] > self.frame_range[1]:
-            raise _at(("frame_range",), "the first is behind the last")
-        if self.frame_range and self.frames is not None and self.frame_range[1] >= self.frames:
-            raise _at(("frame_range",), f"the movie's last frame is {self.frames - 1}")
-        if self.lights is not None and not any(light.intensity > 0 for light in self.lights):
-            raise _at(("lights",), "without a light the production renderer kills braynsService 3.10.1; give one, or leave `lights` out")  # fmt: skip
-        if not _is_path(self.output) or Path(self.output).suffix.lower() not in CODECS[self.codec]:
-            raise _at(("output",), f"{self.output!r} must end in {' or '.join(CODECS[self.codec])} for {self.codec}")
+            raise misplaced(("frame_range",), "the first is behind the last")
+        for location, text in length_problems(self._length, self.frame_range):
+            raise misplaced(location, text)
+        if self.lights is not None and not any(light.shines for light in self.lights):
+            raise misplaced(("lights",), NO_LIGHT)
+        if not is_path(self.output) or Path(self.output).suffix.lower() not in CODECS[self.codec]:
+            raise misplaced(
+                ("output",), f"{self.output!r} must end in {' or '.join(CODECS[self.codec])} for {self.codec}"
+            )
         return self
 
     # ---- reading -----------------------------------------------------------------------------------------------
     @classmethod
     def read(cls, text: str, source: str = "specification", folder: Path | None = None) -> MovieSpecification:
-        """Read YAML or JSON.
+        """Read a specification from YAML or JSON.
 
         :param source: what the text is called in errors.
-        :param folder: what relative paths of models are relative to; None to refuse them.
-        :raises InvalidSetting: naming the line and the key.
+        :param folder: the folder that relative paths of models are relative to; None to refuse them.
+        :raises InvalidSetting: the text is no specification; the error names the line and the key.
         """
-        from airflow_brayns.movie.yaml_text import Text  # here, since whoever only names an operator needs no YAML
+        # imported on use: a DAG file that only names operators needs no YAML
+        from airflow_brayns.movie.yaml_text import Text
 
         found = Text.read(text, source)
         return cls.check(found.value, source, folder, found)
 
     @classmethod
     def read_file(cls, path: Path, render: Any = None) -> MovieSpecification:
-        """Read a file.
+        """Read a specification from a file.
 
-        :param render: called with the text first (Airflow's templates).
-        :raises InvalidSetting: it cannot be read; or naming the line and the key.
+        :param render: a function that is called with the text first, for Airflow's templates; None for none.
+        :raises InvalidSetting: the file cannot be read, or is no specification; the error names the line and the key.
         """
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSetting("specification", f"{path} cannot be read: {error}") from None
+            raise InvalidSetting(
+                "specification",
+                f"{path} cannot be read: {error}",
+                remedy="give the path of a file that the worker can read.",
+            ) from None
         rendered = render(text) if render else text
-        if isinstance(rendered, Mapping):  # a JSON file through Airflow's native templates
+        if isinstance(rendered, Mapping):  # Airflow's native templates make a mapping of a JSON file
             return cls.check(rendered, path.name, path.absolute().parent)
         return cls.read(str(rendered), path.name, path.absolute().parent)
 
@@ -343,83 +240,158 @@ class MovieSpecification(_Part):
     def check(
         cls, value: Any, source: str = "specification", folder: Path | None = None, text: Text | None = None
     ) -> MovieSpecification:
-        """Check plain values.
+        """Check a specification that is given as plain values.
 
-        :raises InvalidSetting: naming the line, where there is one, and the key.
+        :param source: what the values are called in errors.
+        :param folder: the folder that relative paths of models are relative to; None to refuse them.
+        :param text: the text that the values were read from, for line numbers; None where there is none.
+        :raises InvalidSetting: the values are no specification; the error names the line, where there is one, and the
+            key.
         """
         try:
             found = cls.model_validate(value)
         except ValidationError as error:
-            first = error.errors()[0]
-            location, message = first["loc"], first["msg"].removeprefix("Value error, ")
-            if isinstance(inner := first.get("ctx", {}).get("error"), _Misplaced):
-                location, message = (*location, *inner.location), inner.text
-            elif first["type"] != "value_error" and first["type"] != "missing":
-                message = f"{message} (it is {str(first['input'])[:60]!r})"
+            location, message = cls._first_of(error)
             line = text.line(location) if text else None
             where = f"{source} line {line}, " if line else f"{source}: " if text else ""
             raise InvalidSetting(where + (_dotted(location) or "specification"), message) from None
         try:
             json.dumps(found.plain(), allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
-            raise InvalidSetting(source, f"holds something that cannot be written as JSON: {error}") from None
+            raise InvalidSetting(
+                source,
+                f"It holds something that cannot be written as JSON: {error}.",
+                remedy="write plain values only: no dates, no NaN, no half characters.",
+            ) from None
         return found.resolved(folder)
 
-    def resolved(self, folder: Path | None) -> MovieSpecification:
-        """With absolute paths of models.
+    @classmethod
+    def _first_of(cls, error: ValidationError) -> tuple[tuple[int | str, ...], str]:
+        """Where the first mistake is, and what is wrong there."""
+        first = error.errors()[0]
+        location, message = _of_keys(first["loc"]), first["msg"].removeprefix("Value error, ")
+        if isinstance(inner := first.get("ctx", {}).get("error"), Misplaced):
+            return (*location, *inner.location), inner.text
+        if first["type"] == "extra_forbidden":
+            message = unknown_key(str(location[-1]), keys_at(cls, location[:-1]))
+        elif first["type"] != "value_error" and first["type"] != "missing":
+            message = f"{message} (it is {str(first['input'])[:60]!r})"
+        return location, message
 
-        :raises InvalidSetting: a path is relative, and nobody knows to what.
+    def resolved(self, folder: Path | None) -> MovieSpecification:
+        """This specification with absolute paths of models, and with the table of what differs from frame to frame.
+
+        :raises InvalidSetting: a path is relative, and nobody knows to what; or the table is none of this movie's.
         """
         models = []
         for index, model in enumerate(self.models):
             if not model.path.startswith("/"):
                 if folder is None:
                     raise InvalidSetting(
-                        f"models.{index}.path", f"{model.path!r} is relative; write the path as the nodes see it"
+                        f"models.{index}.path",
+                        f"{model.path!r} is relative.",
+                        remedy="write the path as the nodes see it, from / on.",
                     )
                 model = model.model_copy(update={"path": os.path.normpath(folder / model.path)})
             models.append(model)
-        return self.model_copy(update={"models": tuple(models)})
+        return self.model_copy(update={"models": tuple(models)})._with_table(folder)
+
+    def _with_table(self, folder: Path | None) -> MovieSpecification:
+        table, name = self.per_frame, "per_frame"
+        if isinstance(table, str):
+            if folder is None and not table.startswith("/"):
+                raise InvalidSetting(
+                    name, f"{table!r} is relative.", remedy="write the path as the worker sees it, from / on."
+                )
+            path = Path(os.path.normpath((folder or Path("/")) / table))
+            table, name = FrameTable.read(path), path.name
+        if table is None:
+            return self.model_copy(update={"frames": self._length}) if self.shots and self.simulation is None else self
+        rows = len(table.rows)
+        for location, text in length_problems(rows, self.frame_range):
+            raise InvalidSetting(_dotted(location), text)
+        if self.frames not in (None, rows):
+            raise InvalidSetting(
+                f"{name}",
+                f"has lines for {rows} frames, but the movie has {self.frames}",
+                remedy="leave `frames` out: the table tells them.",
+            )
+        found = self.model_copy(update={"per_frame": table, "frames": rows if self.simulation is None else self.frames})
+        binding, seen = Binding(found, table.columns), set()
+        for frame, row in enumerate(table.rows):
+            if row not in seen:
+                seen.add(row)
+                try:
+                    type(self).model_validate(binding.values(row))
+                except ValidationError as error:
+                    location, message = self._first_of(error)
+                    raise InvalidSetting(f"{name} line {frame + 2}, {_dotted(location)}", message) from None
+        return found
+
+    def at(self, frame: int, binding: Binding | None = None) -> MovieSpecification:
+        """The specification of one frame: this one with the values of its row, or with its shot's camera, lights and models.
+
+        :param binding: that of the table's columns, for whoever asks for many frames; None to make it.
+        """
+        if self.shots:
+            shot, _ = shot_at(self.shots, frame)
+            models = [
+                one.model_copy(update={"visible": False}) if number in shot.hide else one
+                for number, one in enumerate(self.models)
+            ]
+            lights = self.lights if shot.lights is None else shot.lights
+            return self.model_copy(update={"camera": shot.camera, "lights": lights, "models": tuple(models)})
+        if not isinstance(self.per_frame, FrameTable):
+            return self
+        binding = binding or Binding(self, self.per_frame.columns)
+        return type(self).model_validate(binding.values(self.per_frame.rows[frame]))
+
+    @property
+    def _length(self) -> int | None:
+        return sum(one.frames for one in self.shots) if self.shots else self.frames
 
     @property
     def aspect(self) -> float:
-        """Width over height."""
+        """The picture's width over its height."""
         return self.resolution[0] / self.resolution[1]
 
+    @property
+    def encoding(self) -> Encoding:
+        """How its frames become a movie."""
+        fades = tuple((one.frames, one.fade) for one in self.shots)
+        return Encoding(
+            self.codec, self.fps, self.crf, self.transparent, fades if any(fade for _, fade in fades) else ()
+        )
+
+    @property
+    def fits_models(self) -> bool:
+        """Whether a camera fits one model, so that each one's size must be known."""
+        return any(one.fit is not None for one in (self.camera, *(shot.camera for shot in self.shots)))
+
+    @property
+    def transparent(self) -> bool:
+        """Whether there is nothing behind the scene, or something to be seen through: in version 1 a movie lost that."""
+        varies = isinstance(self.per_frame, FrameTable) and any(
+            one.startswith(_BACKGROUND) for one in self.per_frame.columns
+        )
+        return self.version > 1 and (varies or [*self.renderer.background_color, 1.0][3] < 1)
+
     def all_lights(self) -> tuple[Light, ...]:
-        """The lights that are set."""
-        return self.lights if self.lights is not None else _USUAL_LIGHTS
+        """The lights that are set on a service: those of the specification, or the usual ones."""
+        return self.lights if self.lights is not None else USUAL_LIGHTS
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values; `MovieSpecification.check` takes them back."""
-        return self.model_dump(mode="json", exclude_defaults=True) | {"version": VERSION}
+        """The specification as JSON values; `MovieSpecification.check` takes them back."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"version": self.version}
 
 
-_USUAL_LIGHTS = (
-    Light(intensity=5.0, color=(1.0, 0.96, 0.9), direction=(-0.5, -0.7, -0.9)),
-    Light(intensity=1.6, color=(0.6, 0.75, 1.0), direction=(0.8, 0.3, 0.6)),
-    Light(kind="ambient", intensity=0.35),
-)
+# What pydantic puts into a place for a field that takes several types.
+_TYPE = re.compile(r"(tuple|list|dict|function-[a-z]+|constrained-[a-z]+)\[.*\]|constrained-str|FrameTable")
 
 
-class _Misplaced(ValueError):  # noqa: N818
-    """What is wrong between two fields, and at which it is to be mended."""
-
-    def __init__(self, location: tuple[str | int, ...], text: str) -> None:
-        super().__init__(text)
-        self.location, self.text = location, text
-
-
-def _at(location: tuple[str | int, ...], text: str) -> _Misplaced:
-    return _Misplaced(location, text)
+def _of_keys(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    return tuple(part for part in location if not (isinstance(part, str) and _TYPE.fullmatch(part)))
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location)
-
-
-def _is_path(text: str) -> bool:
-    try:
-        return "\0" not in text and len(text.encode()) <= 4095
-    except UnicodeEncodeError:
-        return False

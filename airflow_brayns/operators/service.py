@@ -1,60 +1,43 @@
-"""Starting braynsService on nodes, waiting until it is usable, stopping it."""
+"""Operators that start braynsService on nodes, wait until it is usable, and stop it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Context, TriggerRule
-from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_brayns.booking import service_commands
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.follow import Follower
-from airflow_brayns.links.cluster import EndpointLink, ServiceLogLink, SlurmJobLink, TunnelLink
-from airflow_brayns.links.texts import Login, tunnel
-from airflow_brayns.observe import took
-from airflow_brayns.operators.base import BraynsOperator, booking_of, started_of, whole_number, word_list
+from airflow_brayns.links import keys
+from airflow_brayns.links.cluster import LINKS
 from airflow_brayns.operators.cluster import AllocateNodesOperator, ReleaseNodesOperator
-
-LINKS = (EndpointLink(), SlurmJobLink(), ServiceLogLink(), TunnelLink())
-
-
-def hand_on(operator: BraynsOperator, context: Context, services: Sequence[dict[str, Any]]) -> list[str]:
-    """Push the contract's keys `endpoint` and `services`; the list of endpoints is the return value."""
-    endpoints = [service["endpoint"] for service in services]
-    ti = context["ti"]
-    ti.xcom_push(key="services", value=list(services))
-    ti.xcom_push(key="endpoint", value=endpoints[0])
-    ti.xcom_push(key="brayns_tunnel", value=tunnel(endpoints[0], login_of(operator), operator.read_settings().route))
-    for service in services:
-        operator.log.info("braynsService %s is usable at %s", service["version"], service["endpoint"])
-    return endpoints
-
-
-def login_of(operator: BraynsOperator) -> Login | None:
-    """The login node, for the tunnel command."""
-    ssh_conn_id = operator.read_settings().ssh_conn_id
-    if not ssh_conn_id:
-        return None
-    found = operator.hook.login(ssh_conn_id)
-    return Login(found.username, found.host, found.port)
+from airflow_brayns.services.booking import BookingRequest, check_machine, service_commands
+from airflow_brayns.services.settings import CONNECTING
+from airflow_brayns.services.waiting import Waiting
+from airflow_brayns.task.fields import booking_of, started_of, word_list
+from airflow_brayns.task.guard import guarded
+from airflow_brayns.task.handover import hand_on
+from airflow_brayns.task.metrics import took
+from airflow_brayns.task.operator import BraynsOperator
 
 
 class BraynsServiceOperator(AllocateNodesOperator):
     """Allocates nodes, starts a braynsService on each and waits until they are usable: one task, one deferral.
 
-    Pushes `return_value`: list of `"host:port"` in node order; `endpoint`: the first one; `services`: a list of dicts
-    {endpoint, node, job_id, service, version, plugins, generation, log, ends_at}; `allocation`. If it fails after it
-    submitted, it gives the nodes back itself. When it succeeds they are yours: `brayns_service(...)` puts the release in.
+    It pushes `return_value`: the list of `"host:port"` in node order; `endpoint`: the first one; `services`: a list of
+    dicts {endpoint, node, job_id, service, version, plugins, generation, log, ends_at}; and `allocation`. If it fails
+    after it submitted, it gives the nodes back itself. When it succeeds they are yours: `brayns_service(...)` adds the
+    release.
 
-    :param plugins: plugins that each service must have loaded (templated)
-    :param nodes: how many nodes, a service each (templated)
-    :param deferrable: wait in the triggerer, without a worker slot.
-    :param patience: with `deferrable`: seconds to wait in the worker first, see `AllocateNodesOperator`.
+    :param plugins: names of the plugins that each service must have loaded; default none (templated)
+    :param nodes: how many nodes, with a service each; default 1 (templated)
+    :param deferrable: whether to wait in the triggerer, without a worker slot; default Airflow's `[operators]
+        default_deferrable`.
+    :param patience: with `deferrable`, seconds to wait in the worker first, default 5; see `AllocateNodesOperator`.
     """
 
     template_fields: Sequence[str] = (*AllocateNodesOperator.template_fields, "plugins")
@@ -65,24 +48,27 @@ class BraynsServiceOperator(AllocateNodesOperator):
         super().__init__(**kwargs)
         self.plugins = plugins
 
+    def bookings(self) -> list[BookingRequest]:
+        """See `BraynsOperator.bookings`."""
+        plugins = self._plugins = word_list("plugins", self.plugins)
+        return [replace(one, plugins=plugins, purpose="services") for one in super().bookings()]
+
+    @guarded
     def execute(self, context: Context) -> Any:
-        """Submit, then wait."""
-        try:
-            self._plugins = word_list("plugins", self.plugins)
-            self.read_settings().service(tuple(self._plugins))
-            whole_number("nodes", self.nodes)
-        except InvalidSetting as error:
-            raise AirflowFailException(str(error)) from error
+        """Submit, wait until the services are usable, and return their endpoints."""
+        for asked in self.bookings():
+            asked.jobs()  # what cannot work fails before Airflow is told anything
         # Links read these keys when the task defers; that there are none yet is no error.
-        context["ti"].xcom_push(key="services", value=[])
-        context["ti"].xcom_push(key="brayns_tunnel", value="")
+        context["ti"].xcom_push(key=keys.SERVICES, value=[])
+        for key in (keys.TUNNEL, keys.LOG, keys.URL):
+            context["ti"].xcom_push(key=key, value="")
         return super().execute(context)
 
-    async def _wait(self, follower: Follower) -> Any:
-        return [service.to_json() for service in await follower.services()]
+    async def _wait(self, wait: Waiting) -> Any:
+        return [service.to_json() for service in await wait.services()]
 
     def finish(self, context: Context, found: Any) -> list[str]:
-        """Hand on the endpoints."""
+        """Hand on the endpoints of the services that were found."""
         started = getattr(context["ti"], "start_date", None)
         if started is not None:
             took("brayns.handover", (datetime.now(UTC) - started).total_seconds())
@@ -92,9 +78,10 @@ class BraynsServiceOperator(AllocateNodesOperator):
 class StartBraynsServiceOperator(BraynsOperator):
     """Starts a braynsService on each node of an allocation, and does not wait; `BraynsServiceSensor` does.
 
-    :param allocation: what `AllocateNodesOperator` returned (templated)
-    :param plugins: plugins to load (templated)
-    :param service: beginning of the services' names; a second start in the same allocation needs another (templated)
+    :param allocation: the dict that `AllocateNodesOperator` returned (templated)
+    :param plugins: names of the plugins to load; default none (templated)
+    :param service: the text that the services' names begin with, default `brayns`; a second start in the same
+        allocation needs another one (templated)
     """
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "allocation", "plugins", "service")
@@ -107,23 +94,21 @@ class StartBraynsServiceOperator(BraynsOperator):
         self.plugins = plugins
         self.service = service
 
+    @guarded
     def execute(self, context: Context) -> dict[str, Any]:
-        """Start; the result is the allocation with `services` and `plugins`, for the sensor."""
+        """Start the services, and return the allocation with `services` and `plugins`, for the sensor."""
         booking = booking_of(self.allocation)
-        try:
-            plugins = word_list("plugins", self.plugins)
-            settings = self.read_settings()
-            settings.service(tuple(plugins))
-        except InvalidSetting as error:
-            raise AirflowFailException(str(error)) from error
+        plugins = word_list("plugins", self.plugins)
+        settings = self.read_settings()
+        settings.service(tuple(plugins))
 
         async def main() -> list[str]:
             started = []
-            async with self.hook.connect(settings) as poller:
-                statuses = await Follower(poller, booking, settings, plugins, self.log).nodes()
+            async with self.hook.session(self.log) as session:
+                statuses = await Waiting(session, booking, plugins).nodes()
                 for allocation, status in zip(booking.allocations, statuses, strict=True):
                     for command in service_commands(settings, plugins, len(status.nodes), self.service):
-                        await poller.cluster.add_service(allocation, command)
+                        await session.cluster.add_service(allocation, command)
                         started.append(command.name)
             return started
 
@@ -132,9 +117,9 @@ class StartBraynsServiceOperator(BraynsOperator):
 
 
 class StopBraynsServiceOperator(BraynsOperator):
-    """Stops services and keeps the nodes. One that has ended already is success.
+    """Stops services and keeps the nodes. A service that has ended already is success.
 
-    :param started: what `StartBraynsServiceOperator` returned (templated)
+    :param started: the dict that `StartBraynsServiceOperator` returned (templated)
     """
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "started")
@@ -143,30 +128,33 @@ class StopBraynsServiceOperator(BraynsOperator):
         super().__init__(**kwargs)
         self.started = started
 
+    @guarded
     def execute(self, context: Context) -> None:
-        """Stop each and wait until it has ended."""
-        booking, settings = booking_of(self.started), self.read_settings()
+        """Stop each service, and wait until it has ended."""
+        booking = booking_of(self.started)
+        self.read_settings()
         services = started_of(self.started).get("services") or []
         if not services:
-            raise AirflowFailException(
-                "started: it names no service, so nothing would be stopped. Pass what StartBraynsServiceOperator returned."
+            raise InvalidSetting(
+                "started",
+                "it names no service, so nothing would be stopped.",
+                remedy="pass what StartBraynsServiceOperator returned.",
             )
 
         async def main() -> None:
-            async with self.hook.connect(settings) as poller:
+            async with self.hook.session(self.log) as session:
+                check_machine(session.cluster, booking.allocations)
                 for allocation in booking.allocations:
                     for service in services:
-                        await poller.cluster.stop_service(allocation, service)
+                        await session.cluster.stop_service(allocation, service)
 
         self.block(main())
 
 
-# What the release has to share with the setup, to reach the same cluster from the same workers.
+# Arguments that the release has to share with the setup, to reach the same cluster from the same workers.
 _RELEASE_TOO = (
     "cluster_conn_id",
-    "scheduler",
-    "ssh_conn_id",
-    "state_dir",
+    *CONNECTING,
     "route",
     "retry_delay",
     "retry_exponential_backoff",
@@ -182,12 +170,12 @@ _RELEASE_TOO = (
 def brayns_service(*, task_id: str = "brayns", **kwargs: Any) -> Iterator[BraynsServiceOperator]:
     """Put a running braynsService around the tasks inside the block, and give the nodes back after them.
 
-    Makes a `BraynsServiceOperator` as setup and a `ReleaseNodesOperator` as teardown, which runs whatever happened in
-    between. `service.output` is the list of endpoints. `<task_id>_done`, which costs nothing, fails with the tasks inside: to
-    Airflow the teardown would be the run's last task, and a run whose rendering failed would show green.
+    It makes a `BraynsServiceOperator` as setup and a `ReleaseNodesOperator` as teardown, which runs whatever happened
+    in between. `service.output` is the list of endpoints. `<task_id>_done`, which costs nothing, fails with the tasks
+    inside: to Airflow the teardown would be the run's last task, and a run whose rendering failed would show green.
 
-    :param task_id: of the setup; the teardown is `<task_id>_release`.
-    :param kwargs: arguments of `BraynsServiceOperator`.
+    :param task_id: the id of the setup, default `brayns`; the teardown is `<task_id>_release`.
+    :param kwargs: further arguments of `BraynsServiceOperator`.
     """
     start = BraynsServiceOperator(task_id=task_id, **kwargs)
     release = ReleaseNodesOperator(

@@ -1,33 +1,25 @@
-"""Waiting until services are usable, whoever started them."""
+"""The sensor that waits until services are usable, whoever started them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_brayns.brayns.readiness import parse_endpoint
-from airflow_brayns.errors import InvalidSetting, NotReadyInTime, ServiceFailed
-from airflow_brayns.follow import Follower
-from airflow_brayns.operators.base import (
-    DEFERRABLE,
-    PATIENCE_SECONDS,
-    BraynsOperator,
-    booking_of,
-    failed,
-    is_set,
-    patience_of,
-    started_of,
-    word_list,
-)
-from airflow_brayns.operators.cluster import is_fresh, look_again
-from airflow_brayns.operators.service import LINKS, hand_on
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.errors import BraynsError, InvalidSetting, NotReadyInTime, ServiceFailed
+from airflow_brayns.links.cluster import LINKS
+from airflow_brayns.services.endpoints import wait_for_endpoint
+from airflow_brayns.services.tasks import within
+from airflow_brayns.services.waiting import Waiting
+from airflow_brayns.task.fields import PATIENCE_SECONDS, booking_of, is_set, patience_of, started_of, word_list
+from airflow_brayns.task.guard import guarded
+from airflow_brayns.task.handover import hand_on, is_fresh, look_again
+from airflow_brayns.task.operator import DEFERRABLE, BraynsOperator
 
-STILL_SECONDS = 10.0  # for an endpoint that was usable to answer once more
+STILL_SECONDS = 10.0  # time in which an endpoint that was usable must answer once more
 
 if TYPE_CHECKING:
     from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger
@@ -36,14 +28,16 @@ if TYPE_CHECKING:
 class BraynsServiceSensor(BraynsOperator):
     """Waits until braynsService is usable: the process lives, its port answers, every plugin asked for is loaded.
 
-    Pushes the same keys as `BraynsServiceOperator`. Owns nothing: ending it ends no job.
+    It pushes the same keys as `BraynsServiceOperator`. It owns nothing: ending it ends no job.
 
-    :param started: what `StartBraynsServiceOperator` returned (templated)
-    :param endpoint: instead of `started`: `host:port` of a service that somebody else started (templated)
-    :param plugins: what each service must have loaded; default: what `started` asked for (templated)
+    :param started: the dict that `StartBraynsServiceOperator` returned (templated)
+    :param endpoint: instead of `started`, the `host:port` of a service that somebody else started (templated)
+    :param plugins: names of the plugins that each service must have loaded; None for those that `started` asked for
+        (templated)
     :param timeout: seconds after which to give up; None for no limit beyond `start_timeout`.
-    :param deferrable: wait in the triggerer, without a worker slot.
-    :param patience: with `deferrable`: seconds to wait in the worker first, see `AllocateNodesOperator`.
+    :param deferrable: whether to wait in the triggerer, without a worker slot; default Airflow's `[operators]
+        default_deferrable`.
+    :param patience: with `deferrable`, seconds to wait in the worker first, default 5; see `AllocateNodesOperator`.
     """
 
     template_fields: Sequence[str] = (*BraynsOperator.template_fields, "started", "endpoint", "plugins")
@@ -68,13 +62,11 @@ class BraynsServiceSensor(BraynsOperator):
         self.deferrable = deferrable
         self.patience = patience
 
+    @guarded
     def execute(self, context: Context) -> Any:
-        """Wait here, or in the triggerer."""
-        try:
-            trigger = self._trigger()
-            patience = patience_of(self.patience) if self.deferrable else None
-        except InvalidSetting as error:
-            raise AirflowFailException(str(error)) from error
+        """Wait here, or in the triggerer, and return the endpoints."""
+        trigger = self._trigger()
+        patience = patience_of(self.patience) if self.deferrable else None
         seconds = self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
         if patience is not None and seconds is not None:
             patience = min(patience, seconds)
@@ -83,7 +75,11 @@ class BraynsServiceSensor(BraynsOperator):
             return self._hand_over(context, event)
         left = None if seconds is None else seconds - (seconds if patience is None else patience)
         if left is not None and left <= 0:
-            raise AirflowException(f"timeout: not usable within {seconds} s; the log above tells how far it came.")
+            raise NotReadyInTime(
+                f"not usable within {seconds} s.",
+                remedy="raise it if it is only slow; the log above tells how far it came.",
+                field="timeout",
+            )
         trigger.deferred_at = self.now()
         limit = self.execution_timeout if left is None else timedelta(seconds=left)
         return self.defer(trigger=trigger, method_name="resume", timeout=limit)
@@ -91,18 +87,15 @@ class BraynsServiceSensor(BraynsOperator):
     async def _look(
         self, trigger: BraynsServiceTrigger | EndpointTrigger, seconds: float | None
     ) -> dict[str, Any] | None:
-        """What is found within some seconds, as the trigger tells it; None where it takes longer."""
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                services = await self._wait(trigger)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return None
-        return {"services": services, "at": self.now(), **trigger.place()}
+        """Wait in the worker, and return the event that the trigger would tell; None where it takes longer than some
+        seconds.
+        """
+        services = await within(seconds, self._wait(trigger))
+        return None if services is None else {"services": services, "at": self.now(), **trigger.place()}
 
     def _trigger(self) -> BraynsServiceTrigger | EndpointTrigger:
-        from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger  # as in operators.cluster
+        # imported on use, as in operators.cluster
+        from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger
 
         plugins = self.plugins
         if not is_set(plugins) and is_set(self.started):
@@ -110,7 +103,7 @@ class BraynsServiceSensor(BraynsOperator):
         names = word_list("plugins", plugins)
         self.read_settings()
         if is_set(self.endpoint):
-            parse_endpoint(str(self.endpoint))
+            Endpoint.parse(str(self.endpoint))
             return EndpointTrigger(
                 endpoint=str(self.endpoint),
                 plugins=names,
@@ -131,23 +124,23 @@ class BraynsServiceSensor(BraynsOperator):
         )
 
     async def _wait(self, trigger: BraynsServiceTrigger | EndpointTrigger) -> list[dict[str, Any]]:
-        from airflow_brayns.triggers.service import EndpointTrigger, wait_for_endpoint
+        from airflow_brayns.triggers.service import EndpointTrigger
 
-        settings = self.read_settings()
-        if isinstance(trigger, EndpointTrigger):
-            return [await wait_for_endpoint(self.hook, settings, trigger.endpoint, trigger.plugins, self.log)]
-        async with self.hook.connect(settings) as poller:
-            follower = Follower(poller, booking_of(self.started), settings, trigger.plugins, self.log)
-            return [service.to_json() for service in await follower.services(trigger.services)]
+        async with self.hook.session(self.log) as session:
+            if isinstance(trigger, EndpointTrigger):
+                return [await wait_for_endpoint(session, trigger.endpoint, trigger.plugins)]
+            wait = Waiting(session, booking_of(self.started), trigger.plugins)
+            return [service.to_json() for service in await wait.services(trigger.services)]
 
+    @guarded
     def resume(self, context: Context, event: dict[str, Any]) -> list[str]:
-        """Comes back from the triggerer."""
+        """Go on when the trigger's event has come."""
         if event["status"] != "success":
-            failed(event["message"], retry=event["retry"])
+            raise BraynsError.from_json(event)
         return self._hand_over(context, event)
 
     def _hand_over(self, context: Context, event: dict[str, Any]) -> list[str]:
-        """What was found, if it is still there, whichever way it came."""
+        """Hand on what was found, here or in the triggerer, if it is still there."""
         if "booking" in event:
             look_again(self, event)
         elif not is_fresh(event):
@@ -155,23 +148,22 @@ class BraynsServiceSensor(BraynsOperator):
         return hand_on(self, context, event["services"])
 
     def _ask_again(self, services: list[dict[str, Any]]) -> None:
-        """A service that somebody else started: only asking it tells whether it is still there.
+        """Ask services once more that somebody else started: only their own answer tells whether they are still there.
 
-        :raises AirflowException: it is not.
+        :raises ServiceFailed: a service does not answer any more.
         """
-        from airflow_brayns.triggers.service import wait_for_endpoint
-
-        settings = self.read_settings()
+        self.read_settings()
 
         async def main() -> None:
-            for one in services:
-                try:
-                    await wait_for_endpoint(
-                        self.hook, settings, one["endpoint"], one["plugins"], self.log, within=STILL_SECONDS
-                    )
-                except NotReadyInTime as error:
-                    raise ServiceFailed(
-                        f"endpoint: {one['endpoint']} was usable, and does not answer any more: {error}"
-                    ) from None
+            async with self.hook.session(self.log) as session:
+                for one in services:
+                    try:
+                        await wait_for_endpoint(session, one["endpoint"], one["plugins"], within=STILL_SECONDS)
+                    except NotReadyInTime as error:
+                        raise ServiceFailed(
+                            f"{one['endpoint']} was usable, and does not answer any more: {error}",
+                            remedy="clear the task that started the service.",
+                            field="endpoint",
+                        ) from None
 
         self.block(main())

@@ -1,8 +1,8 @@
-"""What a trigger tells Airflow, made safe at one place.
+"""Events of triggers, which are made safe in this place before Airflow gets them.
 
 An event that cannot be encoded ends Airflow's trigger runner, and every other DAG's deferral with it: only a
-`NotImplementedError` is taken for an event that is to be left out, and half a character raises another (3.3.2, run). The same
-holds for the traceback of an exception that a trigger lets out.
+`NotImplementedError` is taken for an event that is to be left out, and half a character raises another (3.3.2, run).
+The same holds for the traceback of an exception that a trigger lets out.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import Any, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_brayns.plain import LONGEST, plain, plain_text
+from airflow_brayns.errors import BraynsError, Unexpected
+from airflow_brayns.errors.plain import LONGEST, plain, plain_text
 
 Trigger = TypeVar("Trigger", bound=BaseTrigger)
 Run = Callable[[Trigger], AsyncIterator[TriggerEvent]]
 
 
 def safe_events(run: Run[Trigger]) -> Run[Trigger]:
-    """Decorates a trigger's `run`: each event is made of plain values, and an exception becomes the event `error`.
+    """Decorate a trigger's `run`, so that each event is made of plain values, and an exception becomes the event
+    `error`.
 
     The task that resumes fails with its message, and keeps its retries; the traceback is in the triggerer's log.
     """
@@ -40,7 +42,16 @@ def safe_events(run: Run[Trigger]) -> Run[Trigger]:
     return safely
 
 
+def failed(error: BraynsError, **place: Any) -> dict[str, Any]:
+    """The event `error`, of which the task makes its own error.
+
+    :param place: where it happened, as further keys of the event.
+    """
+    return {"status": "error", **error.to_json(), **place}
+
+
 def _failure(trigger: BaseTrigger, error: Exception) -> dict[str, Any]:
-    message = f"{type(error).__name__} in {type(trigger).__name__}: {error}. The triggerer's log has the traceback."
-    event = {"status": "error", "message": message, "retry": True, "booking": getattr(trigger, "booking", None)}
-    return dict(plain({key: value for key, value in event.items() if value is not None}, LONGEST))
+    where = f"{type(error).__name__} in {type(trigger).__name__}"
+    told = Unexpected(f"{where}: {error}.", remedy="Look at the traceback in the triggerer's log, and report it.")
+    booking = getattr(trigger, "booking", None)
+    return dict(plain(failed(told, **({} if booking is None else {"booking": booking})), LONGEST))

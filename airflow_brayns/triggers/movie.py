@@ -1,47 +1,57 @@
-"""The trigger that renders: for movies of many hours whose frames stay on the cluster."""
+"""The trigger that renders, for movies of many hours whose frames stay on the cluster."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
-from airflow_brayns.booking import Booking
-from airflow_brayns.errors import BraynsError
+from airflow_brayns.cluster.owner import Owner
+from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.movie.script import script_of, specification_of
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.operators.report import TaskReporter
-from airflow_brayns.render import Rendering, place_for_frames, render_with
-from airflow_brayns.triggers.events import safe_events
-from airflow_brayns.triggers.service import deferral, hold, path_of
-
-_FIELDS = (
-    "cluster_conn_id", "overrides", "booking", "specification", "folder", "ffmpeg", "files", "rendering", "movie", "owner",
-    "about",
-)  # fmt: skip
+from airflow_brayns.rendering.render import Rendering, RenderRequest, render_with
+from airflow_brayns.services.booking import Booking
+from airflow_brayns.task.report import TaskReporter
+from airflow_brayns.triggers.base import BraynsTrigger
+from airflow_brayns.triggers.events import failed, safe_events
 
 
-class RenderFramesTrigger(BaseTrigger):
-    """Renders what is left of a movie. Only small messages pass: the services write the frames on the cluster themselves.
+def read_told(value: dict[str, Any]) -> MovieSpecification:
+    """Read the specification that a task has handed on.
 
-    A triggerer that dies goes on elsewhere from the manifest: the one that comes waits until the one before has certainly
-    stopped (see `airflow_brayns.crew`).
-
-    :param cluster_conn_id: the cluster.
-    :param overrides: fields of the connection with other values.
-    :param booking: `Booking.to_json()`.
-    :param specification: `MovieSpecification.plain()`.
-    :param folder: where frames go, on the cluster.
-    :param ffmpeg: path of an ffmpeg on its nodes.
-    :param files: see `render.files_of`.
-    :param rendering: `Rendering` as plain values.
-    :param movie: whose frames these are.
-    :param owner: token of the task.
-    :param about: what follow-up allocations are for.
-    :param deferred_at: when the task deferred, ISO 8601; None from an older version.
+    :raises InvalidSetting: it is none; or its scene is Python, which never runs in the triggerer, beside all others.
     """
+    found = specification_of(value)
+    if script_of(found) is not None:
+        raise InvalidSetting("deferrable", "a movie's Python runs in a worker, never in the triggerer: leave it out")
+    return found
+
+
+class RenderFramesTrigger(BraynsTrigger):
+    """Renders what is left of a movie. Only small messages pass, since the services write the frames on the cluster
+    themselves.
+
+    When a triggerer dies, another one goes on from the manifest; it waits until the one before has certainly stopped
+    (see `airflow_brayns.rendering.service_pool`).
+
+    :param cluster_conn_id: the id of the cluster's connection.
+    :param overrides: fields of the connection to which the task gives other values.
+    :param booking: the booking to render with, as `Booking.to_json()` gives it.
+    :param specification: the movie's specification, as `MovieSpecification.plain()` gives it.
+    :param folder: the folder on the cluster that frames go to.
+    :param ffmpeg: the path of an ffmpeg on the cluster's nodes.
+    :param files: size and time of the models' files, see `RenderRequest`.
+    :param rendering: the options of the rendering, as `Rendering.to_json()` gives them.
+    :param movie: the movie whose frames these are.
+    :param owner: the token of the task.
+    :param about: the note for follow-up allocations.
+    :param deferred_at: this, and ``newer``: see `BraynsTrigger`.
+    """
+
+    fields_of = {**BraynsTrigger.fields_of, "rendering": Rendering.names()}
 
     def __init__(
         self,
@@ -58,8 +68,9 @@ class RenderFramesTrigger(BaseTrigger):
         owner: str,
         about: str,
         deferred_at: str | None = None,
+        **newer: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(deferred_at, newer)
         self.cluster_conn_id = cluster_conn_id
         self.overrides = overrides
         self.booking = booking
@@ -67,44 +78,31 @@ class RenderFramesTrigger(BaseTrigger):
         self.folder = folder
         self.ffmpeg = ffmpeg
         self.files = files
-        self.rendering = {**rendering, "plugins": list(rendering["plugins"])}
+        self.rendering = rendering
         self.movie = movie
         self.owner = owner
         self.about = about
-        self.deferred_at = deferred_at
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """See `BaseTrigger.serialize`."""
-        return path_of(self), {name: getattr(self, name) for name in _FIELDS} | deferral(self.deferred_at)
 
     @safe_events
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event: `success` with the numbers, or `error` with why not and whether a retry can help."""
-        hook = BraynsClusterHook(self.cluster_conn_id, self.overrides)
-        how = Rendering(**{**self.rendering, "plugins": tuple(self.rendering["plugins"])})
-        driver = f"{self.owner[:18]}-{secrets.token_hex(4)}"
+        """Render, and yield one event: `success` with the numbers of frames, or `error` with the reason and whether a
+        retry can help.
+        """
+        hook = BraynsClusterHook(self.cluster_conn_id, self.overrides, quiet=True)
         try:
-            settings = await hook.asettings()
-            async with hook.connect(settings) as poller:
-                outcome = await render_with(
-                    poller,
-                    settings,
-                    Booking.from_json(self.booking),
-                    MovieSpecification.check(self.specification),
-                    place_for_frames(poller.cluster, self.folder, self.ffmpeg, self.movie, driver),
-                    TaskReporter(self.log),
-                    how,
-                    driver=driver,
-                    owner=self.owner,
-                    about=self.about,
-                    log=self.log,
-                    files=self.files,
-                    movie=self.movie,
-                )
+            self.check_known()
+            booking = Booking.from_json(self.booking)
+            owner = Owner(booking.name, self.owner, self.about, self.movie)
+            request = RenderRequest(
+                read_told(self.specification), self.folder, Rendering.from_json(self.rendering), owner,
+                on_cluster=True, ffmpeg=self.ffmpeg, files=self.files,
+            )  # fmt: skip
+            async with hook.session(self.log) as session:
+                outcome = await render_with(session, booking, request, TaskReporter(self.log))
         except BraynsError as error:
-            event: dict[str, Any] = {"status": "error", "message": str(error), "retry": error.retry}
+            event = failed(error)
         else:
             numbers = {"rendered": outcome.rendered, "done": len(outcome.survey.done), "folder": self.folder}
             event = {"status": "success", **numbers}
-        await hold(self.deferred_at)
+        await self.hold()
         yield TriggerEvent(event)

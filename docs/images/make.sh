@@ -5,8 +5,13 @@ set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PWD/.venv/bin:$PATH
 export AIRFLOW_HOME="$PWD/build/airflow" AIRFLOW__CORE__DAGS_FOLDER="$PWD/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False
-ffmpeg=$(python -c 'from airflow_brayns.movie.encode import ffmpeg; print(ffmpeg())')
+ffmpeg=$(python -c 'from airflow_brayns.movie.ffmpeg import ffmpeg; print(ffmpeg())')
 "$ffmpeg" -v error -y -i out/movie.mp4 -vf "select='not(mod(n,15))',crop=300:340:170:10,tile=4x1" -frames:v 1 docs/images/movie.png
 airflow brayns movie preview dags/movies/neuron.yaml -w 320 -o docs/images/preview.jpg
 airflow dags test brayns_movie_batch -c "{\"folder\": \"$PWD/dags/movies\"}"
 "$ffmpeg" -v error -y -i out/batch/flight.sheet.jpg -vf scale=1000:-2 -q:v 4 docs/images/batch.jpg
+# The page's, of `make test-ui`
+[ ! -f build/ui/states-light-wide.png ] || "$ffmpeg" -v error -y -i build/ui/states-light-wide.png -vf scale=1000:-2 docs/images/page.png
+# Four failed tasks on Airflow's page, for the page about what is wrong
+sh tests/ui/setup.sh .venv
+python docs/images/failures.py

@@ -89,38 +89,40 @@ def task_seconds(airflow: Airflow, dag: str, task: str) -> float:
     return (end - start).total_seconds()
 
 
-class Quiet:
-    def info(self, *words: Any) -> None: ...
-
-    warning = info
+QUIET = logging.getLogger("tests.benchmarks")
+QUIET.setLevel(logging.CRITICAL)
 
 
 async def one_wait(cluster: TestCluster, start_seconds: float) -> tuple[float, int, int]:
-    """Seconds from the listening line to the follower's result; commands until the hand-over."""
-    from airflow_brayns.booking import book
-    from airflow_brayns.follow import Follower
+    """Seconds from the listening line to the wait's result; commands until the hand-over."""
+    from airflow_brayns.cluster.owner import Owner
     from airflow_brayns.hooks.cluster import BraynsClusterHook
+    from airflow_brayns.services.booking import book
+    from airflow_brayns.services.waiting import Waiting
 
     hook = BraynsClusterHook("test_cluster", {"environment": {"BRAYNS_EMULATOR": f"start_seconds={start_seconds}"}})
     settings = hook.settings
     name = f"ab-{uuid.uuid4().hex[:12]}"
-    async with hook.connect(settings) as poller:
+    async with hook.session(QUIET) as session:
         try:
-            booking = await book(poller.cluster, settings, name, "bench", nodes=1, plugins=["braynsDTI"], about="bench")
-            await Follower(poller, booking, settings, ["braynsDTI"], Quiet()).services()
+            booking = await book(
+                session.cluster, settings, Owner(name, "bench", "bench"), nodes=1, plugins=["braynsDTI"]
+            )
+            await Waiting(session, booking, ["braynsDTI"]).services()
             seen = time.time()
-            commands = poller.cluster.shell.commands
+            commands = session.cluster.shell.commands
             listening = Path(booking.allocations[0].folder) / "services" / "brayns1" / "listening"
             return seen - listening.stat().st_mtime, commands, int(settings.poll_interval)
         finally:
-            await poller.cluster.release(name)
+            await session.cluster.release(name)
 
 
 async def pending_commands(cluster: TestCluster, intervals: int) -> float:
     """Commands per poll interval of a job that waits in the queue."""
-    from airflow_brayns.booking import book
-    from airflow_brayns.follow import Follower
+    from airflow_brayns.cluster.owner import Owner
     from airflow_brayns.hooks.cluster import BraynsClusterHook
+    from airflow_brayns.services.booking import book
+    from airflow_brayns.services.waiting import Waiting
 
     hook = BraynsClusterHook("test_cluster", {"exclusive": True})
     settings = hook.settings
@@ -128,16 +130,16 @@ async def pending_commands(cluster: TestCluster, intervals: int) -> float:
     blocker = cluster.ssh("sbatch --parsable -A proj3 -p prod -N4 --exclusive --wrap 'sleep 600'").strip()
     await asyncio.to_thread(cluster.until, lambda: any("RUNNING" in line for line in cluster.queue()))
     try:
-        async with hook.connect(settings) as poller:
-            booking = await book(poller.cluster, settings, name, "bench", nodes=1, plugins=[], about="bench")
-            waiting = asyncio.create_task(Follower(poller, booking, settings, [], Quiet()).services())
+        async with hook.session(QUIET) as session:
+            booking = await book(session.cluster, settings, Owner(name, "bench", "bench"), nodes=1, plugins=[])
+            waiting = asyncio.create_task(Waiting(session, booking).services())
             await asyncio.sleep(settings.poll_interval)
-            before = poller.cluster.shell.commands
+            before = session.cluster.shell.commands
             await asyncio.sleep(settings.poll_interval * intervals)
-            used = poller.cluster.shell.commands - before
+            used = session.cluster.shell.commands - before
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-            await poller.cluster.release(name)
+            await session.cluster.release(name)
             return used / intervals
     finally:
         cluster.ssh(f"scancel {blocker}")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.brayns.client import BraynsClient
+from airflow_brayns.movie.frame_folder import FolderStore
+from airflow_brayns.movie.interfaces import FixedServices, Progress, RenderService
 from airflow_brayns.movie.manifest import NAME
 from airflow_brayns.movie.production import Production
 from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import FolderStore
-from airflow_brayns.movie.supply import FixedSupply, Progress, Station
 from tests.support.cluster import REPO
 from tests.support.emulators import Emulator
 
@@ -86,13 +86,13 @@ def produce(
     renderer: dict[str, Any] = QUICK,
 ) -> tuple[float, list[dict[str, Any]]]:
     """Seconds from nothing (connect, load, try both ways) to the last frame, and the manifest's frames."""
-    stations = [
-        Station(one.endpoint, f"s{number}", f"n{number}", version="3.10.1") for number, one in enumerate(services)
+    render_services = [
+        RenderService(one.endpoint, f"s{number}", f"n{number}", version="3.10.1") for number, one in enumerate(services)
     ]
     folder = Path(tempfile.mkdtemp(prefix="airflow-brayns-bench-"))
     try:
         production = Production(
-            movie(frames, renderer), FixedSupply(stations), FolderStore(folder, "bench", "bench"), Silent(told)
+            movie(frames, renderer), FixedServices(render_services), FolderStore(folder, "bench", "bench"), Silent(told)
         )
         began = time.monotonic()
         asyncio.run(production.run())
@@ -219,7 +219,7 @@ from airflow_brayns.movie.manifest import Manifest, NAME
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import FolderStore
+from airflow_brayns.movie.frame_folder import FolderStore
 began = time.monotonic()
 spec = MovieSpecification.check(json.loads(sys.argv[2]))
 plan = Plan(spec, SceneFacts(Bounds((-1, -1, -1), (1, 1, 1))), scene_hash(spec))

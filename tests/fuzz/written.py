@@ -20,10 +20,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
 from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.submission import ServiceCommand
 from airflow_brayns.errors import BraynsError
 

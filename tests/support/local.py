@@ -33,8 +33,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch, state: Path) -> Iterator[SimpleName
     """A local cluster as connection `here`; afterwards nothing of it may be running."""
     extra = {"scheduler": "local", "executable": NAME_OF_EMULATOR, "state_dir": str(state), "poll_interval": 1}
     monkeypatch.setenv("AIRFLOW_CONN_HERE", json.dumps({"conn_type": "brayns_cluster", "extra": extra}))
-    monkeypatch.setattr("airflow_brayns.observe.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None))
-    monkeypatch.setattr("airflow_brayns.triggers.service.HOLD_SECONDS", 0.0)  # no scheduler takes part
+    monkeypatch.setattr(
+        "airflow_brayns.task.metrics.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None)
+    )
+    monkeypatch.setattr("airflow_brayns.triggers.base.HOLD_SECONDS", 0.0)  # no scheduler takes part
     logging.getLogger("airflow.task").setLevel(logging.INFO)
     yield SimpleNamespace(conn_id="here", running=lambda: running(state))
     until = time.monotonic() + 5  # a keeper that was told to end does so by itself
@@ -58,6 +60,8 @@ def running(state: Path) -> list[str]:
     return found
 
 
+HERE = {"cluster_conn_id": "here"}
+SLOW = {"environment": {"BRAYNS_EMULATOR": "start_seconds=60"}}
 FAST = {"environment": {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.02"}}
 
 
@@ -70,3 +74,17 @@ def movie(data: Path, out: Path, spec: dict[str, Any] | None = None, **changes: 
     values = {"task_id": "task", "cluster_conn_id": "here", "specification": specification, "plugins": [],
               "output_file": str(out / "movie.mp4"), "nodes": 2, **FAST}  # fmt: skip
     return BraynsMovieOperator(**{**values, **changes})
+
+
+def gone(cluster: Any, seconds: float = 16) -> bool:
+    deadline = time.monotonic() + seconds
+    while cluster.running() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not cluster.running()
+
+
+def release(context: Any, cluster: Any) -> None:
+    from airflow_brayns import ReleaseNodesOperator
+
+    ReleaseNodesOperator(task_id="release", allocated_by="task", **HERE).execute(context)
+    assert gone(cluster)

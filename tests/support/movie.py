@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
+from airflow_brayns.movie.frame_folder import FolderStore
+from airflow_brayns.movie.frame_store import Made
+from airflow_brayns.movie.interfaces import FixedServices, Progress, RenderService
 from airflow_brayns.movie.manifest import NAME
+from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.production import Outcome, Production
+from airflow_brayns.movie.queue import FrameQueue
+from airflow_brayns.movie.scene import SceneFacts
+from airflow_brayns.movie.shared_state import SharedState
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.store import FolderStore
-from airflow_brayns.movie.supply import FixedSupply, Progress, Station
 
 
 def specification(scene: Path, **changes: Any) -> MovieSpecification:
@@ -38,6 +44,9 @@ class Remembers:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
+    def said(self, line: str) -> None:
+        self.notes.append(line)
+
     def trouble(self, text: str) -> None:
         self.troubles.append(text)
 
@@ -46,20 +55,57 @@ class Remembers:
         return "\n".join([*self.notes, *self.troubles])
 
 
-def stations(emulators: list[Any], **changes: Any) -> list[Station]:
+def render_services(emulators: list[Any], **changes: Any) -> list[RenderService]:
     return [
-        Station(**{"endpoint": one.endpoint, "name": f"brayns{number}", "node": f"node{number}", "version": "3.10.1", **changes})
+        RenderService(**{"endpoint": one.endpoint, "name": f"brayns{number}", "node": f"node{number}", "version": "3.10.1", **changes})
         for number, one in enumerate(emulators, 1)
     ]  # fmt: skip
+
+
+class KeptFrames:
+    """A place for frames that takes what it is given.
+
+    :param flat: frames of one colour.
+    :param fails: raised at each frame, where it is set.
+    """
+
+    outstanding = 2
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Made] = {}
+        self.flat: tuple[int, ...] = ()
+        self.fails: BaseException | None = None
+
+    async def keep(self, plan: Plan, frame: int, data: bytes, made: Made) -> bool:
+        if self.fails is not None:
+            raise self.fails
+        self.kept[frame] = made
+        return frame in self.flat
+
+    def file_path(self, plan: Plan, frame: int) -> str:
+        return f"/frames/{plan.file(frame)}"
+
+
+def sharing(frames: int, *services: RenderService, done: int = 0) -> SharedState:
+    """What workers share of a movie of so many frames, with these services at work; `store` and `told` are the test's to read."""
+    told, store = Remembers(), KeptFrames()
+    shared = SharedState(store, told, 300)  # type: ignore[arg-type]
+    shared.store, shared.told = store, told  # type: ignore[attr-defined]
+    facts = SceneFacts.from_plain({"low": [0, 0, 0], "high": [1, 1, 1], "first": 0, "last": 0, "dt": 0})
+    plan = Plan(specification(Path("/a.obj"), frames=frames), facts, "scene")
+    shared.begin(plan, FrameQueue(deque(range(done, frames)), frames, done=done))
+    for service in services:
+        shared.joins(service)
+    return shared
 
 
 async def produce(
     spec: MovieSpecification, emulators: list[Any], folder: Path, *, token: str = "try1", **options: Any
 ) -> tuple[Outcome, Remembers]:
     told = options.pop("reporter", None) or Remembers()
-    supply = options.pop("supply", None) or FixedSupply(stations(emulators, **options.pop("station", {})))
+    source = options.pop("source", None) or FixedServices(render_services(emulators, **options.pop("station", {})))
     movie = options.pop("movie", "dag/run/task")
-    outcome = await Production(spec, supply, FolderStore(folder, movie, token), told, **options).run()
+    outcome = await Production(spec, source, FolderStore(folder, movie, token), told, **options).run()
     return outcome, told
 
 

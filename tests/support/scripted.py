@@ -9,10 +9,12 @@ import json
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from PIL import Image
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 NOT_FOUND = -32601
 
@@ -28,13 +30,15 @@ class RefusedError(Exception):
 class Service:
     """Its state, and what it was asked.
 
-    :param lacks: methods that this version does not have.
+    :param lacks: methods, and parameters of `render-image`, that this version does not have.
     :param on: what a method does before it is answered as usual; its own answer, where it gives one.
     """
 
     def __init__(self, *, lacks: tuple[str, ...] = (), **on: Callable[[Any], Any]) -> None:
         self.lacks, self.on = lacks, {name.replace("_", "-"): do for name, do in on.items()}
         self.asked: list[tuple[str, Any]] = []
+        self.plugins: tuple[str, ...] = ()
+        self.loaders: tuple[str, ...] = ("mesh", "Neuron Morphology loader")
         self.progress: list[tuple[str, float]] = []  # told by each `add-model`
         self.endpoint = ""
         self.clients: list[asyncio.Task[Any]] = []
@@ -51,6 +55,7 @@ class Service:
             "projection": ("perspective", {"fovy": 45, "aperture_radius": 0, "focus_distance": 1}),
             "renderer": ("interactive", {}),
             "models": [],
+            "changed": [],
             "lights": [],
         }
 
@@ -81,12 +86,20 @@ class Service:
             return self.methods(), b""
         if method == "get-version":
             return {"major": 3, "minor": 10, "patch": 1, "revision": "scripted"}, b""
+        if method == "get-application-parameters":
+            return {"plugins": list(self.plugins)}, b""
         if method == "get-scene":
             return {"bounds": {"min": [-1, -1, -1], "max": [1, 1, 1]}, "models": []}, b""
         if method == "get-simulation-parameters":
             return dict(self.simulation), b""
         if method == "get-color-methods":
-            return [], b""
+            return ["solid"], b""
+        if method == "get-color-ramp":
+            return {"range": [0, 1], "colors": [[0, 0, 0, 1], [1, 1, 1, 1]]}, b""
+        if method == "schema":
+            return self._schema(params["endpoint"])
+        if method == "get-loaders":
+            return [{"name": name} for name in self.loaders], b""
         if method == "add-model":
             self.change("models", [*self.state["models"], params])
             return [{"model_id": len(self.state["models"])}], b""
@@ -97,8 +110,20 @@ class Service:
         self._set(method, params)
         return None, b""
 
+    def _schema(self, method: str) -> tuple[Any, bytes]:
+        """The names of what `render-image` takes and gives, as 3.10.1 tells them (recorded)."""
+        if method not in self.methods():
+            raise RefusedError(-32602, f"Invalid entrypoint: '{method}'")
+        names = ("accumulate", "force", "format", "jpeg_quality", "render", "send")
+        told = {"params": {"properties": {name: {} for name in names if name not in self.lacks}}}
+        return {**told, "returns": {"properties": {"accumulation": {}, "max_accumulation": {}}}}, b""
+
     def _set(self, method: str, params: Any) -> None:
-        if method in ("clear-models", "clear-lights"):
+        if method in ("update-model", "color-model", "set-color-ramp") or method.startswith("set-material-"):
+            self.change("changed", [*self.state["changed"], (method, params)])
+        elif method in ("add-spheres", "add-boxes", "add-capsules", "add-planes"):
+            self.change("models", [*self.state["models"], params])
+        elif method in ("clear-models", "clear-lights"):
             self.change(method.removeprefix("clear-"), [])
         elif method in ("clear-clipping-geometries", "clear-clip-planes"):
             self.change("clipping", [])
@@ -187,13 +212,18 @@ class Service:
 @asynccontextmanager
 async def serving(service: Service) -> AsyncIterator[Service]:
     """The service, listening; its endpoint is set."""
-    async with serve(service.serve, "0.0.0.0", 0, close_timeout=0.2) as server:
+    async with serve(service.serve, "0.0.0.0", 0, close_timeout=0.2, process_request=_is_healthy) as server:
         service.endpoint = f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         try:
             yield service
         finally:  # one that hangs would be waited for
             for client in service.clients:
                 client.cancel()
+
+
+def _is_healthy(socket: ServerConnection, request: Request) -> Response | None:
+    """Its own answer to `/healthz`, which is no WebSocket."""
+    return socket.respond(HTTPStatus.OK, "") if request.path == "/healthz" else None
 
 
 def _picture(shaped: dict[str, Any], size: list[int]) -> bytes:
@@ -205,9 +235,10 @@ def _picture(shaped: dict[str, Any], size: list[int]) -> bytes:
 
 
 _KNOWN = (
-    "get-version", "get-scene", "get-simulation-parameters", "get-color-methods", "add-model", "snapshot", "render-image",
+    "schema", "get-loaders", "get-version", "get-application-parameters", "get-scene", "get-simulation-parameters", "get-color-methods", "add-model", "snapshot", "render-image",
     "clear-models", "clear-lights", "clear-clip-planes", "clear-clipping-geometries", "clear-renderables", "add-light-directional",
-    "add-light-ambient", "add-clipping-planes", "set-framebuffer-static", "set-framebuffer-progressive",
+    "add-light-ambient", "add-light-sphere", "add-light-quad", "add-clipping-planes", "add-clipping-spheres", "update-model",
+    "set-material-phong", "set-material-matte", "color-model", "get-color-ramp", "set-color-ramp", "add-spheres", "add-boxes", "set-framebuffer-static", "set-framebuffer-progressive",
     "set-application-parameters", "set-simulation-parameters", "set-camera-view", "set-camera-near-clip", "set-camera-region",
     "set-camera-perspective", "set-camera-orthographic", "set-renderer-interactive", "set-renderer-production",
 )  # fmt: skip

@@ -30,7 +30,9 @@ def slurm(running_slurm: TestCluster, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """The cluster, with its connections `test_cluster` and `cluster_login`; afterwards nothing may be left on it."""
     for name, value in running_slurm.environment(poll_interval=1).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("airflow_brayns.observe.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None))
+    monkeypatch.setattr(
+        "airflow_brayns.task.metrics.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None)
+    )
     running_slurm.empty()
     yield running_slurm
     running_slurm.empty(10)

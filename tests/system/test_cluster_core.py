@@ -12,13 +12,15 @@ import asyncssh
 import pytest
 
 from airflow_brayns.cluster.allocation import HOPELESS_REASONS, AllocationStatus, JobState
-from airflow_brayns.cluster.cluster import SlurmCluster, Waiter
+from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.request import AllocationRequest
-from airflow_brayns.cluster.shell import Framed, LocalShell
+from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.cluster.submission import ServiceCommand
+from airflow_brayns.cluster.waiter import Waiter
 from airflow_brayns.errors import SubmissionRefused
 from tests.support.cluster import NODES, USER, TestCluster
+from tests.support.shell import ShellThrough
 
 pytestmark = pytest.mark.slurm
 NAME = "ab-00c0ffee0000000"
@@ -82,6 +84,22 @@ async def test_four_nodes_with_a_service_each(cluster: SlurmCluster) -> None:
     assert time.monotonic() - began < 15
 
 
+async def test_a_service_is_known_by_every_name_of_its_node_and_by_what_it_was_started_with(
+    cluster: SlurmCluster,
+) -> None:
+    allocation = await cluster.submit(NAME, "a", AllocationRequest(nodes=2, **REQUEST), [service(1), service(2)])
+    status = await until(cluster, allocation.incarnation, lambda s: len([one for one in s.services if one.port]) == 2)
+    for one in status.services:
+        address = f"10.11.1.{NODES.index(one.node) + 1}"
+        for host in (one.node.upper(), f"{one.node}.", address, f"::ffff:{address}"):
+            found = await cluster.service_at(host, one.port or 0, direct=False)
+            assert found is not None, host
+            assert (found.service.name, found.service.node, found.fate) == (one.name, one.node, Fate.OURS)
+        assert await cluster.service_at("login", one.port or 0, direct=False) is None
+        assert await cluster.command_of(allocation, one.name) == service(int(one.name[1:]))
+        assert (await cluster.run_step(allocation, "uname -n", timeout=30, node=one.node)).strip() == one.node
+
+
 async def test_adopted_and_cancelled_by_its_owner_only(cluster: SlurmCluster) -> None:
     first = await cluster.submit(NAME, "a", AllocationRequest(**REQUEST), [service(1)])
     second = await cluster.submit(NAME, "b", AllocationRequest(**REQUEST), [service(1)])
@@ -141,25 +159,16 @@ async def test_a_stopped_controller_is_not_an_empty_answer(cluster: SlurmCluster
         running_slurm.fault("cont-ctld", "slurmctl")
 
 
-class OnLogin(LocalShell):
+def shell_on_login() -> ShellThrough:
     """As a worker on the login node itself speaks to Slurm, without ssh: its environment is Airflow's."""
-
     environment = ("AIRFLOW__CORE__FERNET_KEY=fernet-0815", "SLURM_MEM_PER_CPU=512", "SBATCH_EXPORT=NONE")
-
-    async def run(self, script: str, timeout: float) -> str:
-        framed = Framed(script)
-        user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "env", f"HOME=/home/{USER}")
-        process = await asyncio.create_subprocess_exec(
-            TestCluster().folder / "bin" / "in", "login", *user, *self.environment, "/bin/sh", "-s",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        output, errors = await asyncio.wait_for(process.communicate(framed.text.encode()), timeout)
-        return framed.read(output, errors)
+    user = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups", "env", f"HOME=/home/{USER}")
+    return ShellThrough([TestCluster().folder / "bin" / "in", "login", *user, *environment, "/bin/sh"])
 
 
 async def test_airflows_secrets_stay_on_the_login_node(running_slurm: TestCluster) -> None:
     """Without ssh: what the processes of a job and of its step really have, and that a step starts although memory was asked for."""
-    cluster = SlurmCluster(OnLogin())
+    cluster = SlurmCluster(shell_on_login())
     environ = f"/home/{USER}/environ.txt"
     script = f"cat /proc/$$/environ /proc/$PPID/environ | tr '\\0' '\\n' >{environ}.new; mv {environ}.new {environ}\n{LISTENER}"
     running_slurm.empty()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from airflow_brayns.movie.encode import ffmpeg
+from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.cluster import REPO
 
 SMALL = {

@@ -13,7 +13,9 @@ def test_the_first_command_of_a_new_airflow_makes_a_mark_and_keeps_it(tmp_path: 
     airflow.environment["HOME"] = str(tmp_path)
     airflow.environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{tmp_path / 'airflow.db'}"
     airflow.command("db", "migrate", timeout=300)
-    assert "Nothing is left behind." in airflow.command("brayns", "reap")
+    assert airflow.command("brayns", "reap", "--output", "json").strip().splitlines()[-1] == "[]", (
+        "nothing is left behind"
+    )
     mark = airflow.command("variables", "get", "brayns_installation_id").strip().splitlines()[-1]
     assert len(mark) == 32
     airflow.command("brayns", "services")

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
-from airflow_brayns.movie.encode import ffmpeg
+from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.airflow import BIN, Airflow
 from tests.support.cluster import NODES, REPO, TestCluster
 from tests.support.movie import check_whole, records
@@ -51,6 +52,14 @@ class Movie:
         self.airflow.until(
             lambda: self.done() >= frames, 240, f"{frames} frames of {self.run}, whose nodes may have to be waited for"
         )
+
+    def log(self) -> str:
+        """Of all tries: on a busy machine Airflow itself may end one (its race with a quick deferral)."""
+        found = []
+        for attempt in range(1, self.tries() + 1):
+            with suppress(HTTPError):  # while a try is on its way
+                found.append(self.airflow.log("test_movie", self.run, "movie", attempt))
+        return "\n".join(found)
 
     def driver(self) -> int:
         """The process that renders: the worker's."""
@@ -87,9 +96,7 @@ class Movie:
 
     def check(self, *, tries: int | None = None, doubles: int = IN_FLIGHT) -> None:
         """It ended whole: frames, hashes, doubles, the movie itself; and by how many tries."""
-        assert self.airflow.finished("test_movie", self.run, 240) == "success", self.airflow.log(
-            "test_movie", self.run, "movie"
-        )
+        assert self.airflow.finished("test_movie", self.run, 240) == "success", self.log()
         check_whole(self.frames, FRAMES, doubles=doubles)
         movie = self.folder / "movie.mp4"
         told = subprocess.run(
@@ -203,9 +210,9 @@ def test_a_full_disk_and_ssh_cut(movie: Any, running_slurm: TestCluster, tmp_pat
 
         at_once(fill_it, cut_it)
         full.airflow.until(
-            lambda: "No space left on device" in full.airflow.log("test_movie", full.run, "movie"),
-            60,
-            "the disk is full",
+            lambda: "No space left on device" in full.log(),
+            240,
+            lambda: f"the disk is full; {full.log()}",
         )
         (disk / "filler").unlink()
         full.check()
@@ -240,9 +247,9 @@ def test_a_node_switched_off(movie: Any, running_slurm: TestCluster) -> None:
     finally:
         running_slurm.fault("poweron", machine)
         running_slurm.until(
-            lambda: "idle" in running_slurm.run("slurmctl", "sinfo", "-h", "-n", machine, "-o", "%T"), 60
+            lambda: "idle" in running_slurm.run("slurmctl", "sinfo", "-h", "-n", machine, "-o", "%T"), 240
         )
-    running_slurm.empty(90)
+    running_slurm.empty(240)
 
 
 def test_ctrl_c(running_slurm: TestCluster, tmp_path: Path) -> None:
@@ -267,7 +274,7 @@ def test_ctrl_c(running_slurm: TestCluster, tmp_path: Path) -> None:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=heeds
     )  # fmt: skip
     manifest = tmp_path / "frames" / "manifest.jsonl"
-    running_slurm.until(lambda: manifest.exists() and len(records(tmp_path / "frames")) > 60, 90)
+    running_slurm.until(lambda: manifest.exists() and len(records(tmp_path / "frames")) > 60, 240)
     os.killpg(first.pid, signal.SIGINT)
     output, _ = first.communicate(timeout=120)
     assert first.returncode == 0, output[-3000:]

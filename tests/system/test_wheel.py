@@ -61,8 +61,14 @@ def test_the_built_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> 
     files = subprocess.run(
         [sys.executable, "-m", "zipfile", "-l", wheel], capture_output=True, text=True, check=True
     ).stdout
-    assert "keeper.sh" in files
+    for script in (REPO / "airflow_brayns").rglob("*.sh"):
+        assert str(script.relative_to(REPO)) in files
     assert "examples/neuron.swc" in files
+    for example in (path for path in (REPO / "dags").rglob("*") if path.suffix in (".py", ".yaml", ".swc")):
+        assert f"airflow_brayns/example_dags/{example.relative_to(REPO / 'dags')}" in files
+    run("airflow", "brayns", "examples", "copied")
+    assert (tmp_path / "copied" / "movies" / "neuron.yaml").is_file()
+    run("airflow", "brayns", "movie", "check", "copied/movies/neuron.yaml")
     assert "tests/" not in files
 
 

@@ -1,4 +1,7 @@
-"""`make truth`: the table of files, then all four recordings replayed; ends with `N of M alike`. What alike means: `tests/truth/compare.py`."""
+"""`make truth`: the table of files, then all four recordings replayed; ends with `N of M alike`.
+
+What alike means: `tests/truth/compare.py`, and of a picture `tests/truth/pictures.py`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,12 @@ def main() -> int:
         )
         for line in outcome.differences[:3]:
             print(f"    {line[:300]}")
+    for outcome in outcomes:
+        if outcome.likeness is not None:
+            print(outcome.likeness)
+    kept = [outcome.likeness for outcome in outcomes if outcome.likeness is not None]
+    alike = [one for one in kept if not one.differences()]
+    print(f"pictures that are like the recorded ones: {len(alike)} of {len(kept)}")
     compared = [outcome for outcome in outcomes if outcome.exchange.same_picture_as is not None]
     same = [outcome for outcome in compared if not any("picture" in line for line in outcome.differences)]
     print(f"pictures that are the same: {len(same)} of {len(compared)}")

@@ -12,6 +12,8 @@ Compared:
 Not compared, because it depends on build or rendering:
 
 - `revision` of `get-version`;
+- a picture here: whether it is the same as another one is looked at in `tests/truth/replay.py`, and how like a recorded one it
+  is in `tests/truth/pictures.py`;
 - the size of a picture's file (`color_buffer.size`), which is compared with 0 only;
 - where the picked point lies and what it belongs to (`inspect`: `position`, `model_id`), since our renderer is another;
 - `description` of a schema, which the recordings left out, and `title` inside schemas in the first one, which left it out;

@@ -41,6 +41,7 @@ class Exchange:
     :param magic: How the bytes behind it begin; empty without bytes, None where it was not kept.
     :param progress: Operation and amount of the first message of progress; None where it was not kept, empty for none.
     :param same_picture_as: The index of the request whose picture was the same, pixel for pixel.
+    :param picture: The file of the picture that came, where it was kept.
     """
 
     index: int
@@ -51,6 +52,7 @@ class Exchange:
     magic: str | None = None
     progress: tuple[Any, ...] | None = None
     same_picture_as: int | None = None
+    picture: Path | None = None
     titles_kept: bool = True
     note: str = field(default="", compare=False)
 
@@ -93,6 +95,7 @@ def _later(index: int, entry: dict[str, Any]) -> Exchange:
         entry["reply"],
         entry["bytes"] > 0,
         same_picture_as=entry.get("same_picture_as"),
+        picture=DATA / "recorded" / "scenes" / Path(entry["picture"]).name if "picture" in entry else None,
         note=entry.get("note", ""),
     )
 

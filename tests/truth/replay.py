@@ -17,6 +17,7 @@ from airflow_brayns.emulator.requests import parsed
 from airflow_brayns.emulator.rpc import Call, RpcError
 from airflow_brayns.emulator.service import BraynsState
 from tests.truth.compare import differences
+from tests.truth.pictures import Likeness, likeness
 from tests.truth.recordings import NAMES, PLUGINS, Exchange, make_files, recording
 
 # Why a request is not answered as the recorded one was; each is looked for, and one that is alike now is an error.
@@ -25,11 +26,12 @@ REASONS: dict[tuple[str, int], str] = {}
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one request came out."""
+    """How one request came out; `likeness` where its picture was kept."""
 
     recording: str
     exchange: Exchange
     differences: tuple[str, ...]
+    likeness: Likeness | None = None
 
     @property
     def reason(self) -> str:
@@ -59,7 +61,9 @@ def replay(name: str, folder: Path, last: int | None = None) -> list[Outcome]:
             first = next(index for index, picture in pictures.items() if picture == pictures[exchange.index])
             if first != exchange.index:
                 found.append(f"the same picture as request {first}, recorded another")
-        outcomes.append(Outcome(name, exchange, tuple(found)))
+        like = likeness(data, exchange.picture) if data and exchange.picture else None
+        found += like.differences() if like else []
+        outcomes.append(Outcome(name, exchange, tuple(found), like))
     return outcomes
 
 

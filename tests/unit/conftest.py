@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+from typing import Any
+
+from tests.support.bounds import bound_all
 
 # A profile's own work costs each service its time, and one that is killed in it can leave a lock (pyenv's: a minute each).
 HOME = os.environ["HOME"] = tempfile.mkdtemp(prefix="airflow-brayns-user-")
+
+# What a shell has started with `&`, as some CI does, ignores SIGINT, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
     """In each of the workers too."""
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """See `bound_all`."""
+    bound_all(items)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from airflow_brayns.movie.encode import ffmpeg
+from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.cluster import TestCluster
 from tests.system.chaos.check import endpoint_trouble, movie_trouble
 from tests.system.chaos.ledger import Ledger, Listener

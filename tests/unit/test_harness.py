@@ -23,7 +23,7 @@ def standalone() -> Iterator[subprocess.Popen[bytes]]:
     for pid in children(process.pid):
         subprocess.run(["kill", "-KILL", str(pid)], check=False)
     process.kill()
-    process.wait()
+    process.wait(60)
 
 
 def test_a_part_that_died_unseen_is_told_of_with_its_last_words(

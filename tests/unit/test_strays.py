@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support import strays
+from tests.support.bounds import until
 
 BEGINS = """
 import subprocess, sys, time
@@ -38,16 +38,14 @@ def test_only_what_a_killed_run_began_is_ended(
     run = subprocess.Popen([sys.executable, "-c", BEGINS, str(strays.KEPT)], stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     session = int(run.stdout.readline())
-    while len(members(session)) < 3:
-        time.sleep(0.05)
+    until(lambda: len(members(session)) >= 3)
     assert strays.end_strays() == [], "the run still lives"
     if leader_dies:
         os.kill(session, signal.SIGKILL)
     run.kill()
-    run.wait()
+    run.wait(60)
     assert strays.end_strays()
-    while members(session):
-        time.sleep(0.05)
+    until(lambda: not members(session))
     assert not list(strays.KEPT.iterdir())
 
 
@@ -60,4 +58,4 @@ def test_a_number_that_was_given_out_again_is_a_strangers(tmp_path: Path, monkey
         assert stranger.poll() is None
     finally:
         stranger.kill()
-        stranger.wait()
+        stranger.wait(60)

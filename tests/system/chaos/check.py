@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from airflow_brayns.movie.encode import ffmpeg
+from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.movie import records
 from tests.system.chaos.ledger import Ledger
 

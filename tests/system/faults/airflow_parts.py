@@ -88,9 +88,9 @@ def at_once(scene: Scene) -> None:
 def upgraded(scene: Scene) -> None:
     """Another version, whose scripts for the cluster are other ones, while services of this one run."""
     package = PACKAGE / "airflow_brayns"
-    first = package / "__init__.py"
+    first = package / "version.py"
     first.write_text(re.sub(r"^__version__ = .*", '__version__ = "99.0"', first.read_text(), flags=re.MULTILINE))
-    for script in (package / "cluster").glob("*.sh"):
+    for script in (package / "cluster" / "scripts").glob("*.sh"):
         script.write_text(f"{script.read_text()}\n# version 99\n")
     restart(scene.bench, "triggerer", "scheduler", number=signal.SIGTERM, away=3)
 
@@ -128,7 +128,7 @@ FAULTS = [
             Row("pending", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
             Row("starting", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
             Row("waiting", "success/success", "Found the running", dag_id=BLOCKING, conf=LONG),
-            Row("rendering", "success/success", r"Another driver|\d+ were there", conf=LONG),
+            Row("rendering", "success/success", r"An earlier try|\d+ were there", conf=LONG),
             Row("movie", "success/success", "Found the running", conf=LONG),
             Row("releasing", "success/success", "has been given back", conf=LONG),
         ),

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from airflow_brayns.movie.encode import look_into
+from airflow_brayns.movie.ffmpeg import look_into
 from tests.system.faults.bench import FOLDER, Run
 from tests.system.faults.table import Fault, Row, Scene
 

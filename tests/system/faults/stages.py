@@ -14,6 +14,7 @@ from tests.system.faults.bench import GATES, HOME, PLUGIN, STUBBORN, Bench, Run
 
 ORDINARY = ["--exclude=r1i1n2,r1i1n3"]  # these two are for faults of nodes
 LATER = "--begin=now+1hour"
+_AT_THEIR_STAGES = 400.0  # seconds until all runs of a fault are where it hits them; a busy machine takes minutes
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,17 @@ def _waiting(run: Run) -> bool:
     return _awaited(run, "running on")
 
 
+def state_dir(run: Run) -> Path:
+    """Where its allocations have their folders: a row may have given another place."""
+    return Path(run.conf.get("state_dir") or f"/home/{USER}/.airflow-brayns")
+
+
 def service_logs(run: Run) -> str:
-    """What its services have written: the task's log shows only some of it."""
-    folder = Path(f"/home/{USER}/.airflow-brayns")
-    logs = [path for name in run.names for path in folder.glob(f"{name}*/*/services/*/log")]
-    return "\n".join(path.read_text(errors="replace") for path in logs)
+    """What its services have written: the task's log shows only some of it. A folder may be on a file system that only the
+    cluster's machines have.
+    """
+    logs = " ".join(f"{state_dir(run)}/{name}*/*/services/*/log" for name in run.names)
+    return run.bench.on("login", "sh", "-c", f"cat {logs}")
 
 
 def _using(run: Run) -> bool:
@@ -92,8 +99,7 @@ def _using(run: Run) -> bool:
 
 
 def _releasing(run: Run) -> bool:
-    folder = Path(f"/home/{USER}/.airflow-brayns")
-    return any((folder / f"{name}000" / "1" / "release").exists() for name in run.names)
+    return any((state_dir(run) / f"{name}000" / "1" / "release").exists() for name in run.names)
 
 
 STAGES = {
@@ -163,13 +169,15 @@ def park(bench: Bench, runs: list[Run]) -> None:
         for run in away:
             hold(run)
             bench.start(run)
-        end = time.time() + 150
+        end = time.time() + _AT_THEIR_STAGES
         while away := [run for run in away if not STAGES[run.stage].there(run)]:
             if time.time() > end:
-                raise TimeoutError(f"not at their stages within 150 s: {', '.join(run.run_id for run in away)}")
+                raise TimeoutError(
+                    f"not at their stages within {_AT_THEIR_STAGES:.0f} s: {', '.join(run.run_id for run in away)}"
+                )
             time.sleep(0.2)
     releasing = [run for run in runs if run.stage == "releasing"]
     for run in releasing:
         run.gate.touch()
     for run in releasing:
-        bench.until(lambda run=run: _releasing(run), 60, f"{run.run_id} is being released", 0.1)
+        bench.until(lambda run=run: _releasing(run), _AT_THEIR_STAGES, f"{run.run_id} is being released", 0.1)

@@ -6,14 +6,15 @@ import socket
 
 import pytest
 
-from airflow_brayns.brayns.readiness import NotYet, parse_endpoint, probe, why_it_ended
-from airflow_brayns.errors import InvalidSetting, ServiceFailed
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.readiness import NotYet, ended_early, probe
+from airflow_brayns.errors import ServiceFailed
 
 
 @pytest.mark.parametrize("version", ["1.1.0", "2.0.0", "3.2.0", "3.10.1"])
 async def test_every_generation_becomes_usable(emulator, version: str) -> None:
     service = emulator("--plugin", "braynsCircuitExplorer", version=version)
-    usable = await probe("127.0.0.1", service.port, ["braynsCircuitExplorer"])
+    usable = await probe(Endpoint("127.0.0.1", service.port), ["braynsCircuitExplorer"])
     assert usable.version == version
     assert usable.plugins == ("braynsCircuitExplorer",)
 
@@ -28,7 +29,7 @@ async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> Non
     reasons = set()
     for _ in range(100):
         try:
-            await probe("127.0.0.1", port, ["braynsDTI"])
+            await probe(Endpoint("127.0.0.1", port), ["braynsDTI"])
             break
         except NotYet as reason:
             reasons.add(str(reason).split(":")[0])
@@ -39,7 +40,7 @@ async def test_an_open_port_is_not_a_ready_service(emulator, monkeypatch) -> Non
 async def test_a_missing_plugin_fails_for_good(emulator) -> None:
     service = emulator("--plugin", "braynsDTI")
     with pytest.raises(ServiceFailed, match="runs without braynsAtlasExplorer; it has braynsDTI") as error:
-        await probe("127.0.0.1", service.port, ["braynsDTI", "braynsAtlasExplorer"])
+        await probe(Endpoint("127.0.0.1", service.port), ["braynsDTI", "braynsAtlasExplorer"])
     assert not error.value.retry
 
 
@@ -47,55 +48,52 @@ async def test_taken_client_slots_are_not_ready(emulator, monkeypatch) -> None:
     monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
     service = emulator("--max-clients", "1")
     with socket.create_connection(("127.0.0.1", service.port)), pytest.raises(NotYet):
-        await probe("127.0.0.1", service.port)
+        await probe(Endpoint("127.0.0.1", service.port))
 
 
 async def test_a_stranger_on_the_port_is_not_brayns(monkeypatch) -> None:
     monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
     server = await asyncio.start_server(lambda reader, writer: writer.write(b"SSH-2.0-x\r\n"), "127.0.0.1", 0)
     with pytest.raises(NotYet, match="WebSocket"):
-        await probe("127.0.0.1", server.sockets[0].getsockname()[1])
+        await probe(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
     server.close()
 
 
 @pytest.mark.parametrize(
-    ("code", "log", "says"),
+    ("code", "log", "field", "says", "retry"),
     [
-        (1, "Error opening dynamic library: libnope.so: no", "plugins: .* 'nope'"),
-        (97, "", "setup"), (96, "", "generation"), (127, "", "executable"), (98, "", "port: taken"),
-        (1, "Fatal error: 'Unknown keyword argument 'x''.", "generation"), (139, "", "killed by signal 11"),
+        (1, "Error opening dynamic library: libnope.so: no", "plugins", "could not load the plugin 'nope' and exited with 1", False),
+        (1, "Error opening dynamic library: no memory", "", "ended before it was usable: taken.", False),
+        (97, "", "setup", "failed before braynsService was started", False), (96, "", "generation", "set it to 1, 2 or 3", False), (95, "", "tls", "generation 1", False),
+        (127, "", "executable", "was not found", False), (126, "", "", "ended before it was usable: taken.", False),
+        (98, "", "port", "taken.", False), (94, "", "state_dir", "taken.", True),
+        (1, "bind: Address already in use", "port", "another program listens", True),
+        (1, "Fatal error: 'Unknown keyword argument 'x''.", "generation", "an option it was given (exit 1)", False),
+        (139, "", "", "killed by signal 11", True),
     ],
 )  # fmt: skip
-def test_why_it_ended_names_the_field(code: int, log: str, says: str) -> None:
-    text = why_it_ended(code, "taken", log, ["nope"])
-    assert pytest.importorskip("re").search(says, text), text
+def test_an_early_end_tells_the_field_and_whether_a_retry_helps(
+    code: int, log: str, field: str, says: str, retry: bool
+) -> None:
+    error = ended_early(code, "taken", log, ["nope"], node="r1i1n0", lines="Last lines of s1 on r1i1n0:\n…")
+    assert (error.field, error.retry, error.node, error.exit_code) == (field, retry, "r1i1n0", code)
+    assert says in str(error)
+    assert str(error).startswith(
+        f"{field}: {error.remedy}\n" if field else ("Mend what its last lines say.", "Look at setup")
+    )
+    assert "Last lines of s1" in str(error)
 
 
-@pytest.mark.parametrize("bad", ["", "host", "host:", "host:0", "host:99999", "a b:5", "http://x:5", "h:5\n"])
-def test_endpoints(bad: str) -> None:
-    if bad == "h:5\n":
-        assert parse_endpoint(bad) == ("h", 5)
-        return
-    with pytest.raises(InvalidSetting, match="endpoint"):
-        parse_endpoint(bad)
-
-
-@pytest.mark.parametrize(
-    "bad", ["a..b:5", ".:5", "x" * 64 + ":5", "h:٣", "h:5\n5", "a." * 130 + "b:5", f"[1{'0' * 64}]:5", "[127.0.0.1]:5"]
-)
-def test_an_endpoint_is_a_name_that_can_be_looked_up(bad: str) -> None:
-    """Python's IDNA codec fails on such names with a UnicodeError, in the middle of a probe."""
-    with pytest.raises(InvalidSetting, match="endpoint"):
-        parse_endpoint(bad)
-
-
-def test_an_address_of_ipv6_stands_in_brackets() -> None:
-    assert parse_endpoint("[::1]:5000") == ("::1", 5000)
+async def test_a_rung_names_the_endpoint_that_people_know() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(NotYet, match="TCP: r1i1n0:5000 does not answer"):
+            await probe(Endpoint("127.0.0.1", nobody.getsockname()[1]), told="r1i1n0:5000")
 
 
 async def test_a_node_with_no_possible_name_is_not_there_yet() -> None:
     with pytest.raises(NotYet, match="TCP"):
-        await probe("a..b", 5000)
+        await probe(Endpoint("a..b", 5000))
 
 
 async def stranger(version: str, http: bytes) -> object:
@@ -115,7 +113,7 @@ async def stranger(version: str, http: bytes) -> object:
         return None
 
     async with serve(answer, "127.0.0.1", 0, process_request=http_too) as server:
-        return await probe("127.0.0.1", server.sockets[0].getsockname()[1])
+        return await probe(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from airflow_brayns.brayns.command import NO_TLS, ServiceSpec
-from airflow_brayns.brayns.readiness import probe, why_it_ended
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.readiness import ended_early, probe
 from airflow_brayns.brayns.tls import client_context, make_key_pair
 from airflow_brayns.errors import InvalidSetting, ServiceFailed
 
@@ -32,7 +33,7 @@ def service(emulator, pair, tmp_path: Path):
 
 
 async def test_its_own_certificate_is_believed_at_any_address(service, pair) -> None:
-    usable = await probe("127.0.0.1", service.port, ssl_context=client_context(pair.certificate, NAME))
+    usable = await probe(Endpoint("127.0.0.1", service.port, client_context(pair.certificate, NAME)))
     assert usable.version == "3.10.1"
 
 
@@ -41,8 +42,8 @@ async def test_an_impostor_is_refused(service, pair, authority: str, name: str) 
     """Another certificate of the same name, the right one for another allocation, one that the system would have to trust."""
     trusted = {"other": lambda: make_key_pair(NAME).certificate, "own": lambda: pair.certificate, "": lambda: ""}
     context = client_context(trusted[authority](), name)
-    with pytest.raises(ServiceFailed, match="tls: whoever answers at .* is not believed"):
-        await probe("127.0.0.1", service.port, ssl_context=context)
+    with pytest.raises(ServiceFailed, match=r"tls: look who .*\n +whoever answers at .* is not believed"):
+        await probe(Endpoint("127.0.0.1", service.port, context))
 
 
 def test_the_key_has_no_passphrase_and_the_certificate_signs_no_others(pair, tmp_path: Path) -> None:
@@ -73,15 +74,15 @@ def test_files_in_the_allocation_and_elsewhere_are_quoted_as_paths() -> None:
 
 def test_generation_1_has_none() -> None:
     files = {"certificate_file": "/c", "private_key_file": "/k"}
-    with pytest.raises(InvalidSetting, match="tls: generation 1"):
+    with pytest.raises(InvalidSetting, match=r"tls: set .*\n +generation 1"):
         ServiceSpec(generation=1, **files)
     assert f"exit {NO_TLS}" in ServiceSpec(**files).script()
-    assert "generation 1, which has none" in why_it_ended(NO_TLS, "", "", ())
+    assert "generation 1, which has none" in str(ended_early(NO_TLS, "", "", ()))
 
 
 async def test_a_relay_for_clients_that_speak_no_tls_checks_the_certificate(service, pair) -> None:
     """What `open_endpoint` puts before the official client."""
-    from airflow_brayns.tunnel import local_port
+    from airflow_brayns.services.tunnel import local_port
 
     async def through(context: ssl.SSLContext) -> bytes:
         async with local_port(partial(asyncio.open_connection, "127.0.0.1", service.port, ssl=context)) as port:

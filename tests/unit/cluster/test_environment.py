@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster, Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.local import LocalCluster
+from airflow_brayns.cluster.owner import comment
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
-from airflow_brayns.cluster.submission import NAMED, ServiceCommand, comment, sbatch_line, submission
+from airflow_brayns.cluster.slurm import SlurmCluster
+from airflow_brayns.cluster.submission import NAMED, ServiceCommand, sbatch_line, submission
+from airflow_brayns.cluster.waiter import Waiter
 from tests.support.local import running
 
 NAME = "ab-0123456789ef000"
@@ -116,4 +119,4 @@ def test_the_line_that_is_printed_is_the_line_that_runs() -> None:
     request = AllocationRequest(account="proj3")
     line = sbatch_line(request, comment(NAME, "a"))
     assert line in submission(NAME, "me", request, [], "a", KeeperSettings(), "#!/bin/sh\n")
-    assert line.startswith("at_most 60 env -i ")
+    assert line.startswith("env -i ")

@@ -15,16 +15,20 @@ from pathlib import Path
 import pytest
 
 from airflow_brayns.cluster.allocation import Allocation
-from airflow_brayns.cluster.cluster import LocalCluster, SlurmCluster
+from airflow_brayns.cluster.files import install
 from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.local import LocalCluster
+from airflow_brayns.cluster.render_lease import confirm_leases, lease_of, take_leases
 from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles, fill
 from airflow_brayns.errors import InvalidSetting, StateFolderFull
+from tests.support.shell import ShellThrough
 from tests.unit.cluster.test_keeper import (  # noqa: F401
     NAME,
     SERVER,
-    ShellOf,
     alive,
     make,
     pid_of,
@@ -37,15 +41,6 @@ from tests.unit.cluster.test_keeper import (  # noqa: F401
 pytestmark = pytest.mark.slow
 
 LONG = f"# {'x' * 3000}\nrm -rf {{0}}/V/old\n"
-
-
-class Limited(LocalShell):
-    """With a limit on what a file may hold, as a quota has it."""
-
-    blocks = 0  # of 512 bytes; 0 for none
-
-    async def run(self, script: str, timeout: float) -> str:
-        return await super().run(f"ulimit -f {self.blocks}\n{script}" if self.blocks else script, timeout)
 
 
 @pytest.fixture
@@ -81,17 +76,16 @@ async def on(folder: Path, *services: ServiceCommand, **limits: int) -> tuple[Lo
 @pytest.mark.parametrize("blocks", [1, 2, 4, 8, 40])
 async def test_what_cannot_be_written_whole_is_not_submitted(tmp_path: Path, blocks: int) -> None:
     """Whichever write it is that meets the limit: the job script has 60 blocks, the command 8."""
-    shell = Limited()
+    shell = ShellThrough(["/bin/sh"], before=f"ulimit -f {blocks}  # of 512 bytes, as a quota has it")
     cluster = LocalCluster(shell, state_dir=str(tmp_path / "state"))
     (tmp_path / "V" / "old").mkdir(parents=True)
-    shell.blocks = blocks
-    with pytest.raises(StateFolderFull, match="state_dir: .*state is full") as raised:
+    with pytest.raises(StateFolderFull, match="(?s)state_dir: .*state is full") as raised:
         await cluster.submit(NAME, "a", AllocationRequest(), [service(LONG.format(tmp_path))])
     assert raised.value.retry
     assert (raised.value.field, raised.value.folder) == ("state_dir", str(tmp_path / "state"))
     assert not list((tmp_path / "state" / NAME).glob("[0-9]*"))
     assert (tmp_path / "V").exists()
-    shell.blocks = 0
+    shell.before = ""
     assert (await cluster.submit(NAME, "a", AllocationRequest(), [])).incarnation == 1
     await cluster.release(NAME, grace=1)
 
@@ -108,21 +102,19 @@ async def test_a_full_folder_is_told_before_anything_is_submitted(
     for room in (0, 4096, 32768):  # for nothing, for a folder, for the command but not for what the keeper writes
         filler = fill_up(small)
         os.truncate(filler, max(0, filler.stat().st_size - room))
-        with pytest.raises(StateFolderFull, match=r"state_dir: .*small/state is full"):
+        with pytest.raises(StateFolderFull, match=r"(?s)state_dir: .*small/state is full"):
             await cluster.submit(NAME, "a", AllocationRequest(), [service()], tls=TlsFiles("k" * 3000, "c" * 3000))
         filler.unlink()
     assert not (tmp_path / "submitted").exists()
 
 
-def test_a_cut_off_write_leaves_nothing_behind_in_any_shell(shell: ShellOf, tmp_path: Path) -> None:
-    from airflow_brayns.cluster.keeper import shell_text
-
+def test_a_cut_off_write_leaves_nothing_behind_in_any_shell(shell: ShellThrough, tmp_path: Path) -> None:
     folder = tmp_path / "service"
     folder.mkdir()
     body = f"fill() {{\n{fill(service(LONG.format(tmp_path)))}}}\nservice_dir={folder}\nfill; echo code $?\nput {folder}/line '{'y' * 2000}'; echo code $?"
-    head = f"scheduler=local\nstate_dir={tmp_path}\n{shell_text('login')}"
+    head = f"scheduler=local\nstate_dir={tmp_path}\n{script_of('services')}"
     done = subprocess.run(
-        [*shell._shell, "-c", f"ulimit -f 1\n{head}\n{body}"], capture_output=True, text=True, check=True
+        [*shell.command, "-c", f"ulimit -f 1\n{head}\n{body}"], capture_output=True, text=True, check=True
     )
     assert done.stdout == "code 1\ncode 1\n", done.stderr
     assert sorted(one.name for one in folder.iterdir()) == ["index", "port", "port.sed"]
@@ -148,7 +140,7 @@ async def test_a_service_runs_on_in_a_full_folder_is_kept_and_taken_over_and_its
     folder = Path(allocation.folder)
     try:
         await until(cluster, lambda s: s.services[0].port is not None)
-        await cluster.drive([allocation], "driver")
+        await take_leases(cluster, [lease_of(allocation)], "driver")
         fill_up(small)
         pid = pid_of(cluster)
         end = time.monotonic() + 8
@@ -158,7 +150,7 @@ async def test_a_service_runs_on_in_a_full_folder_is_kept_and_taken_over_and_its
             await asyncio.sleep(0.3)
         assert status.services[0].exit_code is None
         assert int((folder / "lease").read_text()) > time.time() - 5
-        assert await cluster.confirm([allocation], "driver") == {allocation.key: True}
+        assert await confirm_leases(cluster, [lease_of(allocation)], "driver") == {lease_of(allocation): True}
         again = await cluster.submit(
             NAME, "b", AllocationRequest(), [service()], keeper=KeeperSettings(heartbeat_limit=4, idle_limit=6)
         )
@@ -176,7 +168,7 @@ async def test_a_service_runs_on_in_a_full_folder_is_kept_and_taken_over_and_its
 
 
 def waiter(allocation: Allocation):
-    from airflow_brayns.cluster.cluster import Waiter
+    from airflow_brayns.cluster.waiter import Waiter
 
     return Waiter(*allocation.key)
 
@@ -317,21 +309,21 @@ async def test_a_program_that_did_not_arrive_whole_is_copied_again(tmp_path: Pat
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho it runs\n")
     cluster = SlurmCluster(LocalShell(), state_dir=str(tmp_path / "state"))
-    there = Path(await cluster.install(program))
+    there = Path(await install(cluster, program))
     assert there.read_text() == program.read_text()
     there.write_text("#!/bin/sh\necho")
-    assert Path(await cluster.install(program)).read_text() == program.read_text()
+    assert Path(await install(cluster, program)).read_text() == program.read_text()
 
 
 async def test_a_program_that_has_no_room_is_told_of(small: Path, tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"#" * 400_000)
     cluster = SlurmCluster(LocalShell(), state_dir=str(small / "state"))
-    await cluster._call(":", 10)
+    await cluster.call("files", ":", 10)
     (small / "state").mkdir(exist_ok=True)
     (small / "filler").write_bytes(b"x" * 300_000)
     with pytest.raises(StateFolderFull):
-        await cluster.install(program)
+        await install(cluster, program)
     assert not list((small / "state" / "bin").iterdir())
 
 

@@ -10,17 +10,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus
-from airflow_brayns.cluster.cluster import LocalCluster, Waiter
-from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script, shell_text
+from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script
+from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.request import AllocationRequest
-from airflow_brayns.cluster.shell import Framed, LocalShell
+from airflow_brayns.cluster.scripts import script_of
+from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
+from airflow_brayns.cluster.waiter import Waiter
+from tests.support.shell import ShellThrough
 
 pytestmark = pytest.mark.slow
 
@@ -37,27 +40,14 @@ time.sleep(600)
 '"""
 
 
-class ShellOf(LocalShell):
+def shell_of(folder: Path, command: Sequence[str]) -> ShellThrough:
     """Runs everything, the keepers included, by one given shell."""
-
-    def __init__(self, folder: Path, shell: list[str]) -> None:
-        super().__init__()
-        self._path = folder / "bin"
-        self._path.mkdir()
-        starter = self._path / "sh"
-        starter.write_text(f'#!/bin/bash\nexec {" ".join(shell)} "$@"\n')
-        starter.chmod(0o755)
-        self._shell = shell
-
-    async def run(self, script: str, timeout: float) -> str:
-        framed = Framed(f"PATH={self._path}:$PATH\n{script}")
-        self.commands += 1
-        process = await asyncio.create_subprocess_exec(
-            *self._shell, "-s", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )  # fmt: skip
-        output, errors = await asyncio.wait_for(process.communicate(framed.text.encode()), timeout)
-        assert not [line for line in errors.decode().splitlines() if "syntax" in line.lower() or "bad" in line.lower()]
-        return framed.read(output, errors)
+    path = folder / "bin"
+    path.mkdir()
+    starter = path / "sh"
+    starter.write_text(f'#!/bin/bash\nexec {" ".join(command)} "$@"\n')
+    starter.chmod(0o755)
+    return ShellThrough(command, before=f"PATH={path}:$PATH")
 
 
 class LimitedCluster(LocalCluster):
@@ -73,18 +63,18 @@ SHELLS = {"dash": ["/bin/dash"], "busybox": ["busybox", "sh"], "bash": ["bash", 
 
 
 @pytest.fixture(params=sorted(SHELLS))
-def shell(request: pytest.FixtureRequest, tmp_path: Path) -> ShellOf:
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> ShellThrough:
     command = SHELLS[request.param]
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed (apt-get install {command[0]})")
-    return ShellOf(tmp_path, command)
+    return shell_of(tmp_path, command)
 
 
 @pytest.fixture
 async def make(tmp_path: Path) -> AsyncIterator[Callable[..., LocalCluster]]:
     made = []
 
-    def build(shell: LocalShell | None = None, **limits: int) -> LocalCluster:
+    def build(shell: Shell | None = None, **limits: int) -> LocalCluster:
         cluster = LimitedCluster(shell or LocalShell(), state_dir=str(tmp_path / "state"))
         cluster.limits = KeeperSettings(**limits)
         made.append(cluster)
@@ -126,7 +116,9 @@ def pid_of(cluster: LocalCluster, name: str = "s1") -> int:
     return int((Path(cluster.state_dir) / NAME / str(cluster_n(cluster)) / "services" / name / "pid").read_text())
 
 
-async def test_from_submission_to_release_in_every_shell(shell: ShellOf, make: Callable[..., LocalCluster]) -> None:
+async def test_from_submission_to_release_in_every_shell(
+    shell: ShellThrough, make: Callable[..., LocalCluster]
+) -> None:
     cluster = make(shell)
     request = AllocationRequest(nodes=2)
     allocation = await cluster.submit(NAME, "me", request, [service(index=1), service(index=2)], "a test")
@@ -227,45 +219,6 @@ async def test_a_killed_wrapper_leaves_no_service_behind(make: Callable[..., Loc
     await asyncio.to_thread(wait_for_death, pid, 10)
 
 
-async def test_a_fixed_port_in_use_names_who_has_it(make: Callable[..., LocalCluster]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        cluster = make()
-        await cluster.submit(NAME, "a", AllocationRequest(), [service(port=str(port))])
-        status = await until(cluster, lambda s: s.services[0].exit_code is not None)
-    assert status.services[0].exit_code == 98
-    assert f"port {port}" in status.services[0].exit_text
-    assert f"pid {os.getpid()}" in status.services[0].exit_text
-
-
-async def test_a_port_that_a_stranger_shares_is_refused(make: Callable[..., LocalCluster], tmp_path: Path) -> None:
-    """SO_REUSEPORT lets a forgotten service of the same user take half of the clients; it starts after the first look."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    late = SERVER.replace("listener.listen()", "time.sleep(1.5); listener.listen()")
-    cluster = make()
-    await cluster.submit(NAME, "a", AllocationRequest(), [service(late, port=str(port))])
-    await until(cluster, lambda s: bool(s.nodes))
-    await asyncio.sleep(0.7)
-    with socket.socket() as stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        stranger.bind(("127.0.0.1", port))
-        stranger.listen()
-        status = await until(cluster, lambda s: s.services[0].exit_code is not None or s.services[0].port is not None)
-    assert status.services[0].exit_code == 98
-    assert "shared" in status.services[0].exit_text
-
-
-async def test_a_range_takes_the_first_free_port(make: Callable[..., LocalCluster]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        cluster = make()
-        await cluster.submit(NAME, "a", AllocationRequest(), [service(port=f"{port}-{port + 20}")])
-        status = await until(cluster, lambda s: s.services[0].port is not None)
-    assert port < (status.services[0].port or 0) <= port + 20
-
-
 async def test_a_start_that_takes_too_long_ends_in_the_keeper(make: Callable[..., LocalCluster]) -> None:
     cluster = make(start_timeout=1)
     await cluster.submit(NAME, "a", AllocationRequest(), [service("exec sleep 600")])
@@ -303,7 +256,7 @@ def test_a_command_whose_asker_has_gone_leaves_nothing_in_tmp(command: list[str]
         pytest.skip(f"{command[0]} is not installed (apt-get install {command[0]})")
     state, scratch = tmp_path / "state", tmp_path / "tmp"
     scratch.mkdir()
-    head = f"scheduler=local\nstate_dir={state}\n{shell_text('login')}\necho ready\nread -r go <{tmp_path}/gate\nlist_all\necho x\necho x\n"
+    head = f"scheduler=local\nstate_dir={state}\n{script_of('look')}echo ready\nread -r go <{tmp_path}/gate\nlist_all\necho x\necho x\n"
     os.mkfifo(tmp_path / "gate")
     process = subprocess.Popen(
         [*command, "-s"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(scratch)}
@@ -340,8 +293,8 @@ async def test_a_tls_key_is_private_is_found_by_its_port_and_goes_with_the_alloc
         "0o600",
         "0o700",
     )
-    assert await cluster.certificate_at("", status.services[0].port or 0) == (NAME, "the certificate")
-    assert await cluster.certificate_at("elsewhere", status.services[0].port or 0) is None
+    assert await cluster.certificate_at("127.0.0.1", status.services[0].port or 0) == (NAME, "the certificate")
+    assert await cluster.certificate_at("elsewhere.invalid", status.services[0].port or 0) is None
     again = await cluster.submit(NAME, "try-2", AllocationRequest(), [service()], tls=TlsFiles("another", "another"))
     assert again.adopted
     assert key.read_text() == "the key", "who adopts must take what the running service has"

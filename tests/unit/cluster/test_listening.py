@@ -1,5 +1,5 @@
 # ruff: noqa: F811
-"""Whose socket it is that a log names: with port 0, too, only the service's own is told."""
+"""Whose socket it is that a log names: with port 0, too, only the service's own is told; a port asked for is its alone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from airflow_brayns.cluster.cluster import LocalCluster
 from airflow_brayns.cluster.finding import Fate
+from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.request import AllocationRequest
-from tests.unit.cluster.test_keeper import NAME, SERVER, ShellOf, make, service, shell, until  # noqa: F401 - fixtures
+from tests.support.shell import ShellThrough
+from tests.unit.cluster.test_keeper import NAME, SERVER, make, service, shell, until  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow
+
+
+async def proven(cluster: LocalCluster) -> Fate:
+    """What the service's node says of it; a machine on which much else goes on is not asked in time."""
+    while (fate := (await cluster.examine(NAME, 1, "s1")).fate) is Fate.UNPROVEN:
+        await asyncio.sleep(0.5)
+    return fate
 
 
 def listener(host: str = "127.0.0.1", *, first: str = "", family: str = "AF_INET") -> str:
@@ -48,7 +56,7 @@ def log_of(cluster: LocalCluster, name: str = "log") -> str:
 
 
 async def test_a_line_that_names_a_strangers_port_is_passed_over_for_our_own(
-    shell: ShellOf,
+    shell: ShellThrough,
     make: Callable[..., LocalCluster],
     stranger: socket.socket,
 ) -> None:
@@ -116,23 +124,22 @@ SESSIONS = {
 @pytest.mark.parametrize("kind", SESSIONS)
 async def test_what_the_service_starts_is_the_service(make: Callable[..., LocalCluster], kind: str) -> None:
     """A container's runtime runs its processes in sessions of their own, some of them without a parent of ours."""
-    child = "import os, socket, time\ns = socket.create_server(('127.0.0.1', 0))\nprint('listening on', s.getsockname()[1], flush=True)\ntime.sleep(8)"
+    child = "import os, socket, time\ns = socket.create_server(('127.0.0.1', 0))\nprint('listening on', s.getsockname()[1], flush=True)\ntime.sleep(60)"
     script = SESSIONS[kind].format(python=sys.executable, child=shlex.quote(child))
     cluster = make()
     await cluster.submit(NAME, "a", AllocationRequest(), [service(script)])
     assert (await until(cluster, lambda s: s.services[0].port is not None)).services[0].port
-    assert (await cluster.examine(NAME, 1, "s1")).fate is Fate.OURS
+    assert await proven(cluster) is Fate.OURS
 
 
 async def test_whether_the_port_is_still_ours_can_be_asked(make: Callable[..., LocalCluster]) -> None:
     cluster = make()
-    allocation = await cluster.submit(NAME, "a", AllocationRequest(), [service()])
+    await cluster.submit(NAME, "a", AllocationRequest(), [service()])
     status = await until(cluster, lambda s: s.services[0].port is not None)
-    assert (await cluster.examine(NAME, allocation.incarnation, "s1")).fate is Fate.OURS
+    assert await proven(cluster) is Fate.OURS
     os.kill(int(log_of(cluster, "pid")), 9)
     with socket.create_server(("127.0.0.1", status.services[0].port), reuse_port=True):
-        found = await cluster.examine(NAME, allocation.incarnation, "s1")
-    assert found.fate is Fate.ENDED, "a stranger was quicker than the keeper"
+        assert await proven(cluster) is Fate.ENDED, "a stranger was quicker than the keeper"
 
 
 async def test_a_service_that_stops_listening_is_ended(make: Callable[..., LocalCluster]) -> None:
@@ -142,3 +149,43 @@ async def test_a_service_that_stops_listening_is_ended(make: Callable[..., Local
     await until(cluster, lambda s: s.services[0].port is not None)
     status = await until(cluster, lambda s: s.services[0].exit_code is not None, 40)
     assert (status.services[0].exit_code, "no longer listens" in status.services[0].exit_text) == (98, True)
+
+
+# ---- a port that was asked for ---------------------------------------------------------------------------------------
+async def test_a_fixed_port_in_use_names_who_has_it(make: Callable[..., LocalCluster]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        cluster = make()
+        await cluster.submit(NAME, "a", AllocationRequest(), [service(port=str(port))])
+        status = await until(cluster, lambda s: s.services[0].exit_code is not None)
+    assert status.services[0].exit_code == 98
+    assert f"port {port}" in status.services[0].exit_text
+    assert f"pid {os.getpid()}" in status.services[0].exit_text
+
+
+async def test_a_port_that_a_stranger_shares_is_refused(make: Callable[..., LocalCluster], tmp_path: Path) -> None:
+    """SO_REUSEPORT lets a forgotten service of the same user take half of the clients; it starts after the first look."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    late = SERVER.replace("listener.listen()", "time.sleep(1.5); listener.listen()")
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [service(late, port=str(port))])
+    await until(cluster, lambda s: bool(s.nodes))
+    await asyncio.sleep(0.7)
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+        status = await until(cluster, lambda s: s.services[0].exit_code is not None or s.services[0].port is not None)
+    assert status.services[0].exit_code == 98
+    assert "shared" in status.services[0].exit_text
+
+
+async def test_a_range_takes_the_first_free_port(make: Callable[..., LocalCluster]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        cluster = make()
+        await cluster.submit(NAME, "a", AllocationRequest(), [service(port=f"{port}-{port + 20}")])
+        status = await until(cluster, lambda s: s.services[0].port is not None)
+    assert port < (status.services[0].port or 0) <= port + 20

@@ -133,3 +133,59 @@ def test_what_cannot_be_said_to_sbatch_is_refused_by_name(field: str, value: obj
     """Half characters, other scripts' digits, numbers without end and megabytes came through, or crashed with errors of Python's."""
     with pytest.raises(InvalidSetting, match=f"^{field}"):
         AllocationRequest(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "last"),
+    [("nodes", 65_533), ("cpus_per_task", 1_000_000), ("time_limit", "3650-0"), ("account", "x" * 1024), ("sbatch_options", ["-x", "y" * 8192]), ("sbatch_options", ["-H"] * 1000)],
+)  # fmt: skip
+def test_limits_are_where_they_are_said_to_be(field: str, last: object) -> None:
+    """The last that is taken, and the first that is not."""
+    AllocationRequest(**{field: last})  # type: ignore[arg-type]
+    beyond = {
+        int: lambda one: one + 1, str: lambda one: "3650-0:0:1" if field == "time_limit" else one + "x",
+        list: lambda one: [one[0], one[1] + "y"] if len(one) == 2 else [*one, "-H"],
+    }[type(last)](last)  # fmt: skip
+    with pytest.raises(InvalidSetting, match=f"^{field}"):
+        AllocationRequest(**{field: beyond})  # type: ignore[arg-type]
+
+
+def test_every_field_becomes_its_option_and_the_users_own_come_last() -> None:
+    """Those that are not set are not mentioned: the partition's own defaults apply."""
+    assert AllocationRequest().sbatch_arguments() == ["--nodes=1"]
+    assert AllocationRequest(
+        nodes=2, account="a", partition="p", cpus_per_task=3, memory="4G", exclusive=True, constraint="cpu&x", time_limit="1:00",
+        qos="q", reservation="r", gres="gpu:1", sbatch_options="--licenses='a b' -x n1",
+    ).sbatch_arguments() == [
+        "--nodes=2", "--account=a", "--partition=p", "--constraint=cpu&x", "--cpus-per-task=3", "--mem=4G", "--qos=q",
+        "--reservation=r", "--gres=gpu:1", "--exclusive", "--time=0-00:01:00", "--licenses=a b", "-x", "n1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"), [(None, None), ("1:00", 60), (2, 120), (pendulum.duration(seconds=1), 1)]
+)
+def test_the_time_limit_in_seconds(limit: object, seconds: int | None) -> None:
+    assert AllocationRequest(time_limit=limit).seconds == seconds  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("'unfinished", "cannot be split into words"), (["-x"], "'-x' needs a value behind it"), (["--"], "'--' is not an option"),
+        (["-"], "'-' is not an option"), (["--unknown", "-L", "x"], "'--unknown' is not known here"), (["-Z"], "'-Z' is not an option that is known"),
+        (["x"], "'x' is not an option; sbatch would take it for a script"), (["-x", "a\nb"], "holds a NUL, a line break"), (["-x", "a\0b"], "holds a NUL"),
+        (["--exclusive", ":"], "would begin another job"),
+    ],
+)  # fmt: skip
+def test_why_an_option_is_refused(options: list[str] | str, why: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"(?s)^sbatch_options: .*{why}"):
+        AllocationRequest(sbatch_options=options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-x", "-n1"], ["--nodelist", "n1"], ["--nodelist=n1"], ["-xn1", "-H"], ["--hold", "-x", "n1"], ["--unknown=1", "-H"], ["--unknown"], ["-H", "--unknown"], ["--unknown", "--exclusive"]],
+)  # fmt: skip
+def test_what_sbatch_would_take_as_it_is_meant_passes(options: list[str]) -> None:
+    assert AllocationRequest(sbatch_options=options).words() == options

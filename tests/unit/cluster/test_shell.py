@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_brayns.cluster.shell import Framed, LocalShell, quote
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from tests.support.airflow import is_alive
+from tests.support.bounds import until
 
 
 async def test_a_banner_is_not_taken_for_an_answer() -> None:
@@ -46,7 +50,7 @@ def test_nul_is_refused() -> None:
 
 def test_half_a_character_is_refused_by_name() -> None:
     """A lone surrogate, as JSON can hold one, broke the encoding of the whole script."""
-    with pytest.raises(InvalidSetting, match="^path: cannot be written"):
+    with pytest.raises(InvalidSetting, match=r"^path: write it .*\n +It cannot be written"):
         quote("a\ud800", "path")
 
 
@@ -61,3 +65,44 @@ async def test_a_command_that_never_stops_talking_is_ended(monkeypatch: pytest.M
 async def test_a_long_script_and_a_long_answer_pass() -> None:
     word = "x" * 3_000_000
     assert await LocalShell().run(f"printf %s {word}", 20) == word
+
+
+async def test_what_a_script_started_ends_with_it(tmp_path: Path) -> None:
+    """Told to end at first, so that it lets go of its lock; then made to."""
+    with pytest.raises(ConnectionLost, match="took longer than 2 s"):
+        await LocalShell().run(
+            f"trap 'echo told >{tmp_path}/told; exit' TERM; sleep 600 & echo $! >{tmp_path}/child; wait", 2
+        )
+    assert (tmp_path / "told").read_text() == "told\n"
+    child = int((tmp_path / "child").read_text())
+    until(lambda: not is_alive(child))  # killed at once; the kernel takes it away a moment later
+
+
+async def test_commands_are_counted() -> None:
+    shell = LocalShell()
+    await shell.run(":", 20), await shell.run(":", 20)
+    assert shell.commands == 2
+
+
+async def test_files_of_this_machine_are_copied_and_read_from_an_offset(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    await LocalShell().put(tmp_path / "a", str(tmp_path / "b"))
+    assert [block async for block in LocalShell().get(str(tmp_path / "b"), 4)] == [b"456789"]
+    with pytest.raises(ConnectionLost, match="a could not be copied to .*nowhere/b: No such file"):
+        await LocalShell().put(tmp_path / "a", str(tmp_path / "nowhere" / "b"))
+    with pytest.raises(ConnectionLost, match="nowhere cannot be read: No such file"):
+        [block async for block in LocalShell().get(str(tmp_path / "nowhere"), 0)]
+
+
+@pytest.mark.parametrize("cut", ["", "banner\n", "BEGIN\nhalf"])
+def test_an_answer_without_its_end_is_none(cut: str) -> None:
+    framed = Framed("echo")
+    begin = framed.text.split()[2]
+    with pytest.raises(ConnectionLost, match="cut off before its end; it last said: no such host$"):
+        framed.read(f"\n{cut.replace('BEGIN', begin)}".encode(), b"no such host\n")
+
+
+def test_what_a_login_shell_prints_around_it_is_not_the_answer() -> None:
+    framed = Framed("echo")
+    begin, end = framed.text.split()[2], framed.text.split()[-2]
+    assert framed.read(f"Welcome!\n\n{begin}\nthe answer\n\n{end} 0\nlogout\n".encode(), b"") == "the answer\n"

@@ -10,7 +10,8 @@ import pytest
 from websockets.sync.client import connect
 
 from airflow_brayns.emulator.loaders import LoadError, icosphere, load_mesh, load_morphology
-from airflow_brayns.emulator.render import Quality, Tracer, View, developed
+from airflow_brayns.emulator.rays import View
+from airflow_brayns.emulator.render import Quality, Tracer, developed
 from airflow_brayns.emulator.scene import Content, Model
 from tests.support.files import FILES, NEURON, TABLE, Row, found
 
@@ -67,7 +68,7 @@ def picture(path: Path) -> set[tuple[int, ...]]:
     tracer = Tracer([Model(0, Content("morphology", geometry, section_names=names))])
     size, view = (64, 64), View((0, 10, 90), (0, 10, 0), (0, 1, 0))
     light = tracer.light(size, view, [{"kind": "ambient"}], Quality(1, True, 0, (0, 0, 0, 0)))
-    drawn = developed(light)
+    drawn = developed(light)[..., :3]
     return {tuple(color) for color in drawn.reshape(-1, 3).tolist()}
 
 

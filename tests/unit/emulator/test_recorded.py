@@ -41,19 +41,21 @@ def receive(socket: ClientConnection) -> tuple[str, dict[str, Any], bytes]:
     return "binary", json.loads(message[4 : 4 + size]), message[4 + size :]
 
 
-# The pictures of the scenes cost 16 s; `make truth` and `make test` take them too.
+# The pictures of the scenes cost 20 s; `make truth` and `make test` take them too.
 @pytest.mark.parametrize(
     "name", [pytest.param(one, marks=pytest.mark.slow if one.endswith("scenes") else ()) for one in NAMES]
 )
 def test_a_recording_is_answered_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All requests of all four; what is not alike has a reason, and what has a reason is not alike."""
+    """All requests of all four, and all kept pictures; what is not alike has a reason, and what has a reason is not alike."""
     if name.endswith("-scenes"):
         pytest.importorskip("h5py", reason="it loads a circuit")
-    if not name.endswith("-passes"):  # only there pictures are compared; `make truth` traces all of them
+    if not name.endswith(("-passes", "-scenes")):  # only there pictures are compared; `make truth` traces all of them
         monkeypatch.setattr(
-            Tracer, "_sample", lambda self, width, height, *_: np.zeros((width * height, 3), np.float32)
+            Tracer, "_sample", lambda self, width, height, *_: np.zeros((width * height, 4), np.float32)
         )
     outcomes = replay(name, tmp_path)
+    kept = [outcome.likeness for outcome in outcomes if outcome.likeness is not None]
+    assert len(kept) == (36 if name.endswith("-scenes") else 0)
     unlike = [outcome for outcome in outcomes if outcome.differences]
     unknown = [(one.exchange.index, one.exchange.name, one.differences[:3]) for one in unlike if not one.reason]
     assert not unknown

@@ -89,8 +89,9 @@ def test_outside_a_task_the_database_is_written_itself() -> None:
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for name in ("AIRFLOW__API__BASE_URL", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"):
+    for name in ("AIRFLOW__API__BASE_URL", "AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.gethostname", lambda: "machine")
     return monkeypatch
 
 
@@ -115,3 +116,36 @@ def test_two_airflows_of_one_machine_are_told_by_their_homes(place: pytest.Monke
     place.setenv("AIRFLOW_HOME", "/other")
     assert deployment() != one
     json.dumps(one)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://airflow-apiserver:8080/execution/", "http://airflow-api.airflow.svc:8080", "http://host.docker.internal:8080",
+        "http://api.airflow.svc.cluster.local:8080/execution/", "http://Airflow-Apiserver.:8080",
+    ],
+)  # fmt: skip
+def test_a_name_of_a_network_of_containers_tells_nothing(place: pytest.MonkeyPatch, url: str) -> None:
+    """It is the same in two namespaces, or two projects of compose, as in a clone's."""
+    place.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", url)
+    assert deployment() == ""
+    place.setenv("AIRFLOW__API__BASE_URL", "https://viz.example.org")
+    assert deployment().startswith("viz.example.org-")
+    place.setenv("AIRFLOW__API__BASE_URL", "http://10.0.0.7:8080")
+    assert deployment().startswith("10.0.0.7:8080-")
+
+
+def test_a_containers_name_tells_nothing(place: pytest.MonkeyPatch) -> None:
+    """The next container of the same Airflow has another one, and must give back what this one asked for."""
+    assert deployment().startswith("machine-")
+    place.setattr("socket.gethostname", lambda: "3f2b8c0d1e4a")
+    assert deployment() == ""
+    place.setattr("socket.gethostname", lambda: "airflow-scheduler-0")
+    place.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert deployment() == ""
+
+
+def test_what_somebody_calls_this_airflow_is_what_it_is(place: pytest.MonkeyPatch) -> None:
+    place.setenv("AIRFLOW__API__BASE_URL", "https://viz.example.org")
+    place.setenv("AIRFLOW__BRAYNS__DEPLOYMENT", "staging of ours")
+    assert deployment() == "staging_of_ours"

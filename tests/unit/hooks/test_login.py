@@ -76,7 +76,7 @@ def test_it_is_read_as_airflows_own_hook_reads_it(
 @pytest.mark.parametrize("extra", [{"no_host_key_check": True, "host_key": "ssh-rsa A"}, {"host_key": "ssh-dss A"}])
 def test_what_cannot_be_used_names_the_field(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]) -> None:
     define(monkeypatch, extra)
-    with pytest.raises(InvalidSetting, match="ssh_conn_id: .*'site'"):
+    with pytest.raises(InvalidSetting, match="(?s)ssh_conn_id: .*'site'"):
         BraynsClusterHook().login("site")
     with pytest.raises(InvalidSetting, match="names no host"):
         SSHLogin.read("site", Connection(conn_id="site", conn_type="ssh"))
@@ -119,8 +119,8 @@ def test_whoever_comes_last_tells_how_to_log_in(monkeypatch: pytest.MonkeyPatch)
         hooks[-1].prepare()
 
     async def reconnect() -> None:
-        async with hooks[0].connect(hooks[0].settings), hooks[1].connect(hooks[1].settings) as poller:
-            shell = poller.cluster.shell
+        async with hooks[0].session(), hooks[1].session() as session:
+            shell = session.cluster.shell
             assert isinstance(shell, SSHShell)
             await shell._connect()
 
@@ -133,7 +133,9 @@ def test_no_such_connection_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) 
     hook.prepare()
     shell = make_cluster(hook.settings, hook._login).shell
     assert isinstance(shell, SSHShell)
-    with pytest.raises(InvalidSetting, match="ssh_conn_id: no connection 'nowhere' is defined") as raised:
+    with pytest.raises(
+        InvalidSetting, match=r"ssh_conn_id: make a connection .*\n +no connection 'nowhere' is defined"
+    ) as raised:
         asyncio.run(shell.run("true", 5))
     assert raised.value.retry
 
@@ -167,3 +169,67 @@ def test_a_login_node_that_says_nothing_is_told_with_a_reason(tmp_path: Path) ->
             await shell.run("true", 5)
 
     asyncio.run(main())
+
+
+# ---- what a connection leaves empty -----------------------------------------------------------------------------------
+def login_of(**fields: Any) -> SSHLogin:
+    values = {"host": "site", "port": None, "login": None, "password": None, "extra_dejson": {}, **fields}
+    return SSHLogin.read("site", SimpleNamespace(**values))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("login", [None, ""])
+def test_without_a_user_name_ssh_s_own_rules_hold(login: str | None, home: Path) -> None:
+    """`TypeError: 'NoneType' object is not iterable`: `~/.ssh/config`, else who runs the process, is asyncssh's own rule."""
+    assert opened(login_of(login=login).connect())["username"] == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "user"), [("Host site\n  User alice\n", "alice"), ("Host other\n  User alice\n", "me"), ("", "me")]
+)
+def test_the_user_is_the_configs_or_the_processs(
+    home: Path, config: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "me")
+    (home / ".ssh" / "config").write_text(config)
+    options = asyncio.run(asyncssh.SSHClientConnectionOptions.construct(host="site", config=(), username=()))
+    assert options.username == user
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "port"),
+    [("Host si*\n  Port 2222\n", None, 2222), ("Host site\n  Port 2222\n", 22022, 22022), ("Host other\n  Port 2222\n", None, 22),
+     ("Host site\n  Port x\n", None, 22), (None, None, 22), ("Host site\n  Port 2222\n", 0, 2222)],
+)  # fmt: skip
+def test_the_port_is_the_connections_or_the_configs(
+    home: Path, config: str | None, given: int | None, port: int
+) -> None:
+    if config is not None:
+        (home / ".ssh" / "config").write_text(config)
+    assert login_of(port=given).port == port
+
+
+@pytest.mark.parametrize("host", [None, ""])
+def test_a_connection_without_a_host_says_so(host: str | None) -> None:
+    with pytest.raises(InvalidSetting, match="names no host"):
+        login_of(host=host)
+
+
+def test_a_key_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told as a login node that cannot be reached."""
+
+    async def missing(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/keys/none")
+
+    monkeypatch.setattr(asyncssh, "connect", missing)
+    with pytest.raises(InvalidSetting, match="key_file of the connection 'site' is not there: /keys/none") as raised:
+        asyncio.run(login_of(extra_dejson={"key_file": "/keys/none"}).connect())
+    assert not raised.value.retry
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(login_of().connect())

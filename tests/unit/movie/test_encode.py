@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -8,16 +9,9 @@ import pytest
 from PIL import Image
 
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
-from airflow_brayns.movie.encode import (
-    Encoding,
-    duration_in,
-    encode_movie,
-    ffmpeg,
-    look_into,
-    make_poster,
-    make_sheet,
-    stream_in,
-)
+from airflow_brayns.movie.codecs import Encoding
+from airflow_brayns.movie.encode import FrameFiles, encode_movie, make_poster, make_sheet
+from airflow_brayns.movie.ffmpeg import duration_in, ffmpeg, look_into, run_ffmpeg, stream_in
 
 
 def frames_in(folder: Path, numbers: range | list[int], size: tuple[int, int] = (96, 64), suffix: str = "png") -> None:
@@ -50,6 +44,18 @@ async def test_a_movie_has_every_frame(tmp_path: Path, codec: str, suffix: str, 
     assert movie == await look_into(movie.path)
     assert steps[-1] == (12, 12)
     assert not list(tmp_path.glob(".*"))
+
+
+async def test_every_so_many_th_frame_makes_a_movie(tmp_path: Path) -> None:
+    """ffmpeg's pattern reads consecutive numbers only."""
+    frames_in(tmp_path, range(0, 30))
+    files = FrameFiles.look([tmp_path / f"{number:05d}.png" for number in range(0, 30, 7)])
+    movie = await encode_movie(tmp_path, tmp_path / "movie.mp4", files=files, poster=True, sheet=True)
+    assert movie.frames == 5
+    read = [ffmpeg(), "-v", "error", "-i", str(movie.path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    pixels = subprocess.run(read, capture_output=True, check=True).stdout
+    reds = [pixels[96 * 64 * 3 * at] for at in range(5)]
+    assert all(abs(red - number * 20 % 256) <= 6 for red, number in zip(reds, range(0, 30, 7), strict=True))
 
 
 async def test_colours_are_tagged_and_the_metadata_tells_where_it_is_from(tmp_path: Path) -> None:
@@ -108,7 +114,7 @@ async def test_a_broken_frame_in_the_middle_fails_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("codec", "name"), [("h264", "m.avi"), ("gif", "m.mp4"), ("mpeg", "m.mp4")])
 async def test_an_ending_that_does_not_suit_names_the_field(tmp_path: Path, codec: str, name: str) -> None:
     frames_in(tmp_path, range(2))
-    with pytest.raises(InvalidSetting, match="output_file: .*must end in|codec: 'mpeg'"):
+    with pytest.raises(InvalidSetting, match=r"output_file: end it in|codec: take one of .*\n +'mpeg'"):
         await encode_movie(tmp_path, tmp_path / name, Encoding(codec))
 
 
@@ -131,6 +137,15 @@ async def test_a_folder_with_a_percent_sign_is_no_pattern(tmp_path: Path) -> Non
     assert movie.frames == 3
 
 
+async def test_told_to_stop_it_leaves_neither_ffmpeg_nor_a_task() -> None:
+    endless = ["-re", "-f", "lavfi", "-i", "color=size=64x64", "-f", "null", "-"]
+    working: asyncio.Task[object] = asyncio.create_task(run_ffmpeg(endless, lambda _: working.cancel() and None))
+    async with asyncio.timeout(60):  # a machine that is busy; without an end of its own it would be for ever
+        with pytest.raises(asyncio.CancelledError):
+            await working
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 def test_what_ffmpeg_says_is_read_with_care() -> None:
     """`1.1.1` seconds were a ValueError, and a long line took minutes."""
     assert duration_in("Duration: 00:01:02.50, start") == 62.5
@@ -138,3 +153,33 @@ def test_what_ffmpeg_says_is_read_with_care() -> None:
     assert duration_in("Duration: 1:1:.") is None
     assert stream_in("Stream #0:0: Video: h264 (High), yuv420p, 96x64 [SAR 1:1]") is not None
     assert stream_in("Stream #0:0: Video: a" * 10_000) is None
+
+
+async def test_a_lower_quality_is_a_smaller_file(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.effect_noise((96, 64), 90 + number).convert("RGB").save(tmp_path / f"{number:05d}.png")
+    sizes = [
+        (await encode_movie(tmp_path, tmp_path / f"{crf}.mp4", Encoding(crf=crf), frames=3)).bytes for crf in (5, 45)
+    ]
+    assert sizes[0] > 2 * sizes[1]
+
+
+async def test_frames_of_two_formats_are_no_movie(tmp_path: Path) -> None:
+    frames_in(tmp_path, range(2))
+    frames_in(tmp_path, range(2, 4), suffix="jpg")
+    with pytest.raises(RenderingFailed, match="(?s)^frames: .* holds frames of two formats or two movies") as raised:
+        await encode_movie(tmp_path, tmp_path / "movie.mp4")
+    assert not raised.value.retry
+
+
+async def test_pictures_are_made_where_they_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    frames_in(tmp_path / "frames", range(3))
+    await encode_movie(tmp_path / "frames", tmp_path / "movie.mp4")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["movie.mp4"]
+    await encode_movie(tmp_path / "frames", tmp_path / "movie.mp4", poster=True, sheet=True)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "movie.mp4",
+        "movie.poster.jpg",
+        "movie.sheet.jpg",
+    ]

@@ -9,9 +9,9 @@ import pytest
 from airflow_brayns.brayns.client import Reply
 from airflow_brayns.errors import RenderingFailed
 from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.render_call import OnePass, Snapshot
 from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.way import OnePass, Snapshot
 
 BOUNDS = {"min": [0, 0, 0], "max": [1, 1, 1]}
 SPECIFICATION = MovieSpecification.check({"models": [{"path": "/a.obj"}], "resolution": [96, 64], "frames": 3})

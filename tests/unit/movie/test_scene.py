@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.asyncio.server import serve
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from airflow_brayns.movie.camera import Bounds
+from airflow_brayns.movie.interfaces import FixedServices, RenderService
 from airflow_brayns.movie.scene import prepare
-from airflow_brayns.movie.supply import FixedSupply, Station
 from tests.support.movie import produce, specification
 from tests.support.scripted import RefusedError, Service, serving
 
@@ -28,7 +30,9 @@ def refuses(code: int, message: str, data: list[str] | None = None) -> Service:
 )  # as the plugins and as the core loaders say it (3.10.1, recorded)
 async def test_a_file_that_is_missing_is_looked_for_on_the_nodes(message: str) -> None:
     async with serving(refuses(-32603, message)) as service, BraynsClient(service.endpoint) as client:
-        with pytest.raises(InvalidSetting, match=r"models\.0\.path: .*does not exist.*must exist on the nodes"):
+        with pytest.raises(
+            InvalidSetting, match=r"(?s)models\.0\.path: the path must exist on the nodes.*does not exist"
+        ):
             await prepare(client, SPECIFICATION)
 
 
@@ -53,13 +57,24 @@ async def test_what_the_service_says_of_a_model_is_told_at_its_field(
     assert "must exist on the nodes" not in str(error.value)
 
 
+async def test_a_loader_that_the_service_does_not_have_is_known_by_those_it_has() -> None:
+    """Whatever it says, and with whatever code."""
+    service = refuses(-32603, "nothing that anybody can read")
+    service.loaders = ("BBP loader", "SONATA loader")
+    async with serving(service), BraynsClient(service.endpoint) as client:
+        with pytest.raises(
+            InvalidSetting, match=r"(?s)models\.0\.loader: .*This service has BBP loader, SONATA loader"
+        ):
+            await prepare(client, SPECIFICATION)
+
+
 async def test_how_far_a_model_is_stands_in_the_log_at_a_bearable_rate(tmp_path: Path) -> None:
     service = Service()
     service.progress = [("Loading cells", step / 1000) for step in range(1001)]
     async with serving(service), serving(Service()) as other:
         other.progress = service.progress
-        supply = FixedSupply([Station(one.endpoint, "brayns1", "node1") for one in (service, other)])
-        _, told = await produce(SPECIFICATION, [], tmp_path, supply=supply)
+        source = FixedServices([RenderService(one.endpoint, "brayns1", "node1") for one in (service, other)])
+        _, told = await produce(SPECIFICATION, [], tmp_path, source=source)
     lines = [line for line in told.notes if "is loading" in line]
     assert "brayns1 on node1 is loading … 40 % (/a.obj: Loading cells)" in lines
     assert 3 <= len(lines) <= 6
@@ -71,8 +86,8 @@ async def test_methods_that_an_older_version_lacks_are_passed_over(tmp_path: Pat
         "set-framebuffer-static",
     )  # fmt: skip
     async with serving(Service(lacks=lacks)) as service:
-        supply = FixedSupply([Station(service.endpoint, "brayns1")])
-        outcome, _ = await produce(SPECIFICATION, [], tmp_path, supply=supply)
+        source = FixedServices([RenderService(service.endpoint, "brayns1")])
+        outcome, _ = await produce(SPECIFICATION, [], tmp_path, source=source)
     assert outcome.rendered == 2
 
 
@@ -94,7 +109,9 @@ async def test_an_error_that_quotes_a_file_raw_is_told_and_ends_nothing(name: st
     async with serve(answer, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         async with BraynsClient(f"127.0.0.1:{port}", timeout=10) as client:
-            with pytest.raises(InvalidSetting, match=r"models\.0\.path: .*Parsing error at line 1: 'Expected facet'"):
+            with pytest.raises(
+                InvalidSetting, match=r"(?s)models\.0\.path: .*Parsing error at line 1: 'Expected facet'"
+            ):
                 await prepare(client, SPECIFICATION)
             assert (await client.call("get-version")).result is None, "the same connection goes on"
 
@@ -113,3 +130,107 @@ async def test_a_service_that_is_still_at_what_another_asked_for_is_waited_for()
             with pytest.raises(ConnectionLost) as error:
                 await prepare(client, SPECIFICATION, timeout=0.2)
             assert error.value.timed_out
+
+
+async def test_a_scene_is_built_before_it_is_measured_and_lit(tmp_path: Path) -> None:
+    """A quad light has bounds (3.10.1, recorded): the camera would be fitted to it."""
+    ball = {"kind": "sphere", "center": [0, 0, 0], "radius": 1}
+    spec = specification(
+        Path("/a.obj"),
+        models=[{"path": "/a.obj", "transform": {"scale": 2}, "material": {"kind": "matte", "opacity": 0.5}}],
+        primitives=[ball],
+        clipping=[ball],
+        lights=[{"kind": "quad", "edge1": [9, 0, 0], "edge2": [0, 9, 0]}, {"kind": "ambient"}],
+    )
+    async with serving(Service()) as service, BraynsClient(service.endpoint) as client:
+        await prepare(client, spec)
+    methods = [method for method, _ in service.asked if method.startswith(("add-", "update-", "set-", "get-scene"))]
+    assert methods == [
+        "add-model", "update-model", "set-material-matte", "add-spheres", "add-clipping-spheres", "get-scene", "add-light-quad", "add-light-ambient",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "lacks", "field"),
+    [
+        ({"models": [{"path": "/a.obj", "material": {"kind": "matte"}}]}, "set-material-matte", "models.0.material"),
+        ({"primitives": [{"kind": "box", "min": [0, 0, 0], "max": [1, 1, 1]}]}, "add-boxes", "primitives.0"),
+        ({"clipping": [{"kind": "sphere", "center": [0, 0, 0], "radius": 1}]}, "add-clipping-spheres", "clipping.0"),
+        ({"lights": [{"kind": "ambient"}, {"kind": "sphere", "radius": 1}]}, "add-light-sphere", "lights.1"),
+    ],
+)
+async def test_what_this_version_does_not_have_is_told_at_its_key(
+    words: dict[str, Any], lacks: str, field: str
+) -> None:
+    spec = specification(Path("/a.obj"), **words)
+    async with serving(Service(lacks=(lacks,))) as service, BraynsClient(service.endpoint) as client:
+        with pytest.raises(InvalidSetting, match=f"This braynsService has no {lacks}") as error:
+            await prepare(client, spec)
+    assert error.value.field == field
+
+
+async def test_a_camera_that_fits_one_model_gets_the_box_of_all_that_it_was_loaded_as() -> None:
+    def box(number: int, low: float, high: float) -> dict[str, Any]:
+        return {"model_id": number, "bounds": {"min": [low] * 3, "max": [high] * 3}}
+
+    ids = iter([[{"model_id": 1}], [{"model_id": 4}, {"model_id": 5}]])
+    scene = {"bounds": {"min": [-9] * 3, "max": [9] * 3}, "models": [box(1, -9, 0), box(4, 1, 2), box(5, 1.5, 3)]}
+    service = Service(add_model=lambda params: (next(ids), b""), get_scene=lambda params: (scene, b""))
+    spec = specification(Path("/a.obj"), models=[{"path": "/a.obj"}, {"path": "/b.obj"}], camera={"fit": 1})
+    async with serving(service), BraynsClient(service.endpoint) as client:
+        facts = await prepare(client, spec)
+    assert facts.models == (Bounds((-9, -9, -9), (0, 0, 0)), Bounds((1, 1, 1), (3, 3, 3)))
+
+
+RAMP = {"range": [0.0, 1.0], "colors": [[0, 0, 0, 1], [1, 1, 1, 1]]}
+
+
+def has_no_ramp(params: Any) -> None:
+    if params["id"] != 5:
+        raise RefusedError(0, "The requested model does not have a color ramp")
+
+
+async def test_a_report_is_coloured_where_it_is_and_synapses_beside_it_need_none() -> None:
+    service = Service(
+        add_model=lambda params: ([{"model_id": 4}, {"model_id": 5}], b""),
+        get_color_ramp=lambda params: has_no_ramp(params) or (RAMP, b""),
+    )
+    spec = specification(Path("/a.obj"), models=[{"path": "/a.obj", "color_ramp": {"range": [-80, -10]}}])
+    async with serving(service), BraynsClient(service.endpoint) as client:
+        await prepare(client, spec)
+    ramps = [params for method, params in service.asked if method == "set-color-ramp"]
+    assert ramps == [{"id": 5, "color_ramp": {**RAMP, "range": [-80, -10]}}]
+
+
+async def test_a_ramp_of_what_has_no_values_is_told_at_its_key() -> None:
+    service = Service(get_color_ramp=has_no_ramp)
+    spec = specification(Path("/a.obj"), models=[{"path": "/a.obj", "color_ramp": {"range": [-80, -10]}}])
+    async with serving(service), BraynsClient(service.endpoint) as client:
+        with pytest.raises(
+            InvalidSetting, match="(?s)`report_type` and `report_name`.*does not have a color ramp"
+        ) as error:
+            await prepare(client, spec)
+    assert error.value.field == "models.0.color_ramp"
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ("No population with name 'Alll'", "models.0.properties.node_population_settings.1.node_population"),
+        ("The report 'soma' was not found", "models.0.properties.node_population_settings.0.report_name"),
+        ("Could not find node set 'Top5'", "models.0.properties.node_population_settings.1.node_sets.0"),
+        ("Something else is wrong with it", "models.0.path"),
+    ],
+)
+async def test_what_the_circuit_lacks_is_told_at_the_key_that_names_it(message: str, field: str) -> None:
+    settings = [
+        {"node_population": "All", "report_type": "compartment", "report_name": "soma"},
+        {"node_population": "Alll", "node_sets": ["Top5"]},
+    ]
+    circuit = {"path": "/c.json", "loader": "SONATA loader", "properties": {"node_population_settings": settings}}
+    service = refuses(-32603, message)
+    service.loaders = ("SONATA loader",)
+    async with serving(service), BraynsClient(service.endpoint) as client:
+        with pytest.raises(InvalidSetting, match=message) as error:
+            await prepare(client, specification(Path("/a.obj"), models=[circuit]))
+    assert error.value.field == field

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.yaml_text import Text
 
 TEXT = """\
 version: 1
@@ -35,12 +36,12 @@ KEYS = [{"frame": 0, "position": [0, 0, 1], "target": [0, 0, 0]}]
         ("[640, 360]", "[641, 360]", r"line 6, resolution: both sides must be even for video, not 641x360"),
         ("fps: 24", "fpz: 24", r"line 4, fpz: "),
         ("movie.mp4", "movie.avi", r"line 9, output: .* must end in \.mp4"),
-        ("models:", "models: {", r"m\.yaml line \d+: not YAML or JSON"),
-        ("fps: 24", "fps: 24\nfps: 25", r"line 5, fps: is there twice"),
+        ("models:", "models: {", r"(?s)m\.yaml line \d+: correct .*not YAML or JSON"),
+        ("fps: 24", "fps: 24\nfps: 25", r"line 5, fps: leave one of them out"),
         ("neuron.swc", "neuron.xyz", r"line 3, models\.0: no loader is known for '\.xyz'"),
         ("/data/neuron.swc", "/data/neuron.xyz\n    loader: ''", r"line 3, models\.0: no loader is known for '\.xyz'"),
         ("fps: 24", "lights: []", r"line 4, lights: without a light the production renderer kills"),
-        ("/data/neuron.swc", "neuron.swc", r"models\.0\.path: 'neuron.swc' is relative"),
+        ("/data/neuron.swc", "neuron.swc", r"(?s)models\.0\.path: write .*'neuron.swc' is relative"),
         ("  path: turntable", "  path: keyframes", r"line 7, camera: `keyframes` are given with path 'keyframes'"),
         ("frames: 60", "frames: 60\nframe_range: [0, 60]", r"line 6, frame_range: the movie's last frame is 59"),
         ("frames: 60", "frames: 60\nsimulation: {}", r"line 5, frames: follows from `simulation`"),
@@ -111,6 +112,9 @@ POPULATION = {"node_population": "All", "node_percentage": 0.5, "neuron_morpholo
         ({**SONATA, "properties": {"node_population_settings": [{**POPULATION, "node_percentage": 2}]}}, r"node_population_settings\.0\.node_percentage: 2 is above 1"),
         ({**SONATA, "properties": {"node_population_settings": [{**POPULATION, "node_percent": 1}]}}, r"node_population_settings\.0\.node_percent: .*known: .*node_percentage"),
         ({**SONATA, "properties": {"node_population_settings": POPULATION}}, r"node_population_settings: must be a list"),
+        ({**SONATA, "properties": {"node_population_settings": [{**POPULATION, "report_type": "compartment"}]}}, r"node_population_settings\.0\.report_type: 'compartment' needs `report_name`"),
+        ({**SONATA, "properties": {"node_population_settings": [POPULATION, {**POPULATION, "report_name": "soma"}]}}, r"node_population_settings\.1\.report_name: needs `report_type`"),
+        ({"path": "/c/BlueConfig", "loader": "BBP loader", "properties": {"report_type": "compartment"}}, r"properties\.report_type: 'compartment' needs"),
         ({"path": "/a.swc", "properties": {"geometry_type": "triangles"}}, r"models\.0\.properties\.geometry_type: 'triangles' is none of original, smooth"),
         ({"path": "/a.swc", "properties": {"radius_multiplier": 0}}, r"properties\.radius_multiplier: 0 is below 0\.1"),
         ({"path": "/a.swc", "properties": {"load_soma": 1}}, r"properties\.load_soma: must be true or false"),
@@ -131,6 +135,8 @@ def test_what_a_loader_would_refuse_is_refused_before_a_node_is_asked_for(model:
         {**SONATA, "properties": {"node_population_settings": [POPULATION]}},
         {"path": "/a.swc", "properties": {"radius_multiplier": 2, "growth": 0.5, "geometry_type": "spheres"}},
         {"path": "/a.OBJ"},
+        {**SONATA, "properties": {"node_population_settings": [{**POPULATION, "report_type": "compartment", "report_name": "soma"}]}},
+        {"path": "/c/BlueConfig", "loader": "BBP loader", "properties": {"report_type": "spikes", "targets": ["Mosaic"]}},
         {"path": "/v.raw", "loader": "raw-volume", "properties": {"dimensions": [8, 8, 8], "spacing": [1, 1, 0.5], "data_type": "unsinged_char"}},
         {"path": "/c/BlueConfig", "loader": "BBP loader", "properties": {"percentage": 0.1, "targets": ["Mosaic"]}},
         {"path": "/x.y", "loader": "a site's own", "properties": {"anything": [1, {"a": None}]}},
@@ -221,3 +227,79 @@ def test_what_could_not_be_reckoned_or_sent_is_refused(change: dict[str, object]
     """Each was taken, and failed in the middle of the movie: math domain error, infinities in JSON, dates that JSON has not."""
     with pytest.raises(InvalidSetting, match=where):
         MovieSpecification.check({"models": [{"path": "/a.obj"}], "frames": 3, **change})
+
+
+@pytest.mark.parametrize(
+    ("path", "loader"),
+    [("a.obj", "mesh"), ("a.PLY", "mesh"), ("a.stl", "mesh"), ("a.off", "mesh"), ("a.swc", "Neuron Morphology loader"), ("a.asc", "Neuron Morphology loader"), ("b.c/a.h5", "Neuron Morphology loader")],
+)  # fmt: skip
+def test_a_files_ending_tells_its_loader(path: str, loader: str) -> None:
+    model = MovieSpecification.check({"models": [{"path": f"/{path}"}], "frames": 1}).models[0]
+    assert model.loader_name == loader
+    assert bool(model.loader_properties) is (loader != "mesh"), "a morphology has Brayns' usual values"
+
+
+def test_a_renderer_asks_for_what_it_knows() -> None:
+    """The production renderer of Brayns takes no ambient occlusion; each has its own number of samples."""
+    renderer = MovieSpecification.check({"models": [{"path": "/a.obj"}], "frames": 1}).renderer
+    assert renderer.name == "production"
+    background = [0.006, 0.01, 0.03, 1.0]
+    assert renderer.parameters() == {"samples_per_pixel": 16, "max_ray_bounces": 3, "background_color": background}
+    quick = MovieSpecification.check(
+        {"models": [{"path": "/a.obj"}], "frames": 1, "renderer": {"name": "interactive", "ao_samples": 2}}
+    ).renderer
+    assert quick.parameters() == {
+        "samples_per_pixel": 4, "max_ray_bounces": 3, "background_color": background, "ao_samples": 2, "enable_shadows": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("location", "line"), [(("models",), 2), (("models", 1), 4), (("models", 1, "color"), 5), (("models", 1, "color", 2), 5), (("models", 7, "path"), 2), (("camera", "path"), 6), (("nothing",), 1), (("models", "word"), 2), (("camera", 0), 6)],
+)  # fmt: skip
+def test_a_mistake_is_told_with_the_line_of_the_innermost_key_that_is_there(
+    location: tuple[int | str, ...], line: int
+) -> None:
+    text = Text.read(
+        "frames: 1\nmodels:\n- path: a.obj\n- path: b.obj\n  color: [1, 2, x]\ncamera: {path: swing}\n", "spec"
+    )
+    assert text.line(location) == line
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("frames: yes", "line 2, frames: .*integer"),
+        ("frames: true", "line 2, frames: must be a number or a text, not true"),
+        ("frames: 1:30", "line 2, frames: .*integer"),
+        ("frames: 2.5", "line 2, frames: .*integer"),
+        ("frames: 9\nresolution: [true, 64]", "line 3, resolution: must be a number or a text, not true"),
+        ("frames: 9\nfps: on", "line 3, fps: .*number"),
+        (
+            "frames: 9\nrenderer: {samples_per_pixel: 1, samples_per_pixel: 2}",
+            "line 3, samples_per_pixel: leave one of them out",
+        ),
+        ("frames: 9\ncamera: {target: [0, 0, true]}", "line 3, camera.target: must be a number"),
+        ("frames: 9\nlights: [{intensity: true}]", "line 3, lights.0.intensity: must be a number"),
+        ("frames: 9\noutput: true", "line 3, output: must be a number or a text, not true"),
+    ],
+)
+def test_what_yaml_or_python_take_for_a_number_is_none(line: str, says: str) -> None:
+    """`yes` was one frame, and so was `true`."""
+    with pytest.raises(InvalidSetting, match=says):
+        MovieSpecification.read(f"models: [{{path: /x.obj}}]\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0100", 100), ("0x40", 64), ("0o100", 64), ("1e3", 1000), ("64", 64), ("+64", 64), ("'64'", 64), ("64.0", 64)],
+)
+def test_numbers_are_those_of_todays_yaml(text: str, value: int) -> None:
+    """0100 was 64 (YAML 1.1)."""
+    assert MovieSpecification.read(f"models: [{{path: /x.obj}}]\nframes: {text}\n").frames == value
+
+
+def test_switches_and_nothing_are_read_as_before() -> None:
+    text = "models: [{path: /x.swc, properties: {load_soma: false}}]\nframes: 9\nrenderer: {enable_shadows: no}\ncrf: ~\nlights:\n"
+    found = MovieSpecification.read(text)
+    assert (found.renderer.enable_shadows, found.crf, found.lights) == (False, None, None)
+    assert found.models[0].properties == {"load_soma": False}

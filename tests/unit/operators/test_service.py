@@ -29,8 +29,10 @@ from airflow_brayns import (
     StartBraynsServiceOperator,
     StopBraynsServiceOperator,
 )
-from airflow_brayns.brayns.readiness import parse_endpoint, probe
-from airflow_brayns.operators.base import word_list
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.readiness import probe
+from airflow_brayns.task.fields import word_list
+from tests.support.local import gone
 from tests.support.task import NAME_OF_EMULATOR, run_trigger
 
 pytestmark = pytest.mark.slow
@@ -59,7 +61,7 @@ def test_the_contract_of_xcom(context: Any, cluster: Any) -> None:
     assert [one["node"] for one in pushed["services"]] == ["slot1", "slot2"]
     assert pushed["services"][0]["plugins"] == [PLUGIN]
     for endpoint in endpoints:
-        asyncio.run(probe(*parse_endpoint(endpoint), [PLUGIN]))
+        asyncio.run(probe(Endpoint.parse(endpoint), [PLUGIN]))
     release(context, cluster)
     release(context, cluster)
 
@@ -90,7 +92,7 @@ def test_what_ended_while_no_worker_was_free_is_not_handed_on(
         service(deferrable=True).resume(context, event=event)
     assert not isinstance(raised.value, AirflowFailException), "a retry allocates anew"
     assert "endpoint" not in context["ti"].xcom
-    wait_until_nothing_runs(cluster)
+    assert gone(cluster)
 
 
 def test_the_sensor_hands_on_nothing_that_has_ended(context: Any, cluster: Any) -> None:
@@ -111,7 +113,7 @@ def test_what_does_not_answer_any_more_is_not_handed_on(
     context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node that is switched off writes nothing, and Slurm has its job running for minutes: only asking tells (seen)."""
-    monkeypatch.setattr("airflow_brayns.follow._STILL_SECONDS", 0.3)
+    monkeypatch.setattr("airflow_brayns.services.waiting._STILL_SECONDS", 0.3)
     monkeypatch.setattr("airflow_brayns.brayns.readiness.RUNG_SECONDS", 0.5)
     with pytest.raises(TaskDeferred) as deferred:
         service(deferrable=True).execute(context)
@@ -128,7 +130,7 @@ def test_what_does_not_answer_any_more_is_not_handed_on(
         os.kill(process, signal.SIGCONT)
     assert not isinstance(raised.value, AirflowFailException), "a retry allocates anew"
     assert "endpoint" not in context["ti"].xcom
-    wait_until_nothing_runs(cluster)
+    assert gone(cluster)
 
 
 def end_service(booking: dict[str, Any], stopped: bool = False) -> None:
@@ -140,12 +142,6 @@ def end_service(booking: dict[str, Any], stopped: bool = False) -> None:
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
     deadline = time.monotonic() + 8
     while not (folder / "exit").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
-def wait_until_nothing_runs(cluster: Any) -> None:
-    deadline = time.monotonic() + 8
-    while cluster.running() and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
@@ -162,12 +158,10 @@ def test_marked_while_it_ran_it_gives_back_instead_of_handing_on(
     context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, marked: str
 ) -> None:
     """Airflow refuses the success of a task that was marked a moment ago, calls no on_kill, and runs no teardown."""
-    monkeypatch.setattr("airflow_brayns.operators.cluster.states_of", lambda ti: {marked} if marked else set())
+    monkeypatch.setattr("airflow_brayns.task.allocating.states_of", lambda ti: {marked} if marked else set())
     with pytest.raises(AirflowException, match=f"is {marked or 'deleted'} by now"):
         service().execute(context)
-    deadline = time.monotonic() + 8
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert gone(cluster)
 
 
 @pytest.mark.parametrize(
@@ -191,10 +185,7 @@ def test_bad_input_names_the_field_and_leaves_nothing(
         service(**changes).execute(context)
     if error is AirflowException:
         assert not isinstance(raised.value, AirflowFailException), "a retry may help"
-    deadline = time.monotonic() + 8
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not cluster.running()
+    assert gone(cluster)
 
 
 def test_an_orphan_ends_and_leaves_its_nodes_to_the_retry(
@@ -205,10 +196,10 @@ def test_an_orphan_ends_and_leaves_its_nodes_to_the_retry(
     monkeypatch.setattr(
         "airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", SimpleNamespace(socket=ours), raising=False
     )
-    monkeypatch.setattr("airflow_brayns.operators.cluster.states_of", lambda ti: {"running"})
-    monkeypatch.setattr("airflow_brayns.operators.base._SUPERVISOR_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("airflow_brayns.task.allocating.states_of", lambda ti: {"running"})
+    monkeypatch.setattr("airflow_brayns.task.operator._SUPERVISOR_LOOK_SECONDS", 0.1)
     ended = threading.Event()
-    monkeypatch.setattr("airflow_brayns.operators.base.os._exit", lambda code: ended.set())
+    monkeypatch.setattr("airflow_brayns.task.operator.os._exit", lambda code: ended.set())
     service().execute(context)
     assert not ended.is_set(), "it is there"
     release(context, cluster)
@@ -219,7 +210,7 @@ def test_an_orphan_ends_and_leaves_its_nodes_to_the_retry(
         operator.execute(context)
     assert ended.is_set()
     ours.close()
-    wait_until_nothing_runs(cluster)
+    assert gone(cluster)
 
 
 def test_killed_while_waiting_it_gives_back(context: Any, cluster: Any) -> None:
@@ -229,9 +220,7 @@ def test_killed_while_waiting_it_gives_back(context: Any, cluster: Any) -> None:
     with pytest.raises(AirflowException, match="told to stop"):
         operator.execute(context)
     assert time.monotonic() - began < 7
-    deadline = time.monotonic() + 8
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert gone(cluster)
 
 
 def test_the_trigger_gives_back_when_killed_but_not_what_another_try_took(context: Any, cluster: Any) -> None:
@@ -253,9 +242,7 @@ def test_the_trigger_gives_back_when_killed_but_not_what_another_try_took(contex
         await asyncio.sleep(2)
 
     asyncio.run(killed_twice())
-    deadline = time.monotonic() + 8
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    assert gone(cluster)
 
 
 def test_a_deferral_time_out_gives_back(context: Any, cluster: Any) -> None:
@@ -263,16 +250,19 @@ def test_a_deferral_time_out_gives_back(context: Any, cluster: Any) -> None:
         service(deferrable=True, environment={"BRAYNS_EMULATOR": "start_seconds=60"}).execute(context)
     with pytest.raises(TaskDeferralTimeout):
         service(deferrable=True).resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
-    deadline = time.monotonic() + 8
-    while cluster.running() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not cluster.running()
+    assert gone(cluster)
 
 
 def test_a_job_for_each_node_and_the_first_is_enough(context: Any, cluster: Any) -> None:
     endpoints = service(nodes=3, packing="job_per_node", min_ready=1).execute(context)
     assert 1 <= len(endpoints) <= 3
     assert len(context["ti"].xcom["allocation"]["allocations"]) == 3
+    release(context, cluster)
+
+
+def test_each_of_several_jobs_on_this_machine_has_a_slot_of_its_own(context: Any, cluster: Any) -> None:
+    service(nodes=2, packing="job_per_node").execute(context)
+    assert [one["node"] for one in context["ti"].xcom["services"]] == ["slot1", "slot2"]
     release(context, cluster)
 
 
@@ -287,7 +277,7 @@ def test_the_steps_one_by_one(context: Any, cluster: Any) -> None:
     assert len(endpoints) == 2
     StopBraynsServiceOperator(task_id="stop", started=started, **here).execute(context)
     with pytest.raises(Exception, match="cannot be reached|Connect|refused|TCP"):
-        asyncio.run(probe(*parse_endpoint(endpoints[0])))
+        asyncio.run(probe(Endpoint.parse(endpoints[0])))
     assert any("keeper.sh" in command for command in cluster.running())
     release(context, cluster)
 

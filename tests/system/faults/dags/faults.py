@@ -108,14 +108,14 @@ def work(endpoint: str, params: dict[str, Any] | None = None) -> None:
 
 def working_dag(dag_id: str) -> DAG:
     """A service, and somebody whose work takes long."""
-    with dag(dag_id) as made, brayns_service(deferrable=True, retries=0, **fields()):
+    with dag(dag_id) as made, brayns_service(deferrable=True, retries=2, **fields()):
         work("{{ ti.xcom_pull(task_ids='brayns', key='endpoint') }}")
     return made
 
 
 def shared_dag(dag_id: str) -> DAG:
     """Two movies that are given the same endpoint, side by side."""
-    with dag(dag_id) as made, brayns_service(deferrable=True, retries=0, **fields()):
+    with dag(dag_id) as made, brayns_service(deferrable=True, retries=2, **fields()):
         for name, folder in (("render", "frames"), ("render_too", "frames-too")):
             RenderFramesOperator(
                 task_id=name,

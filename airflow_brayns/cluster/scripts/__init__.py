@@ -1,0 +1,45 @@
+"""The shell scripts that run on login machines, in jobs and on nodes, and which of their files each command is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+# Each command is complete: its files call functions of these files only (a test reads every call).
+COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        # on the login machine
+        "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "submit"),
+        "look": ("common", "login", "queue", "look"),
+        "find": ("common", "login", "queue", "look", "find"),
+        "lease": ("common", "login", "room", "whose", "lease"),
+        "release": ("common", "login", "queue", "whose", "release"),
+        "services": ("common", "login", "room", "queue", "trust", "whose", "services"),
+        "files": ("common", "login", "room", "trust", "files"),
+        "inspect": ("common", "login", "room", "queue", "trust", "inspect"),
+        "step": ("common", "login", "queue"),
+        # the job's script, and each node's wrapper
+        "keeper": ("common", "node", "sockets", "family", "proof", "port", "start", "wrapper", "children", "keeper"),
+        # in a step on a node
+        "held": ("common", "sockets", "family"),
+        # below the scripts of other rooms
+        "others": ("common",),
+    }
+)
+
+
+@cache
+def script_of(command: str) -> str:
+    """The script of a command: the functions of its files, one file after the other.
+
+    :param command: one of `COMMANDS`.
+    """
+    return "".join(file_text(name) for name in COMMANDS[command])
+
+
+@cache
+def file_text(name: str) -> str:
+    """The text of one of this folder's files, named without its `.sh`."""
+    return (Path(__file__).parent / f"{name}.sh").read_text()

@@ -1,0 +1,130 @@
+"""Types of a specification's fields: numbers, vectors and colours that a service can take, and errors that name a
+field.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
+
+
+def _from_hex(value: Any) -> Any:
+    """Read a colour that is written as `#f80` or `#ff8800`; another value is returned as it is."""
+    if not isinstance(value, str):
+        return value
+    digits = value.removeprefix("#")
+    if re.fullmatch(r"[0-9A-Fa-f]{3}", digits):
+        digits = "".join(digit * 2 for digit in digits)
+    if not value.startswith("#") or not re.fullmatch(r"[0-9A-Fa-f]{6}", digits):
+        raise ValueError("a colour is [red, green, blue] with numbers from 0 to 1, or '#rrggbb'")
+    return [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+
+
+# The largest coordinate: a camera's way is reckoned in floats, and beyond it there is nothing but infinities.
+LARGEST = 1e12
+MOST_FRAMES = 10_000_000
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
+Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Vector = tuple[Number, Number, Number]
+Share = Annotated[float, Field(ge=0, le=1)]
+Color = Annotated[
+    tuple[Share, Share, Share] | tuple[Share, Share, Share, Share],
+    BeforeValidator(_from_hex),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "array",
+                    "items": {"type": "number", "minimum": 0, "maximum": 1},
+                    "minItems": 3,
+                    "maxItems": 4,
+                },
+                {"type": "string", "pattern": "^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$"},
+            ]
+        }
+    ),
+]
+
+
+def _no_switch(value: Any) -> None:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number or a text, not {str(value).lower()}")
+    if isinstance(value, list | tuple):
+        for one in value:
+            _no_switch(one)
+
+
+def _takes_switch(annotation: Any) -> bool:
+    return annotation is bool or any(_takes_switch(one) for one in get_args(annotation))
+
+
+_PARAMETER = re.compile(r"^:param ([a-z0-9_, ]+): (.*?)(?=^:|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def _with_help(schema: dict[str, Any], part: type[BaseModel]) -> None:
+    """Put what a part's docstring says of it and of each field into its JSON schema, for editors."""
+    schema["description"] = " ".join((inspect.getdoc(part) or "").partition("\n:param")[0].split())
+    for one in reversed(part.__mro__):
+        for names, told in _PARAMETER.findall(inspect.cleandoc(one.__doc__ or "") if issubclass(one, Part) else ""):
+            for name in names.split(", "):
+                schema["properties"][name]["description"] = " ".join(told.replace("`", "").split())
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_with_help)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switches(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1: only a field that is a switch takes one."""
+        if not _takes_switch(cls.model_fields[str(info.field_name)].annotation):
+            _no_switch(value)
+        return value
+
+
+class Misplaced(ValueError):  # noqa: N818
+    """The error for fields that do not go together, with the field at which it is to be mended."""
+
+    def __init__(self, location: tuple[str | int, ...], text: str) -> None:
+        super().__init__(text)
+        self.location, self.text = location, text
+
+
+def misplaced(location: tuple[str | int, ...], text: str) -> Misplaced:
+    return Misplaced(location, text)
+
+
+def is_path(text: str) -> bool:
+    try:
+        return "\0" not in text and len(text.encode()) <= 4095
+    except UnicodeEncodeError:
+        return False
+
+
+def keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that are known at a place of a specification; empty where any are."""
+    found: Any = model
+    for part in location:
+        if isinstance(part, str):
+            fields = found.model_fields if found is not None else {}
+            found = part_in(fields[part].annotation) if part in fields else None
+    return list(found.model_fields) if found is not None else []
+
+
+def part_in(annotation: Any) -> type[BaseModel] | None:
+    """The part that a field takes; None for one that takes none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for one in get_args(annotation) if (found := part_in(one)) is not None), None)
+
+
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """What to say of a key that there is not: the one that was meant, as far as can be guessed, and all there are."""
+    near = get_close_matches(key, known, 1)
+    remedy = f"did you mean {near[0]}?" if near else "correct it, or leave it out."
+    return f"{remedy}\nIt is not known here. Known: {', '.join(known)}."

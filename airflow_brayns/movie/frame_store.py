@@ -1,0 +1,133 @@
+"""Frame stores: places where frames go, what is known of each frame, and what a resume finds of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from airflow_brayns.errors import Superseded
+from airflow_brayns.movie.manifest import Header, Manifest
+from airflow_brayns.movie.plan import Plan
+
+# the folder beside the frames for those that a changed movie has no use for any more, each name once
+ASIDE = "set-aside"
+SILENT_SECONDS = 60.0  # a holder that has not renewed its claim for so long is not there any more
+
+
+@dataclass
+class Survey:
+    """The frames of a movie as a resume found them.
+
+    :param done: frames that are on disk as they should be.
+    :param missing: frames that were never rendered, or whose file is gone.
+    :param changed: frames of another specification or scene.
+    :param damaged: frames whose file is not the one that was written: cut off, swapped, edited.
+    """
+
+    done: set[int] = field(default_factory=set)
+    missing: list[int] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[int]:
+        """The frames that are to be rendered, in order."""
+        return sorted([*self.missing, *self.changed, *self.damaged])
+
+    def text(self) -> str:
+        """A sentence for the log that tells what was found."""
+        parts = [f"{len(self.done)} frames are there already"] if self.done else []
+        for name, frames in (("missing", self.missing), ("changed", self.changed), ("damaged", self.damaged)):
+            if frames:
+                parts.append(f"{len(frames)} {name} ({listed(frames)})")
+        return "; ".join(parts) or "nothing to render"
+
+
+def listed(frames: Sequence[int]) -> str:
+    """Frame numbers as people write them, `0-4, 7, 9-11`; at most twenty groups of them."""
+    groups: list[list[int]] = []
+    for frame in sorted(frames):
+        if groups and frame == groups[-1][1] + 1:
+            groups[-1][1] = frame
+        else:
+            groups.append([frame, frame])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in groups[:20]]
+    return ", ".join(shown) + (" …" if len(groups) > 20 else "")
+
+
+@dataclass(frozen=True)
+class Made:
+    """The making of a frame: which service rendered it, how, and how long it took."""
+
+    seconds: float
+    node: str
+    job: str
+    service: str
+    version: str
+    way: str
+
+
+class FrameStore(Protocol):
+    """An interface: the place where frames go.
+
+    :param outstanding: how many frames of one service may be on their way at once.
+    """
+
+    outstanding: int
+
+    async def open(self) -> Manifest:
+        """Take the place over, and read its manifest.
+
+        :raises InvalidSetting: the place cannot be written, or another movie uses it.
+        """
+        ...
+
+    async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
+        """Compare the frames that there are with those of a plan."""
+        ...
+
+    async def put_aside(self, plan: Plan) -> int:
+        """Move what looks like a frame and is none of a plan's into the folder `set-aside`, and tell how many were
+        moved.
+        """
+        ...
+
+    async def begin(self, header: Header) -> None:
+        """Write the header of all frames that follow into the manifest."""
+        ...
+
+    def file_path(self, plan: Plan, frame: int) -> str:
+        """The path to which a service is to write a frame itself; empty where the image comes over the connection."""
+        ...
+
+    async def keep(self, plan: Plan, frame: int, data: bytes, made: Made) -> bool:
+        """Check a frame, and write it and its line in the manifest.
+
+        :param data: the image; empty where the service has written the file itself.
+        :return: whether the frame is of one colour, where that is not to be seen in `data`.
+        :raises RenderingFailed: the frame is not whole.
+        :raises StorageFailed: the frame cannot be written.
+        :raises Superseded: another holder writes to the place now.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up the claim on the place."""
+        ...
+
+
+def superseded(folder: str, movie: str, by: str) -> Superseded:
+    """The error for a folder that was taken over, which says by whom as far as that is known.
+
+    :param movie: the movie that had it.
+    :param by: the movie that has it; empty where no claim is there.
+    """
+    if by == movie:
+        why = "another try of this movie has taken over"
+    elif by:
+        why = f"{by} has taken it over: nothing was heard of this task for {SILENT_SECONDS:.0f} s. Give each movie a folder of its own"
+    else:
+        # The next try first looks whether anything is left to do, and gives its claim up again before it renders.
+        why = "this task's claim on it is gone: another try of this movie has taken it over, or somebody has emptied the folder"
+    return Superseded(f"{folder}: {why}; this one stops.", field="frames_dir")

@@ -1,0 +1,116 @@
+"""Images: whether one is whole, how much two differ, and many on one sheet."""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_brayns.errors import RenderingFailed
+
+_NEAR = 6  # of 255: so far a picture is from what was reckoned; JPEG is not exact either
+_FORMATS = {"png": "PNG", "jpg": "JPEG"}
+_ENDS = {"png": b"IEND\xaeB`\x82", "jpg": b"\xff\xd9"}  # an image must end with this; Pillow forgives a missing end
+
+
+def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -> None:
+    """Check an image by decoding it to its last pixel.
+
+    :param resolution: the width and height that it must have.
+    :param image_format: `png` or `jpg`.
+    :raises RenderingFailed: the image is cut off, of another size or of another format; the text says which.
+    """
+    from PIL import Image  # imported on use, since a DAG file that only names operators needs no Pillow
+
+    if not data.endswith(_ENDS[image_format]):
+        raise RenderingFailed(f"it is no whole {_FORMATS[image_format]}: its end is missing ({len(data)} bytes)")
+    try:
+        with Image.open(io.BytesIO(data), formats=[_FORMATS[image_format]]) as image:
+            if image.size != resolution:
+                raise RenderingFailed(
+                    f"it is {image.size[0]}x{image.size[1]} pixels and not {resolution[0]}x{resolution[1]}"
+                )
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RenderingFailed(f"it is no whole {_FORMATS[image_format]} ({len(data)} bytes: {error})") from None
+
+
+def color_of(data: bytes) -> tuple[int, int, int] | None:
+    """The colour that all pixels of a whole image have; None where there are several."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        found = image.convert("RGB").getcolors(1)
+    return None if found is None else found[0][1]  # type: ignore[return-value]
+
+
+def is_of_one_color(data: bytes) -> bool:
+    """Whether all pixels of a whole image are the same."""
+    return color_of(data) is not None
+
+
+def is_empty(color: tuple[int, int, int], background: Sequence[float]) -> bool:
+    """Whether a picture of that one colour shows nothing: it is the background, or the dark.
+
+    :param background: of the renderer, linear; pictures are sRGB (3.10.1, recorded).
+    """
+    empty = [round(255 * _srgb(part)) for part in background[:3]]
+    return max(color) <= _NEAR or all(abs(one - other) <= _NEAR for one, other in zip(color, empty, strict=True))
+
+
+def _srgb(part: float) -> float:
+    return 12.92 * part if part <= 0.0031308 else 1.055 * part ** (1 / 2.4) - 0.055
+
+
+def difference(one: bytes, other: bytes) -> float:
+    """The mean difference of two images of one size, between 0 and 255."""
+    from PIL import Image, ImageChops, ImageStat
+
+    with Image.open(io.BytesIO(one)) as first, Image.open(io.BytesIO(other)) as second:
+        apart = ImageChops.difference(first.convert("RGB"), second.convert("RGB"))
+        return float(sum(ImageStat.Stat(apart).mean) / 3)
+
+
+def contact_sheet(frames: Sequence[tuple[str, Path]], target: Path, *, columns: int = 4, width: int = 1600) -> Path:
+    """Draw small pictures of frames on one sheet, each with its label, and return the sheet's path.
+
+    :param frames: label and file of each frame.
+    :param target: the sheet's path, a PNG or JPEG file.
+    :param columns: how many pictures stand side by side.
+    :param width: the sheet's width in pixels.
+    """
+    from PIL import Image, ImageDraw
+
+    columns = max(1, min(columns, len(frames)))
+    cell = width // columns
+    thumbnails = []
+    for label, path in frames:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+        small.thumbnail((cell - 8, cell * 4))
+        ImageDraw.Draw(small).text((6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
+        thumbnails.append(small)
+    height = max(one.height for one in thumbnails) + 8
+    sheet = Image.new("RGB", (width, height * math.ceil(len(thumbnails) / columns)), (24, 26, 30))
+    for number, one in enumerate(thumbnails):
+        sheet.paste(one, (number % columns * cell + (cell - one.width) // 2, number // columns * height + 4))
+    partial = target.with_name(f".{secrets.token_hex(6)}.part{target.suffix}")
+    try:
+        sheet.save(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def spread(frames: Sequence[int], number: int) -> list[int]:
+    """Pick a number of frames, evenly spread, the first and the last among them."""
+    if len(frames) <= number:
+        return list(frames)
+    return (
+        [frames[round(index * (len(frames) - 1) / (number - 1))] for index in range(number)]
+        if number > 1
+        else [frames[0]]
+    )

@@ -1,0 +1,83 @@
+"""The routes that the page reads from. Each asks Airflow's auth manager who may read what.
+
+Nothing is changed here: the page triggers and ends runs by Airflow's own API, with its checks. Airflow mounts a plugin's
+app without any authentication (3.3.2), and dependencies guard neither mounts nor docs: so there are none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_authenticated
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import FileResponse
+
+from airflow_brayns.links.texts import connect_lines
+from airflow_brayns.page import FILES
+from airflow_brayns.page.access import Access
+from airflow_brayns.page.rows import Reading
+from airflow_brayns.page.stored import clusters_of, read, session_dag
+from airflow_brayns.version import __version__
+
+router = APIRouter(dependencies=[Depends(requires_authenticated())])
+_ENDPOINT = "{endpoint}"  # what the page puts an endpoint in for
+
+
+class File(StrEnum):
+    """A file of the page. None holds anything secret; who is not logged in gets none of them all the same."""
+
+    PAGE = "page.js"
+    ICON = "icon.svg"
+    ICON_DARK = "icon-dark.svg"
+
+
+@router.get("/state")
+def state(request: Request, user: GetUserDep, session: SessionDep) -> Response:
+    """All that the page shows, in one answer: services, movies, and what the user may do. With an ETag: what has not
+    changed is not sent again.
+    """
+    access = Access(user, session)
+    told, more = read(session, access.readable)
+    reading = Reading(told)
+    shown = {
+        "version": __version__,
+        "services": reading.services(),
+        "movies": reading.movies(),
+        "more": more,
+        "may": {dag_id: access.may(dag_id) for dag_id in sorted({task.run.dag_id for task in told})},
+        "session": session_dag(session, access),
+        "connect": {"plain": connect_lines(_ENDPOINT), "tls": connect_lines(_ENDPOINT, certificate=True)},
+    }
+    return _answer(request, shown)
+
+
+@router.get("/clusters")
+def clusters(request: Request, user: GetUserDep, session: SessionDep) -> Response:
+    """The clusters' connections that the user may read, each with what it says of a job; no secret is among that."""
+    return _answer(request, {"clusters": clusters_of(session, Access(user, session).connections())})
+
+
+@router.get("/files/{name}")
+def files(name: File) -> FileResponse:
+    """One of the page's own files; its address changes with its content."""
+    return FileResponse(FILES / name.value, headers={"Cache-Control": "private, max-age=86400"})
+
+
+def make_app() -> FastAPI:
+    """The app of all routes."""
+    app = FastAPI(title="Brayns", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(router)
+    return app
+
+
+def _answer(request: Request, shown: dict[str, Any]) -> Response:
+    body = json.dumps(shown, separators=(",", ":"), allow_nan=False).encode()
+    tag = f'"{sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Vary": "Cookie, Authorization"}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)

@@ -1,0 +1,282 @@
+"""Rows of the page, made of what is stored. Whoever can write XCom may have stored anything, so nothing is relied on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from shlex import quote
+from typing import Any
+
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors.plain import one_line
+from airflow_brayns.links import keys
+from airflow_brayns.links.texts import tunnel_to
+from airflow_brayns.page.stored import Run, Task
+from airflow_brayns.services.settings import is_name
+
+_FAILED = ("failed", "upstream_failed")
+_DONE = ("success", "skipped", *_FAILED, "removed")
+_TO_COME = ("", "scheduled", "queued", "up_for_retry")  # what such a task has stored is a former try's
+_UNKNOWN = "The run failed; whether its nodes were given back is not known."
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_MOST = 300  # of services, jobs, plugins or nodes in one row
+_SERVICE = ("endpoint", "node", "job_id", "service", "version", "log", "ends_at")
+
+
+@dataclass(frozen=True)
+class Booked:
+    """A booking, as a task has announced it."""
+
+    task: Task
+    name: str
+    jobs: tuple[str, ...]
+    allocations: dict[str, str]  # name by job
+    scheduler: str
+    plugins: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: Task) -> Booked | None:
+        """The booking of a task; None where what is stored is none."""
+        told = task.facts.get(keys.ALLOCATION)
+        if not isinstance(told, dict) or not is_name(str(told.get("name"))):
+            return None
+        allocations = {_text(one, "job_id"): _text(one, "name") for one in _dicts(told.get("allocations"))}
+        cluster = told.get("cluster")
+        scheduler = _text(cluster, "scheduler") if isinstance(cluster, dict) else ""
+        return cls(task, str(told["name"]), tuple(allocations), allocations, scheduler, _texts(told.get("plugins")))
+
+
+class _OfRun:
+    """What the tasks of one run have stored, by what it is looked up by."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.services: dict[str, dict[str, dict[str, Any]]] = {}  # by job and name
+        self.released: dict[str, datetime] = {}  # when a booking was given back last, by its name
+        self.held: dict[str, Task] = {}  # the task that keeps a booking for a person, by the booking's name
+        self.renders = any(keys.PROGRESS in task.facts and _is_at_work(task) for task in tasks)
+        for task in tasks:
+            usable = _usable(task)
+            for one in usable:
+                row: dict[str, Any] = {name: _text(one, name) for name in _SERVICE}
+                row |= {"plugins": list(_texts(one.get("plugins"))), "tls": "certificate" in one}
+                row["tunnel"] = tunnel_to(row["endpoint"], _text(usable[0], "endpoint"), _text(task.facts, keys.TUNNEL))
+                self.services.setdefault(row["job_id"], {})[row["service"]] = _lean(row)
+            for name in _texts(task.facts.get(keys.RELEASED)):
+                self.released[name] = max(task.told_at[keys.RELEASED], self.released.get(name, _NEVER))
+            if isinstance(told := task.facts.get(keys.HELD), dict):
+                self.held[_text(told, "allocation")] = task
+
+
+class Reading:
+    """What is stored, by what it means.
+
+    :param tasks: of any runs.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+        by_run: dict[Run, list[Task]] = {}
+        for task in tasks:
+            by_run.setdefault(task.run, []).append(task)
+        self._of_run = {run: _OfRun(found) for run, found in by_run.items()}
+
+    def services(self) -> list[dict[str, Any]]:
+        """A row for each booking that is not a movie's own, and one for a session that has booked nothing yet."""
+        rows = []
+        for task in self._tasks:
+            if not task.task_id:
+                rows.append({**_head(task), "state": _state_without(task.run), "since": _time(task.run.queued_at)})
+            elif not {keys.PROGRESS, keys.MOVIE} & task.facts.keys() and (booked := Booked.of(task)):
+                rows.append(self._service(booked))
+        return rows
+
+    def _service(self, booked: Booked) -> dict[str, Any]:
+        task, run, asked = booked.task, self._of_run[booked.task.run], booked.task.told_at[keys.ALLOCATION]
+        found = [_connected(one, booked) for job in booked.jobs for one in run.services.get(job, {}).values()]
+        state = _state(booked, run, bool(found))
+        row = {
+            **_head(task),
+            "state": state,
+            "since": _time(asked),
+            "name": booked.name,
+            "jobs": list(booked.jobs),
+            "scheduler": booked.scheduler,
+            "plugins": list(booked.plugins),
+            "services": [] if state == "asked" else found,
+            "tunnel": _short(task.facts.get(keys.TUNNEL)),
+            "log": _short(task.facts.get(keys.LOG)),
+        }
+        if state in ("queued", "starting"):
+            row["wait"] = _wait(task)
+        held = run.held.get(booked.name)
+        if held is not None and held.told_at[keys.HELD] >= asked:
+            told = held.facts[keys.HELD]
+            row |= {"until": _text(told, "until"), "why": _text(told, "why")}
+            if held.state not in _DONE and not task.run.is_over:
+                row["keeper"] = [held.task_id, held.map_index]
+        if state == "failed" and task.state not in _FAILED:
+            row["why"] = _UNKNOWN
+        return _lean(row)
+
+    def movies(self) -> list[dict[str, Any]]:
+        """A row for each task that renders, and one for each that only made a movie of what another one rendered."""
+        rows = []
+        for task in self._tasks:
+            progress, made = task.facts.get(keys.PROGRESS), task.facts.get(keys.MOVIE)
+            if not isinstance(progress, dict) and not isinstance(made, dict):
+                continue
+            row = {**_head(task), "state": _movie_state(task, made)}
+            if isinstance(progress, dict) and row["state"] != "asked":
+                booked = Booked.of(task)
+                row |= _progress(progress) | {"jobs": list(booked.jobs) if booked else []}
+            if isinstance(made, dict):
+                row["movie"] = {
+                    name: _text(made, name) for name in ("movie", "poster", "contact_sheet") if made.get(name)
+                }
+            rows.append(_lean(row))
+        return rows
+
+
+def _state(booked: Booked, run: _OfRun, usable: bool) -> str:
+    """One word: `failed`, `ended`, `asked`, that of `_waiting`, `rendering`, `ready` or, without a service, `nodes`."""
+    task = booked.task
+    if task.state in _FAILED:
+        return "failed"
+    given_back = run.released.get(booked.name)  # of an earlier try, perhaps, whose name was the same
+    if given_back is not None and given_back >= task.told_at[keys.ALLOCATION]:
+        return "ended"
+    if task.run.is_over:
+        return "ended" if task.run.state == "success" else "failed"
+    if task.state in _TO_COME:
+        return "asked"
+    if task.state not in _DONE:
+        return _waiting(task)
+    if run.renders:
+        return "rendering"
+    return "ready" if usable else "nodes"
+
+
+def _is_at_work(task: Task) -> bool:
+    return task.state not in (*_DONE, *_TO_COME)
+
+
+def _usable(task: Task) -> list[dict[str, Any]]:
+    """The services that the task's present try tells of."""
+    told = [] if task.state in _TO_COME else _dicts(task.facts.get(keys.SERVICES))
+    return [one for one in told if _is_endpoint(_text(one, "endpoint"))]
+
+
+def _connected(service: dict[str, Any], booked: Booked) -> dict[str, Any]:
+    """A service with the command that leads to it, and to no other one of its booking."""
+    name = booked.allocations.get(service["job_id"], "")
+    place = f"{name if is_name(name) else booked.name} --service {quote(service.get('service', ''))}"
+    return {**service, "connect": f"airflow brayns connect {place}"}
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        return bool(Endpoint.parse(text))
+    except InvalidSetting:
+        return False
+
+
+def _waiting(task: Task) -> str:
+    """Of a booking that is waited for: `queued` until a job has its nodes, then `starting`; `waiting` while nobody
+    knows.
+    """
+    jobs = [one for one in _waits(task).values() if one.get("state") in ("pending", "running")]
+    if any(one["state"] == "running" for one in jobs):
+        return "starting"
+    return "queued" if jobs else "waiting"
+
+
+def _waits(task: Task) -> dict[str, dict[str, Any]]:
+    """How each job of a wait stands, as `task.wait_report` stores it, by job id."""
+    told = task.facts.get(keys.WAIT)
+    found = list(told.items())[:_MOST] if isinstance(told, dict) else []
+    return {one_line(str(job)): one for job, one in found if isinstance(one, dict)}
+
+
+def _wait(task: Task) -> dict[str, Any]:
+    """What a person is told of a wait: why Slurm's jobs pend and when it expects the first of them to start, by the
+    cluster's clock; how many nodes and listening services there are already.
+    """
+    jobs = list(_waits(task).values())
+    pending = [one for one in jobs if one.get("state") == "pending"]
+    starts = sorted(start for one in pending if (start := _text(one, "start")))
+    nodes = [node for one in jobs for node in _texts(one.get("nodes"))]
+    told = {"reasons": sorted({_text(one, "reason") for one in pending} - {""}), "start": starts[0] if starts else ""}
+    listening = sum(_number(one.get("listening")) or 0 for one in jobs)
+    return _lean({**told, "nodes": nodes[:_MOST], "listening": listening})
+
+
+def _state_without(run: Run) -> str:
+    """The state of a session that has booked nothing."""
+    if run.is_over:
+        return "failed" if run.state == "failed" else "ended"
+    return "asked"
+
+
+def _movie_state(task: Task, made: Any) -> str:
+    if task.state in _FAILED:
+        return "failed"
+    if task.state not in _DONE and not task.run.is_over:
+        return "asked" if task.state in _TO_COME else "rendering"
+    if isinstance(made, dict):
+        return "made"
+    return "rendered" if task.state == "success" else "ended"
+
+
+def _progress(told: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: _number(told.get(name)) for name in ("done", "total", "frames_per_second", "seconds_left")}
+    nodes = told.get("nodes")
+    shares = {}
+    if isinstance(nodes, dict):
+        shares = {one_line(str(name), 100): _number(share) for name, share in list(nodes.items())[:_MOST]}
+    return {**numbers, "nodes": shares, "at": _text(told, "at")}
+
+
+def _head(task: Task) -> dict[str, Any]:
+    """What tells a row from every other one, and whose it is."""
+    run = task.run
+    place = {"task_id": task.task_id} | ({"map_index": task.map_index} if task.map_index >= 0 else {})
+    told = {"dag_id": run.dag_id, "run_id": run.run_id, **(place if task.task_id else {}), "who": _short(run.who)}
+    return told | {"ended_at": _time(run.ended_at)}
+
+
+def _lean(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what tells nothing."""
+    return {name: value for name, value in row.items() if value or (value == 0 and value is not False)}
+
+
+def _time(at: datetime | None) -> str:
+    return at.isoformat(timespec="seconds") if at else ""
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value[:_MOST] if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        return ()
+    return tuple(one_line(one) for one in value[:_MOST] if isinstance(one, str))
+
+
+def _text(told: dict[str, Any], name: str) -> str:
+    return _short(told.get(name))
+
+
+def _short(value: Any) -> str:
+    """A text that is shown in one place, in one line; of several lines, each."""
+    if not isinstance(value, str):
+        return "" if value is None or isinstance(value, dict | list) else str(value)[:100]
+    return "\n".join(one_line(line, 1000) for line in value[:20_000].split("\n"))
+
+
+def _number(value: Any) -> float | int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e15:
+        return None
+    return value if value == value else None  # NaN is not equal to itself

@@ -1,0 +1,166 @@
+"""What tasks and triggers have stored about services and movies, read from Airflow's database.
+
+XCom holds what was asked for, what became usable, and what was given back; the task state store, how far a movie is.
+Both are written by the processes that ask the clusters anyway, survive their restarts, and are deleted with their run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.models import Connection
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.task_state_store import TaskStateStoreModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import and_, case, or_, select, union
+
+from airflow_brayns.links import keys
+from airflow_brayns.page.access import Access
+from airflow_brayns.services.settings import CONNECTION_TYPE
+
+SESSION = "brayns_session"  # the DAG by which the page allocates
+_KEYS = (keys.ALLOCATION, keys.SERVICES, keys.WAIT, keys.TUNNEL, keys.LOG, keys.MOVIE, keys.HELD, keys.RELEASED)
+_LIVE = ("queued", "running")
+_RECENT = timedelta(hours=24)  # for so long what has ended is shown
+_MOST_RUNS = 1000
+# Of a connection, what the form of an allocation tells; none of it is secret.
+_TOLD = ("scheduler", "account", "partition", "qos", "constraint", "reservation", "time_limit", "idle_limit")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A DAG run."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    who: str
+    queued_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in _LIVE
+
+
+@dataclass
+class Task:
+    """A task instance, and what it has stored.
+
+    :param facts: by their key.
+    :param told_at: when each was stored.
+    """
+
+    run: Run
+    task_id: str = ""
+    map_index: int = -1
+    state: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    told_at: dict[str, datetime] = field(default_factory=dict)
+
+
+def read(session: Any, readable: Callable[[Collection[str]], set[str]]) -> tuple[list[Task], int]:
+    """All that is stored of runs that go on, or have ended lately; of the newest runs, those that
+    go on first, and how many more there are.
+
+    :param readable: tells which of these DAGs may be read.
+    """
+    runs = _runs(session)
+    allowed = readable({run.dag_id for run in runs.values()})
+    runs = {key: run for key, run in runs.items() if run.dag_id in allowed}
+    shown = dict(list(runs.items())[:_MOST_RUNS])
+    tasks: dict[tuple[int, str, int], Task] = {}
+    for key, task_id, map_index, state, name, value, at in _facts(session, list(shown)):
+        place = (key, task_id, map_index)
+        task = tasks.setdefault(place, Task(shown[key], task_id, map_index, str(state or "")))
+        task.facts[name], task.told_at[name] = value, at
+    told = {key for key, _, _ in tasks}
+    silent = [Task(run) for key, run in shown.items() if key not in told and run.dag_id == SESSION]
+    return [*tasks.values(), *silent], len(runs) - len(shown)
+
+
+def _runs(session: Any) -> dict[int, Run]:
+    """The runs of which something is stored, and those of the page's own DAG; those that go on first, then the newest.
+
+    They are found by the indices of what is stored: a table of all runs that there ever were is not read through.
+    """
+    recent = or_(DagRun.state.in_(_LIVE), DagRun.end_date > datetime.now(UTC) - _RECENT)
+    told = select(XComModel.dag_run_id).where(XComModel.key == keys.ALLOCATION)
+    kept = select(TaskStateStoreModel.dag_run_id).where(TaskStateStoreModel.key == keys.PROGRESS)
+    ours = union(told, kept, select(DagRun.id).where(DagRun.dag_id == SESSION))
+    columns = (
+        DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.triggering_user_name, DagRun.queued_at,
+        DagRun.end_date,
+    )  # fmt: skip
+    wanted = select(*columns).where(DagRun.id.in_(ours), recent)
+    found = session.execute(wanted.order_by(case((DagRun.state.in_(_LIVE), 0), else_=1), DagRun.id.desc()))
+    return {
+        key: Run(dag_id, run_id, str(getattr(state, "value", state)), who or "", queued, ended)
+        for key, dag_id, run_id, state, who, queued, ended in found
+    }
+
+
+def _facts(session: Any, runs: Sequence[int]) -> Iterator[tuple[int, str, int, Any, str, Any, datetime]]:
+    """Run, task, map index and state, each with one fact: its key, its value, and when it was stored."""
+    if not runs:
+        return
+    mine = and_(
+        TaskInstance.dag_id == XComModel.dag_id, TaskInstance.run_id == XComModel.run_id,
+        TaskInstance.task_id == XComModel.task_id, TaskInstance.map_index == XComModel.map_index,
+    )  # fmt: skip
+    place = (XComModel.dag_run_id, XComModel.task_id, XComModel.map_index, TaskInstance.state)
+    wanted = select(*place, XComModel.key, XComModel.value, XComModel.timestamp).join(TaskInstance, mine)
+    yield from session.execute(wanted.where(XComModel.dag_run_id.in_(runs), XComModel.key.in_(_KEYS)))
+    store = TaskStateStoreModel
+    mine = and_(
+        TaskInstance.dag_id == store.dag_id, TaskInstance.run_id == store.run_id,
+        TaskInstance.task_id == store.task_id, TaskInstance.map_index == store.map_index,
+    )  # fmt: skip
+    place = (store.dag_run_id, store.task_id, store.map_index, TaskInstance.state)
+    stored = select(*place, store.key, store.value, store.updated_at).join(TaskInstance, mine)
+    for *where, value, at in session.execute(stored.where(store.dag_run_id.in_(runs), store.key == keys.PROGRESS)):
+        yield (*where, _value(value), at)
+
+
+def _value(text: str) -> Any:
+    """A value of the task state store, which is JSON; None for anything else."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def session_dag(session: Any, access: Access) -> dict[str, Any] | None:
+    """The DAG by which the page allocates, and what the user may do with it; None where there is none, or none for this
+    user.
+    """
+    if not access.readable([SESSION]):
+        return None
+    found = session.execute(
+        select(DagModel.is_paused, DagModel.is_stale).where(DagModel.dag_id == SESSION)
+    ).one_or_none()
+    if found is None or found[1]:
+        return None
+    return {"dag_id": SESSION, "paused": bool(found[0]), "may": access.may(SESSION)}
+
+
+def clusters_of(session: Any, readable: Collection[str]) -> list[dict[str, Any]]:
+    """The connections of our type that are in the database, among those that may be read."""
+    wanted = select(Connection).where(Connection.conn_type == CONNECTION_TYPE).order_by(Connection.conn_id)
+    found = [one for one in session.scalars(wanted) if one.conn_id in readable]
+    return [{"id": one.conn_id, "says": _told(one)} for one in found]
+
+
+def _told(connection: Connection) -> dict[str, str]:
+    try:
+        extra = json.loads(connection.extra or "{}")
+    except ValueError:
+        return {}
+    given = extra if isinstance(extra, dict) else {}
+    return {name: str(given[name])[:200] for name in _TOLD if given.get(name) not in (None, "")}

@@ -1,0 +1,195 @@
+"""Frames on the cluster's own file system, for when no worker mounts it: the services write them, and a node checks
+them.
+
+Only small messages cross the connection. There is no Python on the nodes: a static ffmpeg is copied over once and
+decodes each frame in a step of the allocation; a frame gets its name when it has proved whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+
+from airflow_brayns.cluster.answers import coded, decode, whole
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.shell import quote
+from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting
+from airflow_brayns.movie.frame_store import ASIDE, Made, Survey
+from airflow_brayns.movie.manifest import Header, Manifest
+from airflow_brayns.movie.plan import Plan
+from airflow_brayns.rendering.frame_checks import FrameChecks, Place
+from airflow_brayns.rendering.frames_script import FramesFolder, check_folder
+
+_SILENT_SECONDS = 180  # a claim on a folder that nobody has renewed for so long is void
+_BEAT_SECONDS = 45.0
+_FRAME = re.compile(r"[0-9]{5,}\.(png|jpg)")
+_SEVERAL = 500  # files that one command hashes
+
+
+class ClusterFrames:
+    """A frame store that is a folder on the cluster.
+
+    :param cluster: the cluster that the folder is on.
+    :param folder: the folder's absolute path, as login machine and nodes see it.
+    :param ffmpeg: path of an ffmpeg that runs on the nodes.
+    :param movie: the movie whose frames these are; while it writes there, another movie is refused.
+    :param token: the token of this holder of the folder.
+    :param where: a function that tells the nodes that may check frames, each with its allocation, the newest first.
+    """
+
+    outstanding = 64  # a check takes seconds, and comes for many frames at once
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: str,
+        ffmpeg: str,
+        movie: str,
+        token: str,
+        where: Callable[[], Sequence[Place]],
+    ) -> None:
+        self.folder = check_folder(folder)
+        self._place = FramesFolder(cluster, self.folder, movie, token)
+        self._checks = FrameChecks(self._place, ffmpeg, where)
+        self._beating: asyncio.Task[None] | None = None
+        self._there: dict[str, tuple[int, int]] = {}
+
+    # ---- the store ---------------------------------------------------------------------------------------------
+    async def open(self) -> Manifest:
+        """See `FrameStore.open`."""
+        answer = await self._place.run(f"open_frames {quote(coded(self._place.movie))} {_SILENT_SECONDS}", 300)
+        lines = answer.split("\n")
+        for line in lines:
+            if line.startswith("unwritable "):
+                raise InvalidSetting(
+                    "frames_dir", f"{self.folder} cannot be written on the cluster.", remedy="choose another folder."
+                )
+            if line.startswith("busy "):
+                raise InvalidSetting(
+                    "frames_dir",
+                    f"{self.folder} is in use by {decode(line[5:])}.",
+                    remedy="give each movie a folder of its own, or wait until that one has ended.",
+                    retry=True,
+                )
+        if "opened" not in lines:
+            raise ConnectionLost(f"{self.folder} could not be opened on the cluster: {answer[-300:]}")
+        if self._beating is None:
+            self._beating = asyncio.create_task(self._beat())
+        return await self._read(lines)
+
+    async def read(self) -> Manifest:
+        """Read the manifest without taking the folder over, for those who only read.
+
+        :raises ConnectionLost: the answer was cut off.
+        """
+        return await self._read((await self._place.run("read_frames", 300)).split("\n"))
+
+    async def _read(self, lines: list[str]) -> Manifest:
+        if "read" not in lines:
+            raise ConnectionLost(f"{self.folder}: its manifest could not be read to its end.")
+        told = [line[5:] for line in lines if line.startswith("line ")]
+        return (await asyncio.to_thread(Manifest.read, told)).usable()
+
+    async def _beat(self) -> None:
+        """Renew the claim on the folder again and again, whether frames come or not."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            with contextlib.suppress(BraynsError):  # a lost connection comes back, or the claim grows old
+                await self._place.run("renew_frames", 30)
+
+    async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
+        """See `FrameStore.survey`. A file that has the size and time which the manifest tells is not read again."""
+        there = self._there = await self._listing()
+        found = Survey()
+        unsure: dict[str, int] = {}
+        for frame, key in plan.keyed_frames():
+            known, file = manifest.frames.get(frame), there.get(plan.file(frame))
+            if known is None or file is None:
+                found.missing.append(frame)
+            elif known.key != key or known.file != plan.file(frame):
+                found.changed.append(frame)
+            elif known.size != file[0]:
+                found.damaged.append(frame)
+            elif known.mtime // 1_000_000_000 != file[1]:
+                unsure[plan.file(frame)] = frame
+            else:
+                found.done.add(frame)
+        await self._hash(unsure, manifest, found)
+        return found
+
+    async def _listing(self) -> dict[str, tuple[int, int]]:
+        """The size and time of each entry of the folder that may be a frame; both are -1 for one that is no file."""
+        there: dict[str, tuple[int, int]] = {}
+        for line in (await self._place.run("list_frames", 300)).split("\n"):
+            match line.split(" "):
+                case ["file", name, size, time] if (bytes_ := whole(size)) is not None:
+                    there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
+                case ["odd", name]:
+                    there[name] = (-1, 0)
+        return there
+
+    async def put_aside(self, plan: Plan) -> int:
+        """See `FrameStore.put_aside`."""
+        wanted = set(map(plan.file, plan.frames))
+        useless = [
+            name
+            for name, (size, _) in self._there.items()
+            if _FRAME.fullmatch(name) and (name not in wanted or size < 0)
+        ]
+        moved = 0
+        for begin in range(0, len(useless), _SEVERAL):
+            some = useless[begin : begin + _SEVERAL]
+            answer = await self._place.run(f"put_aside {ASIDE} {' '.join(some)}", 300)
+            self._place.check_taken(answer)
+            moved += answer.split("\n").count("moved")
+            if "unwritable" in answer.split():
+                raise self._place.unwritable()
+        return moved
+
+    async def _hash(self, unsure: dict[str, int], manifest: Manifest, found: Survey) -> None:
+        names = list(unsure)
+        for begin in range(0, len(names), _SEVERAL):
+            some = names[begin : begin + _SEVERAL]
+            hashes: dict[str, str] = {}
+            for line in (
+                await self._place.run(f"hash_frames {' '.join(quote(name) for name in some)}", 600)
+            ).splitlines():
+                match line.split(" "):
+                    case ["hash", name, sha256]:
+                        hashes[name] = sha256
+            for name in some:
+                frame = unsure[name]
+                if hashes.get(name) == manifest.frames[frame].sha256:
+                    found.done.add(frame)
+                else:
+                    found.damaged.append(frame)
+
+    async def begin(self, header: Header) -> None:
+        """See `FrameStore.begin`."""
+        answer = await self._place.run(f"begin_frames {quote(header.line().rstrip())}", 60)
+        self._place.check_taken(answer)
+        if "begun" not in answer.split("\n"):
+            raise self._place.unwritable()
+
+    def file_path(self, plan: Plan, frame: int) -> str:
+        """See `FrameStore.file_path`."""
+        return f"{self.folder}/{self._place.part(plan, frame)}"
+
+    async def keep(self, plan: Plan, frame: int, data: bytes, made: Made) -> bool:
+        """See `FrameStore.keep`. Whether a frame is of one colour is looked at until one is not."""
+        return await self._checks.check(plan, frame, made)
+
+    async def close(self) -> None:
+        """See `FrameStore.close`."""
+        await self._checks.close()
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+            self._beating = None
+        try:
+            async with asyncio.timeout(4):
+                await self._place.run("close_frames", 10)
+        except (BraynsError, TimeoutError):
+            pass  # the claim grows old by itself

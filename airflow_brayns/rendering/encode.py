@@ -1,0 +1,380 @@
+"""Encoding where the frames are: on the worker, or on a node of the cluster by the static ffmpeg that was copied there;
+and fetching the movie from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import secrets
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.files import install
+from airflow_brayns.cluster.shell import quote
+from airflow_brayns.cluster.submission import ServiceCommand
+from airflow_brayns.errors import ConnectionLost, InvalidSetting, RenderingFailed
+from airflow_brayns.movie.codecs import Encoding
+from airflow_brayns.movie.encode import FrameFiles, check_made, described, encode_movie
+from airflow_brayns.movie.ffmpeg import Encoded, duration_in, static_ffmpeg, stream_in
+from airflow_brayns.movie.manifest import Manifest, digest
+from airflow_brayns.movie.parts import beside, mark_of, part_of, stem_of
+from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.rendered import CLEAR, incomplete, known_of, plan_of
+from airflow_brayns.movie.script import specification_of
+from airflow_brayns.rendering.cluster_frames import ClusterFrames
+from airflow_brayns.rendering.encode_request import EncodeRequest as EncodeRequest
+from airflow_brayns.rendering.frames_script import check_folder, file_text
+from airflow_brayns.services.booking import Booking, BookingRequest, book
+from airflow_brayns.services.release import give_back
+from airflow_brayns.services.session import Session
+from airflow_brayns.services.settings import ClusterSettings
+from airflow_brayns.services.waiting import Waiting
+from airflow_brayns.services.watch import AllocationWatch
+
+_FETCH_LOG_SECONDS = 10.0
+_SILENT_MINUTES = 60  # a part file that nobody has written to for so long was left by a killed writer
+_KEPT_SECONDS = 7 * 86_400.0  # the part of a fetch that was cut off is kept so long for the next try
+CHANGED = 65  # exit code of the script when frames are not those that were rendered
+UNPROVED = 66  # exit code of the script when its ffmpeg is not the one that was copied
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The frames on the cluster that a movie is encoded of.
+
+    :param folder: the absolute path of their folder.
+    :param plan: the plan of the movie that they belong to.
+    :param ffmpeg: path of an ffmpeg that runs on the nodes.
+    :param sums: their digest, see `sums_of`; empty where none is known.
+    """
+
+    folder: str
+    plan: Plan
+    ffmpeg: str
+    sums: str = ""
+
+
+def encode_script(
+    sources: Sources,
+    output: str,
+    encoding: Encoding,
+    metadata: Mapping[str, Any],
+    *,
+    poster: bool,
+    sheet: bool,
+    mark: str = "",
+    keep: bool = False,
+) -> str:
+    """The script that a node runs to make a movie: the settings of encode.sh, and encode.sh.
+
+    :param output: the movie's path on the cluster.
+    :param metadata: what is written into the movie of where it is from.
+    :param poster: whether to keep the frame in the middle beside it.
+    :param sheet: whether to put frames on one sheet beside it.
+    :param mark: the mark of the part files, see `movie.parts.mark_of`; empty for a mark of nobody's.
+    :param keep: whether to leave a second name of the movie behind, see `kept_name`: the movie that is fetched is then
+        this one, whoever writes to the same output meanwhile.
+    :raises InvalidSetting: `output` is not an absolute path in one line.
+    """
+    target = PurePosixPath(check_folder(output, "output_file"))
+    mark = mark or mark_of("")
+    plan, frames = sources.plan, sources.plan.frames
+    poster_file, sheet_file = beside(target)
+    settings = {
+        "ffmpeg": sources.ffmpeg,
+        "proved": "",
+        "folder": sources.folder,
+        "format": plan.specification.format,
+        "digits": plan.digits,
+        "first": frames[0],
+        "last": frames[-1],
+        "step": plan.specification.step,
+        "count": encoding.length(len(frames)),
+        "sums": sources.sums,
+        "rate": encoding.rate,
+        "metadata": described(target.name.removesuffix(target.suffix), metadata).rstrip("\n"),
+        "parent": target.parent,
+        "movie": target,
+        "movie_part": part_of(target, mark),
+        "kept": kept_name(str(target), mark) if keep else "",
+        "poster_of": f"{sources.folder}/{plan.file(frames[len(frames) // 2])}",
+        "poster": poster_file if poster else "",
+        "poster_part": part_of(poster_file, mark),
+        "sheet_step": max(1, encoding.length(len(frames)) // 16),
+        "sheet": sheet_file if sheet else "",
+        "sheet_part": part_of(sheet_file, mark),
+        "stem": re.sub(r"([][*?\\])", r"\\\1", stem_of(target)),
+        "whose": mark.partition("-")[0],
+        "silent_minutes": _SILENT_MINUTES,
+        "changed": CHANGED,
+        "unproved": UNPROVED,
+    }
+    head = "".join(f"{name}={quote(str(value))}\n" for name, value in settings.items())
+    codec = " ".join(map(quote, encoding.arguments()))
+    return f"{head}codec=({codec})\n{file_text('ffmpeg')}{file_text('encode')}"
+
+
+def sums_of(plan: Plan, manifest: Manifest) -> str:
+    """The digest that a node must find over a plan's files before it encodes them: the SHA-256 of what `sha256sum`
+    prints for them.
+    """
+    lines = (f"{manifest.frames[frame].sha256}  {plan.file(frame)}\n" for frame in plan.frames)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def kept_name(output: str, mark: str) -> str:
+    """The second name of a movie on the cluster, by which it is fetched."""
+    target = PurePosixPath(output)
+    return str(target.with_name(f".{stem_of(target)}.{mark}.part.fetch{target.suffix}"))
+
+
+async def encode_here(
+    request: EncodeRequest, files: FrameFiles | None, metadata: Mapping[str, Any], log: Any
+) -> Encoded:
+    """Encode on the worker, with progress in the log, and make the pictures beside the movie.
+
+    :param files: the frames; None for those that lie in the folder.
+    """
+    told, plain = -1, metadata.get("specification")
+    decided = request.decided(None if plain is None else specification_of(plain))
+    target = decided.target.absolute()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if (share := 10 * done // max(total, 1)) > told:
+            told = share
+            log.info("%d of %d frames encoded", done, total)
+
+    made = await encode_movie(
+        Path(request.folder), target, decided.encoding, files=files, frames=request.frames,
+        metadata={**metadata, "encoding": decided.encoding.plain()}, progress=progress, poster=request.poster,
+        sheet=request.sheet, owner=request.owner.about,
+    )  # fmt: skip
+    log.info("The movie is %s", made.text())
+    poster, sheet = beside(target)
+    if request.poster:
+        log.info("A picture of it: %s", poster)
+    if request.sheet:
+        log.info("Frames of it: %s", sheet)
+    return made
+
+
+def booking_for_encoding(settings: ClusterSettings) -> BookingRequest:
+    """What encoding on the cluster asks for: one node, however movies are packed; the step begins when it is there."""
+    return BookingRequest(settings.model_copy(update={"packing": "one_job"}), 1, None, "to encode")
+
+
+async def encode_on_cluster(
+    session: Session,
+    request: EncodeRequest,
+    metadata: Mapping[str, Any],
+    announce: Callable[[Booking], Awaitable[None]],
+) -> tuple[Encoded, dict[str, Any]]:
+    """Encode on the cluster, in a small job of its own, and bring the movie here if that is wanted.
+
+    :param metadata: what is known of the movie already, to be written into it.
+    :param announce: a function that is told of the booking.
+    :return: the movie that was made, and all that is known of it.
+    """
+    cluster, owner = session.cluster, request.owner
+    mark = mark_of(owner.about)
+    asked = booking_for_encoding(session.settings)
+    sources, known = await sources_in(cluster, request.folder, owner.about)
+    decided = request.decided(sources.plan.specification)
+    known, target = {**metadata, **known, "encoding": decided.encoding.plain()}, str(decided.target)
+    script = encode_script(
+        sources, target, decided.encoding, known, poster=request.poster, sheet=request.sheet, mark=mark,
+        keep=request.near is not None,
+    )  # fmt: skip
+    try:
+        booking = await book(cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins)
+        await announce(booking)
+        made, sha256 = await encode_there(session, booking, script, target, sources, decided.encoding.fps)
+    finally:
+        told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
+        await asyncio.shield(give_back(cluster, owner, session.log, told_to_stop=told_to_stop))
+    session.log.info("The movie is on the cluster: %s", made.text())
+    if request.near is not None:
+        kept = kept_name(target, mark)
+        await fetch(cluster, kept, request.near, sha256, made.bytes, session.log, owner=owner.about)
+        await cluster.shell.run(f"rm -f {quote(kept)}\n", 60)
+        made = replace(made, path=request.near)
+    return made, known
+
+
+async def sources_in(cluster: Cluster, folder: str, about: str) -> tuple[Sources, dict[str, Any]]:
+    """The frames in a folder of the cluster, all of the manifest's movie and each whole; and what is known of that
+    movie.
+
+    :raises RenderingFailed: there is no manifest, or some frames are missing, damaged or of another movie.
+    """
+    ffmpeg = await install(cluster, Path(static_ffmpeg()))
+    store = ClusterFrames(cluster, folder, ffmpeg, f"encoding {about}", f"encode-{secrets.token_hex(4)}", list)
+    manifest = await store.read()
+    header = manifest.header
+    if header is None:
+        raise RenderingFailed(
+            f"{folder} has no manifest on the cluster: nothing was rendered there.",
+            remedy="clear the task that renders.",
+            retry=False,
+            field="frames_dir",
+        )
+    plan = plan_of(header)
+    survey = await store.survey(plan, manifest)
+    if survey.left:
+        raise RenderingFailed(incomplete(folder, plan, survey), remedy=CLEAR, field="frames", retry=False)
+    hashes = "".join(f"{frame}:{manifest.frames[frame].sha256}\n" for frame in plan.frames)
+    return Sources(folder, plan, ffmpeg, sums_of(plan, manifest)), known_of(header, digest(hashes.encode()))
+
+
+async def encode_there(
+    session: Session,
+    booking: Booking,
+    script: str,
+    output: str,
+    expected: Sources,
+    fps: float,
+) -> tuple[Encoded, str]:
+    """Run the encoding script as a step on a booking's node, and follow it to its end.
+
+    :param booking: a booking of one node, with no service.
+    :param script: the script, see `encode_script`.
+    :param output: the movie's path on the cluster.
+    :param expected: the frames that it is made of.
+    :return: the movie that was made, and its SHA-256.
+    :raises RenderingFailed: ffmpeg failed, or the movie is not as long or as large as its frames make it.
+    """
+    await Waiting(session, booking).nodes()
+    allocation = booking.allocations[0]
+    await session.cluster.add_service(allocation, ServiceCommand("encode", 1, script, "0", ()))
+    watch = AllocationWatch(session, allocation)
+    async with aclosing(watch.statuses()) as looks:
+        async for status in looks:
+            service = status.service("encode")
+            if service is not None and service.exit_code is not None:
+                text = watch.log_of(service)
+                if service.exit_code == CHANGED:
+                    raise RenderingFailed(
+                        f"some in {expected.folder} are not those that were rendered, or changed while they were encoded.",
+                        remedy="see what else writes there; a retry looks at all of them again.",
+                        field="frames",
+                    )
+                if service.exit_code == UNPROVED:
+                    raise RenderingFailed(
+                        f"{expected.ffmpeg} was cut off or changed, so it was not run.",
+                        remedy="see who may write in the state folder, and whether it has room; a retry copies it anew.",
+                        field="state_dir",
+                    )
+                if service.exit_code:
+                    why = f"ffmpeg failed on {service.node} with exit code {service.exit_code}: {text[-800:]}"
+                    raise RenderingFailed(
+                        why,
+                        remedy="Mend what ffmpeg says: a full disk, a frame that it cannot read.",
+                        node=service.node,
+                        exit_code=service.exit_code,
+                    )
+                return _read(text, output, expected, fps)
+    raise RenderingFailed("The step that encodes was lost.", remedy="Clear the task: the frames are kept.")
+
+
+def _read(text: str, output: str, expected: Sources, fps: float) -> tuple[Encoded, str]:
+    frames = re.findall(r"^frame=([0-9]{1,9})$", text, re.MULTILINE)
+    stream, seconds = stream_in(text), duration_in(text)
+    sha = re.search(r"^sha256 ([0-9a-f]{64}) ([0-9]{1,15})$", text, re.MULTILINE)
+    if not (frames and stream and seconds is not None and sha):
+        raise RenderingFailed(
+            f"The step that encodes did not tell what it made: {text[-500:]}",
+            remedy="Clear the task: the frames are kept.",
+        )
+    made = Encoded(Path(output), int(frames[-1]), seconds, int(stream[2]), int(stream[3]), stream[1], int(sha[2]))
+    plan = expected.plan
+    frames_made = plan.specification.encoding.length(len(plan.frames))
+    check_made(made, frames_made, fps, plan.specification.resolution)
+    return made, sha[1]
+
+
+async def fetch(
+    cluster: Cluster, remote: str, target: Path, sha256: str, size: int, log: Any, *, owner: str = ""
+) -> Path:
+    """Bring a file from the cluster. This goes on where an earlier try was cut off; the file gets its name only when it
+    is whole.
+
+    :param remote: the file's path on the cluster.
+    :param target: its path on the worker.
+    :param sha256: its digest.
+    :param size: its size in bytes.
+    :param owner: the task that fetches, so that two tasks which bring the same file to the same place do not write into
+        one another's.
+    :raises ConnectionLost: the connection broke; the part that has come is kept for the next try.
+    :raises RenderingFailed: the file that came is not the one that was asked for.
+    """
+    whose = f"{mark_of(owner).partition('-')[0]}." if owner else ""
+    stem = stem_of(target)
+    partial = target.with_name(f".{stem}.{whose}{sha256[:12]}.part")
+    _clean_fetched(target, stem, whose, partial)
+    hashed = hashlib.sha256()
+    have = 0
+    if partial.exists():
+        with partial.open("rb") as file:
+            while block := file.read(1 << 20):
+                hashed.update(block)
+                have += len(block)
+    told = time.monotonic()
+    try:
+        with partial.open("ab") as file:
+            async for block in cluster.shell.get(remote, have):
+                file.write(block)
+                hashed.update(block)
+                have += len(block)
+                if time.monotonic() - told > _FETCH_LOG_SECONDS:
+                    told = time.monotonic()
+                    log.info(
+                        "%s: %.0f of %.0f MB fetched (%d %%)",
+                        remote,
+                        have / 1e6,
+                        size / 1e6,
+                        100 * have // max(size, 1),
+                    )
+    except OSError as error:
+        raise InvalidSetting(
+            "fetch",
+            f"{target} cannot be written: {error.strerror}",
+            remedy="choose a file that the worker may write.",
+            retry=True,
+        ) from error
+    if have < size:
+        raise ConnectionLost(
+            f"{remote}: {have} of {size} bytes came.",
+            remedy="Nothing, where the task has retries: the next try goes on from there.",
+        )
+    if have != size or hashed.hexdigest() != sha256:
+        partial.unlink()
+        raise RenderingFailed(
+            f"{remote}: what came ({have} bytes) is not what is there ({size} bytes).",
+            remedy="Nothing, where the task has retries: it is fetched again.",
+        )
+    partial.replace(target)
+    log.info("%s fetched to %s: %.1f MB, its SHA-256 is right", remote, target, size / 1e6)
+    return target
+
+
+def _clean_fetched(target: Path, stem: str, whose: str, partial: Path) -> None:
+    """Remove the parts of fetches that earlier tries of the same task left of another movie, and those that nobody came
+    back for.
+    """
+    other = re.compile(rf"\.({re.escape(stem)}|{re.escape(target.name)})\.([0-9a-f]{{8}}\.)?[0-9a-f]{{12}}\.part")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            if path == partial or not (match := other.fullmatch(path.name)):
+                continue
+            if (whose and match[2] == whose) or time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+                path.unlink()

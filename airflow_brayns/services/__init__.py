@@ -1,0 +1,1 @@
+"""The braynsServices in allocations: this room joins `cluster` and `brayns`."""

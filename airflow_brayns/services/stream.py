@@ -1,0 +1,268 @@
+"""The stream of usable services: here, and nowhere else, started services are looked at, checked, and proved by asking
+them.
+
+Who waits for a booking (`services.waiting`) and who renders with it (`rendering.service_pool`) read the same events:
+
+    look at an allocation ──▶ Looked ──▶ each service that listens is asked ──▶ Proved
+                          └─▶ Lost                └─ it has ended, or takes too long ──▶ Failed
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.readiness import NotYet, Usable, probe, until
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
+from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed, known
+from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.session import Session
+from airflow_brayns.services.tasks import beside
+from airflow_brayns.services.tunnel import way_to
+from airflow_brayns.services.watch import AllocationWatch
+
+PROBE_PAUSE = 0.5
+_TELL_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The event that a look at an allocation was answered; what the look means for each service follows."""
+
+    allocation: Allocation
+    status: AllocationStatus
+
+
+@dataclass(frozen=True)
+class Proved:
+    """The event that a service is usable."""
+
+    allocation: Allocation
+    service: Service
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The event that a service will not become usable, or has ended since; nothing further is told of that service."""
+
+    allocation: Allocation
+    service: ServiceStatus
+    error: BraynsError
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The event that an allocation has ended, or cannot be waited for; nothing further is told of that allocation."""
+
+    allocation: Allocation
+    error: BraynsError
+
+
+Event = Looked | Proved | Failed | Lost
+
+
+class ServiceStream:
+    """An asynchronous iterator of events, in the order in which they happened; it does not end by itself."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self.tell: Callable[[Event], None] = self._events.put_nowait
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await self._events.get()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether every event that has happened was read."""
+        return self._events.empty()
+
+
+@asynccontextmanager
+async def usable(
+    session: Session,
+    booking: Booking,
+    plugins: Sequence[str] = (),
+    *,
+    names: Sequence[str] | None = None,
+    want: int = 1,
+    since: datetime | None = None,
+) -> AsyncIterator[ServiceStream]:
+    """Follow the services of a booking for as long as the block runs, and yield the stream of their events.
+
+    :param plugins: names of the plugins that each service must have loaded.
+    :param names: names of the services to follow; None for every one of each allocation.
+    :param want: how many services must listen before their listening makes news.
+    :param since: when the wait began, which `queue_timeout` is counted from; None for now.
+    """
+    stream = ServiceStream()
+    async with beside() as group:
+        for allocation in booking.allocations:
+            watch = AllocationWatch(session, allocation, plugins, since)
+            group.create_task(_Following(session, watch, names, stream.tell).run(want))
+        yield stream
+
+
+class _Following:
+    """The part of a stream that tells of one allocation."""
+
+    def __init__(
+        self,
+        session: Session,
+        watch: AllocationWatch,
+        names: Sequence[str] | None,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._session, self._watch, self._names, self._tell = session, watch, names, tell
+        self._proofs: dict[str, asyncio.Task[None]] = {}
+        self._began: dict[str, datetime] = {}
+        self._proved, self._failed = set[str](), set[str]()
+        self._told_at: datetime | None = None
+
+    async def run(self, want: int) -> None:
+        """Follow the allocation to its end."""
+        try:
+            async with beside() as group, aclosing(self._watch.statuses(want)) as looks:
+                async for status in looks:
+                    self._tell(Looked(self._watch.allocation, status))
+                    for service in status.services:
+                        if (self._names is None or service.name in self._names) and service.name not in self._failed:
+                            self._look(status, service, group)
+                    self._tell_how_far()
+        except BraynsError as error:
+            self._tell(Lost(self._watch.allocation, error))
+
+    def _look(self, status: AllocationStatus, service: ServiceStatus, group: asyncio.TaskGroup) -> None:
+        try:
+            self._watch.check(service)
+            self._check_stopped(status, service)
+            self._check_start(status, service)
+        except BraynsError as error:
+            if proof := self._proofs.get(service.name):
+                proof.cancel()
+            self._fail(service, error)
+            return
+        if service.port and service.exit_code is None and service.name not in self._proofs:
+            self._session.log.info(
+                "%s on %s listens on port %d; looking whether it is usable", service.name, service.node, service.port
+            )
+            self._proofs[service.name] = group.create_task(self._prove(status, service))
+
+    def _fail(self, service: ServiceStatus, error: BraynsError) -> None:
+        self._failed.add(service.name)
+        self._tell(Failed(self._watch.allocation, service, error))
+
+    async def _prove(self, status: AllocationStatus, service: ServiceStatus) -> None:
+        try:
+            found = await prove(self._session, self._watch, status, service)
+        except Exception as error:
+            self._fail(service, known(error))
+            return
+        if service.name in self._failed:
+            return
+        self._proved.add(service.name)
+        self._tell(Proved(self._watch.allocation, found))
+
+    def _check_stopped(self, status: AllocationStatus, service: ServiceStatus) -> None:
+        """Raise an error for a service that was stopped alone: nobody starts it again, and its job goes on without it."""
+        if self._watch.is_stopped_alone(status, service):
+            raise ServiceFailed(
+                f"{service.name} on {service.node} was stopped before it was usable, while job {status.job_id} goes on: by "
+                "scancel of its step, or by a StopBraynsServiceOperator.",
+                remedy="Clear the task that started it: that starts it anew.",
+            )
+
+    def _tell_how_far(self) -> None:
+        """Log now and then what a start waits for: a service that loads for minutes logs nothing itself."""
+        waiting = [name for name in self._began if name not in self._proved | self._failed]
+        now = datetime.now(UTC)
+        if not waiting or (now - (self._told_at or min(self._began.values()))).total_seconds() < _TELL_SECONDS:
+            return
+        self._told_at = now
+        passed = (now - min(self._began[name] for name in waiting)).total_seconds()
+        asked = [name for name in waiting if name in self._proofs]
+        silent = [name for name in waiting if name not in self._proofs]
+        texts = [f"{_some(silent)}: no port in its log yet"] if silent else []
+        texts += [f"{_some(asked)}: listens, but is not usable yet"] if asked else []
+        limit = self._session.settings.start_timeout
+        self._session.log.info("%.0f of %.0f s (start_timeout). %s", passed, limit, "; ".join(texts))
+
+    def _check_start(self, status: AllocationStatus, service: ServiceStatus) -> None:
+        """Raise an error for a service that was not usable within `start_timeout`."""
+        if service.name in self._proved or not status.nodes:
+            return
+        limit, now = self._session.settings.start_timeout, datetime.now(UTC)
+        if (now - self._began.setdefault(service.name, now)).total_seconds() >= limit:
+            raise NotReadyInTime(
+                f"{service.name} on {service.node} was not usable {limit:.0f} s after the job started.\n{self._watch.last_lines(service)}",
+                remedy="see in its last lines how far it came; raise start_timeout if it is only slow.",
+                field="start_timeout",
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+async def prove(session: Session, watch: AllocationWatch, status: AllocationStatus, service: ServiceStatus) -> Service:
+    """Ask a service that listens, until every rung of readiness holds.
+
+    :raises NotReadyInTime: the service was not usable within `start_timeout`.
+    :raises ServiceFailed: the service never will be usable.
+    :raises ConnectionLost: the service cannot be reached, and trying again would not help.
+    """
+    settings, log, where = session.settings, session.log, f"{service.name} on {service.node}"
+    endpoint = endpoint_of(session, status, service)
+
+    async def attempt() -> Usable:
+        try:
+            return await ask(session, endpoint, watch.plugins)
+        except ConnectionLost as error:
+            if not error.retry:
+                raise  # a refused host key or login does not mend itself
+            raise NotYet(str(error)) from None
+
+    try:
+        found = await until(
+            attempt, within=settings.start_timeout, pause=PROBE_PAUSE,
+            tell=lambda why: log.info("%s is not usable yet: %s", where, why),
+        )  # fmt: skip
+    except NotYet as reason:
+        raise NotReadyInTime(
+            f"{where} listens, but was not usable within {settings.start_timeout:.0f} s: {reason}",
+            remedy="see that Airflow reaches the nodes (route, node_suffix); raise start_timeout if it is only slow.",
+            field="start_timeout",
+        ) from None
+    watch.proved(service.name)
+    log.info("%s is usable: braynsService %s at %s", service.name, found.version, endpoint)
+    left = status.job.seconds_left if status.job else None
+    ends = datetime.now(UTC) + timedelta(seconds=left) if left else None
+    return Service(
+        service.name, service.node, endpoint, status.job_id, found, watch.allocation.log_of(service.name),
+        ends.isoformat(timespec="seconds") if ends else None, status.certificate,
+    )  # fmt: skip
+
+
+def endpoint_of(session: Session, status: AllocationStatus, service: ServiceStatus) -> Endpoint:
+    """The endpoint of a service that listens, as Airflow, or the login node on its behalf, reaches it."""
+    assert service.port is not None
+    host = session.cluster.address(service.node)
+    return Endpoint(host, service.port, session.settings.client_context(status.name, host, status.certificate))
+
+
+async def ask(session: Session, endpoint: Endpoint, plugins: Sequence[str]) -> Usable:
+    """Probe a service once from here, through a tunnel if need be. Errors name the service's own port, since a tunnel's
+    is another one each time.
+
+    :raises NotYet: a rung of readiness is not reached yet.
+    :raises ServiceFailed: a rung will never be reached.
+    :raises ConnectionLost: the node cannot be reached.
+    """
+    async with way_to(session.cluster, session.settings.route, endpoint) as near:
+        return await probe(near, plugins, told=str(endpoint))

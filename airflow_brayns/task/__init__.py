@@ -1,0 +1,1 @@
+"""The parts that every Airflow task of this package shares."""

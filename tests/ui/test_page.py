@@ -1,0 +1,120 @@
+"""A person's way through the page: allocate, see ready, connect, release; and one who may only look.
+
+Debian's Chromium, driven by Playwright. The pictures go to `build/ui`, for somebody to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_brayns.brayns.client import BraynsClient
+from tests.support.airflow import Airflow
+from tests.support.cluster import REPO
+from tests.ui.browser import chromium, picture, seen_with
+
+ROLES = ("viewer", "user", "admin")
+
+
+class Known(Airflow):
+    """An Airflow in which people log in, each with a password that is their name."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home, REPO / "dags", {})
+        passwords = home / "passwords.json"
+        passwords.write_text(json.dumps({role: role for role in ROLES}))
+        self.environment |= {
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{role}:{role}" for role in ROLES),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+            "AIRFLOW__BRAYNS__INSTALLATION_ID": "ui",
+        }
+
+    def token(self, role: str) -> str:
+        body = json.dumps({"username": role, "password": role}).encode()
+        address = f"http://127.0.0.1:{self.port}/auth/token"
+        asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return str(json.load(answer)["access_token"])
+
+    def _token(self) -> str:
+        return self.token("admin")
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
+    one = Known(tmp_path_factory.mktemp("airflow"))
+    try:
+        one.start()
+        one.until(lambda: "brayns_session" in str(one.api("GET", "dags")), 240, "brayns_session is parsed")
+        one.api("PATCH", "dags/brayns_session", {"is_paused": False})
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as one:
+        yield one
+
+
+def seen_by(role: str, browser: Any, airflow: Known, path: str = "plugin/brayns") -> Any:
+    """The page, open before somebody."""
+    return seen_with(airflow.token(role), browser, f"http://127.0.0.1:{airflow.port}/", path)
+
+
+async def version_at(endpoint: str) -> Any:
+    async with BraynsClient(endpoint) as client:
+        return await client.call("get-version")
+
+
+def test_a_person_allocates_connects_and_releases(browser: Any, airflow: Known) -> None:
+    with seen_by("user", browser, airflow) as page:
+        page.get_by_text("Nothing that you may see runs").wait_for()
+        picture(page, "empty")
+        page.get_by_role("button", name="Allocate…").click()
+        page.get_by_label("Minutes").fill("30")
+        page.get_by_label("braynsCircuitInfo").check()
+        page.get_by_text("What would run").click()
+        assert '"minutes":30' in page.get_by_label("The same from a terminal", exact=True).inner_text()
+        picture(page, "form")
+        page.get_by_label("Minutes").fill("0")
+        page.get_by_role("button", name="Allocate", exact=True).click()
+        assert page.evaluate("() => document.querySelector('#brayns-minutes').validity.rangeUnderflow")
+        page.get_by_label("Minutes").fill("30")
+        page.get_by_role("button", name="Allocate", exact=True).click()
+        page.get_by_text("Asked for:").wait_for()
+        picture(page, "asked")
+        page.locator(".state", has_text="Ready").wait_for()
+        endpoint = page.locator(".endpoint").inner_text()
+        assert "release" in str(asyncio.run(version_at(endpoint)))
+        page.get_by_text("Connect", exact=True).click()
+        assert endpoint in page.get_by_label("Python", exact=True).inner_text()
+        page.get_by_text("left").first.wait_for()
+        picture(page, "ready")
+
+        with seen_by("viewer", browser, airflow) as looker:
+            looker.locator(".endpoint").wait_for()
+            assert looker.get_by_role("button", name="Allocate…").is_disabled()
+            assert looker.get_by_role("button", name="Release…").is_disabled()
+            picture(looker, "viewer")
+            posts = "([path, method, body]) => fetch(path, {method, headers: {'Content-Type': 'application/json'}, body}).then(a => a.status)"
+            run = airflow.api("GET", "dags/brayns_session/dagRuns")["dag_runs"][0]["dag_run_id"]
+            ways = [("/api/v2/dags/brayns_session/dagRuns", "POST", '{"logical_date": null}'),
+                    (f"/api/v2/dags/brayns_session/dagRuns/{run}", "PATCH", '{"state": "failed"}')]  # fmt: skip
+            assert [looker.evaluate(posts, list(way)) for way in ways] == [403, 403]
+
+        page.get_by_role("button", name="Release…").click()
+        page.get_by_role("dialog").wait_for()
+        picture(page, "confirm")
+        page.get_by_role("button", name="Release", exact=True).click()
+        page.locator(".state", has_text="Ended").wait_for()
+        picture(page, "ended")
+        assert airflow.finished("brayns_session", run) == "success"

@@ -1,0 +1,207 @@
+"""Each state of the page, made of what tasks store: Airflow's own API server and UI in this process, and no other part of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.airflow import free_port
+from tests.support.bounds import until
+from tests.support.cluster import REPO
+from tests.support.page import NOW, Page, Stored, booking, page, progress, service, token_of
+from tests.ui.browser import chromium, picture, seen_with
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def the_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with page(tmp_path_factory.mktemp("page")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(the_page: Page) -> Iterator[str]:
+    import uvicorn
+
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(the_page.app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started, 120)
+    yield f"http://127.0.0.1:{port}/"
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.fixture
+def stored(the_page: Page) -> Iterator[Stored]:
+    made = Stored(the_page.engine)
+    made.dag("brayns_session")
+    yield made
+    made.clear()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as one:
+        yield one
+
+
+def details(route: Any) -> None:
+    """The parameters of the DAG, as Airflow's API tells them; the database of these tests has no serialized DAG."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    dag = DagBag(str(REPO / "dags" / "brayns_session.py"), bundle_name="ui").dags["brayns_session"]
+    told = {name: dag.params.get_param(name).dump() for name in dag.params}
+    route.fulfill(content_type="application/json", body=json.dumps({"params": told}))
+
+
+def waiting(stored: Stored, number: int, wait: Any, **more: Any) -> None:
+    run = stored.run(run_id=f"manual__2026-11-26T10:0{number}:00+00:00", **more)
+    stored.task(run, "brayns", "deferred", allocation=booking(number), services=[], brayns_wait=wait)
+
+
+def everything(stored: Stored) -> None:
+    """A row in each state."""
+    stored.run(state="queued", run_id="manual__2026-11-26T10:00:00+00:00")
+    start = "2026-11-26T18:30:00"
+    waiting(stored, 2, {"1002": {"state": "pending", "reason": "Priority", "start": start}})
+    waiting(stored, 3, {"1003": {"state": "running", "nodes": ["r1i1n3"], "services": 1, "listening": 0}})
+    stored.session(number=4, run_id="manual__2026-11-26T10:04:00+00:00")
+    run = stored.run(run_id="manual__2026-11-26T10:05:00+00:00")
+    soon = {"allocation": booking(5)["name"], "until": (NOW + timedelta(minutes=40)).isoformat()}
+    near = service(5, endpoint="127.0.0.1:40005", ends_at=None)
+    stored.task(run, "brayns", "success", allocation=booking(5, cluster={"scheduler": "local"}), services=[near])
+    stored.task(run, "keep", "deferred", brayns_held=soon)
+    run = stored.run("my_movie", run_id=f"{HOSTILE}\u202e{'x' * 200}", triggering_user_name=HOSTILE)
+    stored.task(run, "brayns", "success", allocation=booking(6, plugins=[HOSTILE]), services=[service(6)])
+    stored.task(run, "render", "running", brayns_progress=progress(312, 1440, nodes={f"n{n}": n for n in range(20)}))
+    run = stored.run(state="success", run_id="manual__2026-11-26T10:07:00+00:00", end_date=NOW)
+    stored.task(run, "brayns", "success", allocation=booking(7), services=[service(7)])
+    over = {"allocation": booking(7)["name"], "until": NOW.isoformat(), "why": "Job 1007 was given back."}
+    stored.task(run, "keep", "success", brayns_held=over)
+    stored.run(state="failed", run_id="manual__2026-11-26T10:08:00+00:00", end_date=NOW)
+    run = stored.run("brayns_movie", state="success", run_id="manual__2026-11-26T10:09:00+00:00", end_date=NOW)
+    made = {"movie": "/data/neuron.mp4", "poster": "/data/neuron.poster.jpg"}
+    stored.task(run, "movie", "success", brayns_progress=progress(240, 240), brayns_movie=made)
+
+
+def test_every_state_is_told_in_plain_words(browser: Any, address: str, stored: Stored) -> None:
+    everything(stored)
+    with seen_with(token_of("user"), browser, address) as seen:
+        seen.get_by_text("Services (6 running)").wait_for()
+        for words in ("Asked for", "Other jobs come first. Slurm expects it to start at 2026-11-26 18:30:00",
+                      "On r1i1n3: braynsService starts.", "Job 1007 was given back.", "312 of 1440 frames"):  # fmt: skip
+            assert seen.get_by_text(words).count(), words
+        assert seen.locator(".state").all_inner_texts().count("Ready") == 2
+        assert seen.locator(".warn").count() == 0, "forty minutes are not soon"
+        assert seen.locator(".brayns script").count() == 0
+        seen.get_by_text("Connect", exact=True).first.click()
+        picture(seen, "states")
+        seen.locator("li", has_text="10:09").scroll_into_view_if_needed()
+        picture(seen, "movies")
+
+
+def test_whoever_may_only_look_has_no_way_to_act(browser: Any, address: str, stored: Stored) -> None:
+    everything(stored)
+    with seen_with(token_of("viewer"), browser, address) as seen:
+        seen.get_by_text("You may look at what runs, and not allocate").wait_for()
+        acts = seen.get_by_role("button").filter(has_text="…")
+        assert acts.count() == 7 and all(one.is_disabled() for one in acts.all())
+        picture(seen, "viewer")
+
+
+def test_the_form_has_what_the_trigger_form_has_and_a_link_fills_it_in(
+    browser: Any, address: str, stored: Stored
+) -> None:
+    path = f"plugin/brayns?minutes=45&account={HOSTILE}&plugins=a,{HOSTILE}"
+    with seen_with(token_of("user"), browser, address, path, details=details) as seen:
+        assert seen.get_by_label("Minutes").input_value() == "45"
+        assert seen.get_by_label("Account").input_value() == HOSTILE
+        assert seen.get_by_label(HOSTILE).is_checked()
+        assert seen.locator(".brayns script").count() == 0
+        seen.get_by_text("What would run").click()
+        told = seen.get_by_label("The same from a terminal", exact=True).inner_text()
+        assert '"minutes":45' in told and "airflow dags trigger brayns_session -c '" in told
+        picture(seen, "form")
+        seen.get_by_text("More", exact=True).click()
+        seen.get_by_label("Nodes").fill("0")
+        seen.get_by_role("button", name="Allocate", exact=True).click()
+        assert seen.evaluate("() => document.querySelector('#brayns-nodes').validity.rangeUnderflow")
+
+
+def test_a_release_is_asked_about_first_and_what_is_refused_is_said(browser: Any, address: str, stored: Stored) -> None:
+    stored.session(number=4)
+    asked: list[tuple[str, str, Any]] = []
+
+    def answer(route: Any) -> None:
+        request = route.request
+        asked.append((request.method, request.url.removeprefix(address), request.post_data_json))
+        route.fulfill(status=403, content_type="application/json", body='{"detail": "Forbidden"}')
+
+    with seen_with(token_of("user"), browser, address, **{"taskInstances/**": answer}) as seen:
+        seen.get_by_role("button", name="Release…").click()
+        seen.get_by_role("dialog").wait_for()
+        picture(seen, "confirm")
+        assert asked == []
+        seen.get_by_role("button", name="Release", exact=True).click()
+        seen.get_by_text("You may not do that").wait_for()
+        [(method, path, body)] = asked
+        assert (method, body) == ("PATCH", {"new_state": "success"})
+        assert path.startswith("api/v2/dags/brayns_session/dagRuns/") and path.endswith("/taskInstances/keep")
+        seen.keyboard.press("Escape")
+        seen.get_by_role("dialog").wait_for(state="detached")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (401, "application/json", "You are not logged in any more."),
+        (403, "application/json", "You are not logged in any more."),
+        (200, "text/html", "has no part of airflow-brayns"),
+        (500, "text/plain", "Airflow answered 500. It is tried again by itself."),
+    ],
+)
+def test_what_is_wrong_is_said_on_the_page(
+    browser: Any, address: str, stored: Stored, status: int, kind: str, words: str
+) -> None:
+    def answer(route: Any) -> None:
+        route.fulfill(status=status, content_type=kind, body="{}")
+
+    with seen_with(token_of("viewer"), browser, address, **{"brayns/state": answer}) as seen:
+        seen.get_by_text(words).wait_for()
+        picture(seen, f"wrong-{status}")
+
+
+def test_a_server_that_does_not_answer_is_told_of_and_heard_again(browser: Any, address: str, stored: Stored) -> None:
+    stored.session(number=4)
+    with seen_with(token_of("viewer"), browser, address) as seen:
+        seen.locator(".endpoint").wait_for()
+        seen.route("**/brayns/state", lambda route: route.abort())
+        seen.get_by_text("What is shown was heard").wait_for()
+        assert seen.locator(".endpoint").is_visible()
+        picture(seen, "stale")
+        seen.unroute("**/brayns/state")
+        seen.get_by_text("does not answer").wait_for(state="detached")
+
+
+def test_nothing_is_asked_while_the_tab_is_hidden(browser: Any, address: str, stored: Stored) -> None:
+    asked: list[str] = []
+    turn = """hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+                          document.dispatchEvent(new Event('visibilitychange')) }"""
+    with seen_with(token_of("viewer"), browser, address) as seen:
+        seen.get_by_text("Services (").wait_for()
+        seen.on("request", lambda request: asked.append(request.url) if "brayns/state" in request.url else None)
+        until(lambda: asked or seen.wait_for_timeout(100), 60)
+        seen.evaluate(turn, True)
+        number = len(asked)
+        seen.wait_for_timeout(11_000)  # two looks' time: that nothing comes can only be waited for
+        assert len(asked) == number
+        seen.evaluate(turn, False)
+        until(lambda: len(asked) > number or seen.wait_for_timeout(100), 60)

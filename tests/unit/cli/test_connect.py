@@ -1,0 +1,74 @@
+"""`airflow brayns connect` in this process: a port that leads to a service until somebody ends the command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_brayns import BraynsServiceOperator, ReleaseNodesOperator
+from airflow_brayns.brayns.client import BraynsClient
+from tests.support.airflow import free_port
+from tests.support.command_line import CommandLine, airflow_brayns_command
+from tests.support.local import cluster, context, state
+
+__all__ = ["airflow_brayns_command", "cluster", "context", "state"]
+pytestmark = pytest.mark.slow
+HERE = ("--cluster-conn-id", "here")
+
+
+@pytest.fixture
+def name(context: Any, cluster: Any) -> Iterator[str]:
+    """The name of an allocation with a running service."""
+    BraynsServiceOperator(task_id="task", cluster_conn_id="here").execute(context)
+    yield context["ti"].xcom["allocation"]["name"]
+    ReleaseNodesOperator(task_id="release", cluster_conn_id="here", allocated_by="task").execute(context)
+
+
+def test_a_port_of_this_machine_leads_to_the_service(name: str, airflow_brayns_command: CommandLine) -> None:
+    port, found = free_port(), list[Any]()
+
+    async def version() -> Any:
+        for _ in range(600):
+            try:
+                async with BraynsClient(f"127.0.0.1:{port}") as client:
+                    return (await client.call("get-version")).result
+            except Exception:  # not open yet
+                await asyncio.sleep(0.1)
+        return None
+
+    def client() -> None:
+        try:
+            found.extend([asyncio.run(version()), asyncio.run(version())])  # one client after the other
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=client).start()
+    said = airflow_brayns_command("connect", name, "--port", str(port), *HERE)
+    assert (said.code, said.out) == (130, f"localhost:{port}\n")
+    assert found[0] and found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["not a name"], "is no allocation's"),
+        (["ab-ffffffffffff"], "no service of ab-ffffffffffff listens"),
+        (["{name}", "--service", "other"], "take one of brayns1"),
+        (["{name}", "--port", "{taken}"], "cannot be opened here"),
+    ],
+)
+def test_what_cannot_be_connected_to_is_said(
+    name: str, airflow_brayns_command: CommandLine, words: list[str], told: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = [word.format(name=name, taken=taken.getsockname()[1]) for word in words]
+        said = airflow_brayns_command("connect", *given, *HERE)
+    assert said.code == 1 and not said.out
+    assert told in said.err

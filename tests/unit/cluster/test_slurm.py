@@ -1,0 +1,30 @@
+"""What is Slurm's own: a node's address, and a keeper to which Slurm tells nodes and time."""
+
+from __future__ import annotations
+
+from airflow_brayns.cluster.keeper import KeeperSettings
+from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.slurm import SlurmCluster
+from tests.support.shell import FakeShell
+
+
+def test_a_node_is_reached_and_known_with_its_suffix() -> None:
+    cluster = SlurmCluster(FakeShell(), node_suffix=".bbp.epfl.ch")
+    assert cluster.address("r1i1n0") == "r1i1n0.bbp.epfl.ch"
+    assert SlurmCluster(FakeShell()).address("r1i1n0") == "r1i1n0"
+    assert [cluster.is_called("r1i1n0", host) for host in ("R1I1N0", "r1i1n0.bbp.epfl.ch", "r1i1n1", "r1i1n0.org")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
+def test_the_keeper_is_told_what_slurm_does_not_know() -> None:
+    """Nodes and the time limit are Slurm's to say."""
+    request = AllocationRequest(nodes=3, time_limit="2:00", cpus_per_task=7)
+    script = SlurmCluster(FakeShell(), shared_parents=True).keeper_for(
+        request, KeeperSettings(idle_limit=77), {"s1": "abc"}
+    )
+    head = script.partition("shared=")[0]
+    for line in ("scheduler=slurm", "nodes=''", "time_limit=0", "idle_limit=77", "cpus_per_task=7", "proofs='s1 abc'"):
+        assert f"{line}\n" in head
+    assert "\nshared=yes\n" in script
+    assert "\nshared=''\n" in SlurmCluster(FakeShell()).keeper_for(AllocationRequest(), KeeperSettings())

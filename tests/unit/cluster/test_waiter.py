@@ -1,0 +1,29 @@
+"""What counts as news for who waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
+from airflow_brayns.cluster.waiter import news
+
+NAME = "ab-0123456789ab000"
+
+
+@pytest.mark.parametrize(
+    ("status", "want", "number"),
+    [
+        ({}, 1, 0),
+        ({"nodes": ("a",)}, 1, 1),
+        ({"ended": ""}, 1, 1),
+        ({"nodes": ("a",), "services": (ServiceStatus("s1", port=1), ServiceStatus("s2"))}, 1, 2),
+        ({"nodes": ("a",), "services": (ServiceStatus("s1", port=1), ServiceStatus("s2"))}, 2, 1),
+        ({"nodes": ("a",), "services": (ServiceStatus("s1", port=1), ServiceStatus("s2", port=2, exit_code=0))}, 2, 4),
+    ],
+)
+def test_news_are_nodes_ends_and_as_many_listening_services_as_are_wanted(
+    status: dict[str, Any], want: int, number: int
+) -> None:
+    assert news(AllocationStatus(NAME, 1, **status), want) == number

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.script import ScriptSpecification, specification_of
+from airflow_brayns.movie.script_file import ScriptFile, is_movie
+from tests.support.script import script
+
+SMALL = "frames = 4\n"
+FRAME = "def frame(service, number): ...\n"
+
+
+def read(tmp_path: Path, text: str, values: dict[str, Any] | None = None) -> ScriptSpecification:
+    file = tmp_path / "growth.py"
+    file.write_text(text)
+    return ScriptFile(file, values or {}).specification()
+
+
+def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> None:
+    text = 'frames, fps, resolution, output = 250, "30000/1001", (128, 64), "growth.mp4"\ncrf: int = 20\n' + FRAME
+    found = read(tmp_path, text)
+    assert (found.frames, found.resolution, found.output, found.crf) == (250, (128, 64), "growth.mp4", 20)
+    assert found.script.file == str(tmp_path / "growth.py")
+    assert specification_of(found.plain()) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (SMALL, r"^growth\.py: has no function `frame`: write `def frame\(service, number\):`"),
+        (SMALL + "frame = 3\n", r"^growth\.py: has no function `frame`"),
+        (SMALL + "def frame(service): ...\n", r"^growth\.py line 2: frame takes \(service\); it is called as in `def frame\("),
+        (SMALL + "async def frame(service, number): ...\n", r"^growth\.py line 2: frame is a coroutine"),
+        (SMALL + "def frame(service, number):\n    yield\n", r"^growth\.py line 2: frame is a coroutine or yields"),
+        (SMALL + "def scene(): ...\n" + FRAME, r"^growth\.py line 2: scene takes \(\)"),
+        (SMALL + "scene = 5\n" + FRAME, r"^growth\.py: scene is int, no function"),
+        (FRAME, r"^growth\.py: frames: missing: say how many at the top"),
+        ("frames = 0\n" + FRAME, r"^growth\.py line 1, frames: .*greater than or equal to 1"),
+        (SMALL + "\nfps = 'fast'\n" + FRAME, r"^growth\.py line 3, fps: "),
+        (SMALL + "resolution = (65, 64)\n" + FRAME, r"^growth\.py line 2, resolution: "),
+        (SMALL + "output = 'movie.avi'\n" + FRAME, r"^growth\.py line 2, output: "),
+        (SMALL + "inputs = 'a.csv'\n" + FRAME, r"^growth\.py line 2, inputs: must be a list"),
+        (SMALL + "def frame(service, number:\n", r"^growth\.py line 2: is no Python, "),
+        (SMALL + "\0", r"^growth\.py: is no Python"),
+        ("\n\nimport no_such_module_here\n", r"^growth\.py line 3: imports no_such_module_here, which is not installed"),
+        (
+            SMALL + "def frame(service, number):\n    from no_such_module_here.x import y\n",
+            r"^growth\.py line 3: imports no_such_module_here",
+        ),
+        (SMALL + "def count(): return {}['a']\nframes = count()\n" + FRAME, r"(?s)^growth\.py line 2: fails when it is loaded\. KeyError: 'a'\n.*line 3, in <module>: .*line 2, in count"),
+        (SMALL + "frame = max\n", r"^growth\.py: frame is <built-in function max>, which tells no arguments"),
+        (SMALL + "step = 5\n" + FRAME, r"(?s)^growth\.py line 2, step: .*not known here"),
+        (SMALL + "resolutoin = (64, 64)\n" + FRAME, r"^growth\.py line 2, resolutoin: did you mean resolution\?"),
+        (SMALL + "x = = " + 9999 * "1", r"^growth\.py line 2: is no Python, .{,400}$"),
+        (SMALL + "raise ValueError(9999 * 'x')", r"(?s)^growth\.py line 2: fails when it is loaded.{,700}$"),
+        (SMALL + "raise SystemExit(3)\n", r"^growth\.py line 2: fails when it is loaded\. SystemExit: 3"),
+        (SMALL + "def frame(service, number, scale): ...\n", r"^growth\.py line 2: frame needs 'scale', and nothing gives it: add it to the run's params"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_names_file_line_and_remedy(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(InvalidSetting, match=told) as error:
+        read(tmp_path, text)
+    assert not error.value.retry
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"^specification: .*/growth\.py cannot be read: No such file"):
+        ScriptFile(tmp_path / "growth.py").specification()
+
+
+def test_further_arguments_come_by_name_and_those_that_are_not_used_stay_out(tmp_path: Path) -> None:
+    text = SMALL + "def scene(service, cells=3): ...\ndef frame(service, number, *, scale, color='red'): ...\n"
+    found = read(tmp_path, text, {"cells": 9, "scale": 2.5, "output": "x", "account": "secret"})
+    assert found.script.arguments == {"cells": 9, "scale": 2.5}
+    everything = read(tmp_path, SMALL + "def frame(service, number, **more): ...\n", {"a": 1, "number": 3})
+    assert everything.script.arguments == {"a": 1}
+
+
+def test_an_import_that_the_file_can_do_without_is_none_of_our_business(tmp_path: Path) -> None:
+    read(tmp_path, SMALL + "try:\n    import no_such_module_here\nexcept ImportError:\n    pass\n" + FRAME)
+
+
+def test_a_main_part_is_not_run(tmp_path: Path) -> None:
+    read(tmp_path, SMALL + FRAME + "if __name__ == '__main__':\n    raise SystemExit('run as a program')\n")
+
+
+def test_each_service_has_globals_of_its_own_in_the_file_and_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "cells.py").write_text("KNOWN = {}\n")
+    text = SMALL + "import cells\nOWN = {}\ndef frame(service, number):\n    return OWN, cells.KNOWN\n"
+    file = ScriptFile.of(read(tmp_path, text).script)
+    one, other = file.load(), file.load()
+    for mine, others in zip(one.frame(None, 0), other.frame(None, 0), strict=True):
+        assert mine is not others
+
+
+def test_dataclasses_and_modules_beside_work_as_in_a_program(tmp_path: Path) -> None:
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes" / "__init__.py").write_text("from .ball import RADIUS\n")
+    (tmp_path / "shapes" / "ball.py").write_text("RADIUS = 3\n")
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom shapes import RADIUS\n"
+    text += "@dataclass\nclass Cell:\n    radius: float = RADIUS\n" + SMALL + FRAME
+    assert set(read(tmp_path, text).script.digests) == {"growth.py", "shapes/__init__.py", "shapes/ball.py"}
+
+
+def test_a_file_that_changes_under_a_movie_is_not_mixed_with_what_it_was(tmp_path: Path) -> None:
+    file = ScriptFile.of(read(tmp_path, SMALL + FRAME).script)
+    file.load()
+    (tmp_path / "growth.py").write_text(SMALL + "def frame(service, number): return 1\n")
+    with pytest.raises(RenderingFailed, match=r"^growth\.py has changed while the movie was rendered"):
+        file.load()
+
+
+def test_modules_of_a_batchs_folder_are_no_movies(tmp_path: Path) -> None:
+    (tmp_path / "cells.py").write_text("def load(service): ...\n")
+    (tmp_path / "broken.py").write_text("def (")
+    assert is_movie(script(tmp_path))
+    assert is_movie(tmp_path / "broken.py"), "its error is told"
+    assert not is_movie(tmp_path / "cells.py")
+
+
+def test_numbers_of_numpy_and_paths_are_settings(tmp_path: Path) -> None:
+    text = "import numpy\nfrom pathlib import Path\nframes = numpy.int64(3)\noutput = Path('a') / 'b.mp4'\n" + FRAME
+    found = read(tmp_path, text)
+    assert (found.frames, found.output) == (3, "a/b.mp4")
+    assert re.fullmatch("[0-9a-f]{16}", found.script.digests["growth.py"])
+
+
+def test_a_module_beside_is_compiled_from_its_source_and_nothing_is_written_there(tmp_path: Path) -> None:
+    import os
+    import py_compile
+
+    for name, inner in (("cells", tmp_path), ("shapes.ball", tmp_path / "shapes")):
+        inner.mkdir(exist_ok=True)
+        module = inner / f"{name.rpartition('.')[2]}.py"
+        module.write_text("N = 1\n")
+        about = module.stat()
+        py_compile.compile(str(module))
+        module.write_text("N = 2\n")
+        os.utime(module, ns=(about.st_atime_ns, about.st_mtime_ns))
+        text = SMALL + f"from {name} import N\ndef frame(service, number): return N\n"
+        assert ScriptFile.of(read(tmp_path, text).script).load().frame(None, 0) == 2
+    (tmp_path / "fresh.py").write_text("")
+    read(tmp_path, SMALL + "import fresh\n" + FRAME)
+    assert not list(tmp_path.glob("__pycache__/fresh*"))
+
+
+def test_a_mere_folder_beside_hides_no_installed_package(tmp_path: Path) -> None:
+    (tmp_path / "yaml").mkdir()
+    (tmp_path / "only_here").mkdir()
+    (tmp_path / "only_here" / "a.py").write_text("")
+    read(
+        tmp_path,
+        "import sys\nsys.modules.pop('yaml', None)\nfrom yaml import safe_load\nimport only_here.a\n" + SMALL + FRAME,
+    )
+
+
+def test_inputs_that_change_under_a_movie_are_not_mixed_with_what_they_were(tmp_path: Path) -> None:
+    (tmp_path / "spikes.csv").write_text("1,2")
+    source = read(tmp_path, SMALL + "inputs = ['spikes.csv', 'on-the-cluster.csv']\n" + FRAME).script
+    file = ScriptFile.of(source)
+    file.load()
+    (tmp_path / "spikes.csv").write_text("1,3")
+    for changed in (file.load, lambda: ScriptFile.of(source)):
+        with pytest.raises(RenderingFailed, match=r"spikes\.csv has changed while the movie was rendered"):
+            changed()
+
+
+def test_names_that_the_code_reads_are_its_own(tmp_path: Path) -> None:
+    text = "step = 0.5\ncamera, resolutions = None, [2]\n_frame = 3\n"
+    read(tmp_path, SMALL + text + "def frame(service, number): return step * number, resolutions\n")
+
+
+def test_imports_that_are_not_run_are_not_required(tmp_path: Path) -> None:
+    read(tmp_path, "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import no_such_module\n" + SMALL + FRAME)
+    read(tmp_path, SMALL + FRAME + "if __name__ == '__main__':\n    import no_such_module\n")
+    with pytest.raises(InvalidSetting, match="imports no_such_module"):
+        read(tmp_path, "DEBUG = False\nif DEBUG:\n    import no_such_module\n" + SMALL + FRAME)
+
+
+def test_an_argument_that_is_no_plain_value_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"(?s)growth\.py: cells: .*is object, which is no plain value"):
+        read(tmp_path, SMALL + "def frame(service, number, cells): ...\n", {"cells": object()})

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from airflow_brayns.movie.script_file import ScriptFile
+from airflow_brayns.movie.script_order import Order, order_of, same_picture
+from airflow_brayns.movie.specification import Renderer
+from tests.support.cluster import REPO
+from tests.support.movie import Remembers, render_services
+from tests.support.script import FRAME, HEAD, NEEDS_CLIENT, script
+
+FAST = {"snapshot_seconds": 0}
+COUNTS = (
+    HEAD + "\nCALLS = []\n",
+    FRAME.replace("number):", "number):\n    CALLS.append(number)").replace("4 + number", "4 + len(CALLS)"),
+)
+ADDS = HEAD, FRAME.replace("number):", "number):\n    brayns.add_geometries(service, [(brayns.Sphere(0.5, brayns.Vector3(1, 1, number / 2)), brayns.Color4(1, 0, 0))])")  # fmt: skip
+
+
+async def order(emulator: Any, file: Path) -> Order:
+    spec = ScriptFile(file).specification()
+    services = render_services([emulator(**FAST), emulator(**FAST)])
+    return await order_of(
+        spec, ScriptFile.of(spec.script), services, [0, 1, 3], Remembers(), scene_seconds=60, frame_seconds=60
+    )
+
+
+@NEEDS_CLIENT
+@pytest.mark.slow
+async def test_frames_that_do_not_depend_on_their_order_pass(emulator: Any, tmp_path: Path) -> None:
+    assert (await order(emulator, script(tmp_path))).differ == []
+
+
+@NEEDS_CLIENT
+@pytest.mark.slow
+async def test_the_example_grows_and_does_not_depend_on_its_order(emulator: Any) -> None:
+    spec = ScriptFile(REPO / "dags" / "movies" / "growth.py", {"seed": 3}).specification()
+    small = spec.model_copy(update={"resolution": (96, 64), "renderer": Renderer(name="interactive")})
+    services = render_services([emulator(**FAST), emulator(**FAST)])
+    found = await order_of(
+        small, ScriptFile.of(spec.script), services, [0, 60], Remembers(), scene_seconds=60, frame_seconds=60
+    )
+    assert found.differ == []
+
+
+@NEEDS_CLIENT
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "frame"), [COUNTS, ADDS], ids=["counts its calls", "adds to what is there"])
+async def test_frames_that_do_are_named(emulator: Any, tmp_path: Path, head: str, frame: str) -> None:
+    found = await order(emulator, script(tmp_path, frame, head=head))
+    assert list(found.after_others) == [0, 1, 3], "each of them comes after another one"
+    assert list(found.on_second) == [1, 3], "the first one of the second service is alone there, too"
+
+
+def test_the_last_digit_is_no_difference() -> None:
+    def image(value: int, size: tuple[int, int] = (4, 4)) -> bytes:
+        found = io.BytesIO()
+        Image.new("RGB", size, (value, 0, 0)).save(found, "PNG")
+        return found.getvalue()
+
+    assert same_picture(image(100), image(102))
+    assert not same_picture(image(100), image(103))
+    assert not same_picture(image(100), image(100, (4, 5)))

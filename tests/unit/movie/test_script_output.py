@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+
+import pytest
+
+from airflow_brayns.movie.script_output import captured, said_by
+
+
+def test_lines_of_a_thread_have_its_place_and_others_go_where_they_went(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    before = logging.getLogRecordFactory()
+
+    def work() -> None:
+        with said_by("frame 3 on n1", told.append):
+            print("one\ntwo", end="")
+            print(" goes on", file=sys.stderr)
+            logging.getLogger("theirs").warning("%d %%", 7)
+            print("no end", end="")
+
+    with captured():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        print("mine")
+        logging.getLogger("ours").warning("ours")
+    assert told == ["frame 3 on n1: one", "frame 3 on n1: two goes on", "frame 3 on n1: no end"]
+    assert capsys.readouterr().out == "mine\n"
+    assert caplog.messages == ["frame 3 on n1: 7 %", "ours"]
+    assert logging.getLogRecordFactory() is before
+
+
+def test_a_log_that_prints_is_no_circle(capsys: pytest.CaptureFixture[str]) -> None:
+    """As Airflow's does in a command and in tests: its lock was held for good."""
+    with captured(), said_by("frame 3", print):
+        print("one")
+    assert capsys.readouterr().out == "frame 3: one\n"

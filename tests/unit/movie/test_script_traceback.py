@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_brayns.errors import ScriptFailed
+from airflow_brayns.movie.script_traceback import line_of, traceback_of
+
+
+def failing(tmp_path: Path, text: str) -> Exception:
+    file = tmp_path / "growth.py"
+    file.write_text(text)
+    try:
+        exec(compile(text, str(file), "exec"), {})
+    except Exception as error:
+        return error
+    raise AssertionError
+
+
+def test_it_begins_at_the_users_first_line_and_survives_a_message(tmp_path: Path) -> None:
+    error = failing(tmp_path, "import json\ndef frame(text):\n    return json.loads(text)\nframe('{')\n")
+    lines = str(ScriptFailed(f"growth.py: {traceback_of(error, str(tmp_path))}")).splitlines()
+    assert lines[0].startswith("growth.py: json.decoder.JSONDecodeError: ")
+    assert lines[1].strip() == "growth.py line 4, in <module>: frame('{')"
+    assert lines[2].strip() == "growth.py line 3, in frame: return json.loads(text)"
+    assert "json/__init__.py" not in lines[3] and "__init__.py line " in lines[3], "only names: a page is narrow"
+    assert line_of(error, str(tmp_path), tmp_path / "growth.py") == 3
+
+
+def test_a_recursion_is_short(tmp_path: Path) -> None:
+    told = traceback_of(failing(tmp_path, "def frame(): frame()\nframe()\n"), str(tmp_path))
+    assert len(told.splitlines()) < 20
+    assert " more\n" in told

@@ -1,0 +1,103 @@
+"""Whether a task is tried again is its error's word, wherever it was raised: at most of these places it was dropped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_brayns import (
+    AllocateNodesOperator,
+    BraynsMovieOperator,
+    BraynsServiceOperator,
+    BraynsServiceSensor,
+    EncodeMovieOperator,
+    ReapNodesOperator,
+    RenderFramesOperator,
+    StartBraynsServiceOperator,
+)
+from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from airflow_brayns.services.settings import ClusterSettings
+from airflow_brayns.task import movie_fields
+
+ALLOCATION = {"name": "ab-1", "allocations": [{"name": "ab-1", "incarnation": 1, "job_id": "7"}]}
+PARAMS = {"cluster_conn_id": "here", "folder": "", "output": "/tmp", "specification": "x", "nodes": 1, "plugins": []}
+WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "operators.cluster.whole_number": AllocateNodesOperator(task_id="task").execute,
+    "operators.service.word_list": BraynsServiceOperator(task_id="task").execute,
+    "operators.service.word_list (start)": StartBraynsServiceOperator(task_id="task", allocation=ALLOCATION).execute,
+    "operators.movie.read_specification": BraynsMovieOperator(task_id="task", specification="x").execute,
+    "operators.frames.read_specification": RenderFramesOperator(
+        task_id="task", specification="x", frames_dir="f"
+    ).execute,
+    "operators.encode.encoding_of": EncodeMovieOperator(task_id="task", frames_dir="f", output_file="o").execute,
+    "sensors.service.word_list": BraynsServiceSensor(task_id="task", endpoint="h:5").execute,
+    "task.movie_fields.read_specification": lambda context: movie_fields.check_movie(PARAMS, "run"),
+}
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_brayns.task.operator.BraynsOperator.read_settings", lambda self: ClusterSettings())
+
+
+@pytest.mark.parametrize("retry", [True, False])
+@pytest.mark.parametrize("where", WAYS)
+def test_a_field_that_cannot_work_now_is_tried_again_where_that_may_help(
+    where: str, retry: bool, context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise InvalidSetting("fetch", "cannot be read now", retry=retry)
+
+    monkeypatch.setattr(f"airflow_brayns.{where.split(' ')[0]}", fail)
+    context["ti"].xcom_push = lambda **_: None
+    with pytest.raises(AirflowException, match="fetch: cannot be read now") as raised:
+        WAYS[where](context)
+    assert isinstance(raised.value, AirflowFailException) is not retry
+
+
+@pytest.mark.parametrize("retries", [(False, False), (False, True)])
+def test_a_folder_of_movies_is_looked_at_again_where_that_may_help_one(
+    retries: tuple[bool, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(operator: object, path: str, context: object) -> None:
+        raise InvalidSetting("specification", "cannot be read", retry=retries[Path(path).stem == "b"])
+
+    monkeypatch.setattr(movie_fields, "read_specification", fail)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").touch()
+    with pytest.raises(AirflowException, match=r"(?s)a.yaml: specification: .*b.yaml: ") as raised:
+        movie_fields.find_movies({**PARAMS, "folder": str(tmp_path)})
+    assert isinstance(raised.value, AirflowFailException) is not any(retries)
+
+
+@pytest.mark.parametrize("retries", [(False, False), (False, True)])
+def test_what_could_not_be_given_back_is_tried_again_where_that_may_help(
+    retries: tuple[bool, bool], context: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that is refused was tried again, too."""
+    left = [SimpleNamespace(name=f"ab-{retry}", job_id="7", run="run", why="ended", foreign="") for retry in retries]
+    told = [
+        ConnectionLost(f"{one.name} is not given back", retry=retry) for one, retry in zip(left, retries, strict=True)
+    ]
+    home = "airflow_brayns.operators.cluster"
+    monkeypatch.setattr(f"{home}.ask", AsyncMock(return_value=left))
+    monkeypatch.setattr("airflow_brayns.cluster.orphans.give_back", AsyncMock(side_effect=told))
+    for name in ("installation_id", "deployment"):
+        monkeypatch.setattr(f"{home}.{name}", lambda: "here")
+
+    @asynccontextmanager
+    async def session(log: object) -> AsyncIterator[Any]:
+        yield SimpleNamespace(cluster=SimpleNamespace(survey=AsyncMock(return_value=([], []))))
+
+    operator = ReapNodesOperator(task_id="task")
+    operator.__dict__["hook"] = SimpleNamespace(session=session)
+    with pytest.raises(AirflowException, match="(?s)is not given back.*is not given back") as raised:
+        operator.execute(context)
+    assert isinstance(raised.value, AirflowFailException) is not any(retries)

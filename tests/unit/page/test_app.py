@@ -1,0 +1,204 @@
+"""The page's routes in Airflow's own app: who is told what. Airflow mounts a plugin's app without any authentication."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.page import NOW, ROLES, Page, Stored, booking, page, progress, service
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def the_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with page(tmp_path_factory.mktemp("page")) as found:
+        yield found
+
+
+@pytest.fixture
+def stored(the_page: Page) -> Iterator[Stored]:
+    made = Stored(the_page.engine)
+    made.dag("brayns_session")
+    yield made
+    made.clear()
+
+
+def routes(app: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Method and path of every route and mount of an app and of all that is mounted in it, docs included."""
+    for route in app.routes:
+        path = prefix + getattr(route, "path", "")
+        inner = getattr(route, "app", None)
+        if not hasattr(route, "methods"):
+            yield "GET", f"{path}/"
+        for method in getattr(route, "methods", None) or ():
+            yield method, path
+        if hasattr(inner, "routes") and not hasattr(route, "methods"):
+            yield from routes(inner, path)
+
+
+def ours(the_page: Page) -> list[tuple[str, str]]:
+    [mount] = [one for one in the_page.app.routes if getattr(one, "path", "") == "/brayns"]
+    the_page.ask("admin", "/brayns/state")  # the first request makes it
+    found = list(routes(mount.app._app, "/brayns"))
+    assert {path for _, path in found} == {"/brayns/state", "/brayns/clusters", "/brayns/files/{name}"}
+    return found
+
+
+def test_nobody_is_told_anything_by_any_route(the_page: Page, stored: Stored) -> None:
+    """Docs, openapi and whatever is not there included; a bad token is nobody's."""
+    stored.session()
+    unknown = [("GET", f"/brayns/{name}") for name in ("docs", "redoc", "openapi.json", "", "static/page.js", "x/y")]
+    for method, path in [*ours(the_page), *unknown, ("POST", "/brayns/state"), ("DELETE", "/brayns/clusters")]:
+        for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Cookie": "_token=nonsense"}):
+            answer = the_page.ask("nobody", path.replace("{name}", "page.js"), method, headers=headers)
+            assert answer.status_code in (401, 403, 404, 405), (method, path, answer.text[:200])
+            assert "ab-" not in answer.text and "n1:5000" not in answer.text
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_whoever_may_read_the_dags_is_told_of_them_and_of_what_they_may_do(
+    the_page: Page, stored: Stored, role: str
+) -> None:
+    stored.session()
+    told = the_page.state(role)
+    assert [row["name"] for row in told["services"]] == ["ab-000000000001"]
+    may = [] if role == "viewer" else ["trigger", "mark", "end"]
+    assert told["may"] == {"brayns_session": may}
+    assert told["session"] == {"dag_id": "brayns_session", "paused": False, "may": may}
+
+
+def test_nothing_changes_by_any_method(the_page: Page) -> None:
+    """Whatever is changed goes through Airflow's own routes: here every route only reads."""
+    assert {method for method, _ in ours(the_page)} == {"GET"}
+
+
+def test_of_a_dag_that_may_not_be_read_nothing_is_told(
+    the_page: Page, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where one of runs, tasks and XCom may not be read: Airflow's own routes ask for each."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+
+    stored.session()
+    other = stored.run("secret_dag")
+    stored.task(other, "brayns", "success", allocation=booking(2), services=[service(2)])
+    stored.task(other, "render", "running", brayns_progress=progress(1, 2))
+    assert len(the_page.state()["services"]) == 2
+    manager = type(get_auth_manager())
+    before = manager.is_authorized_dag
+    for closed in (None, DagAccessEntity.RUN, DagAccessEntity.TASK_INSTANCE, DagAccessEntity.XCOM):
+
+        def allowed(
+            self: Any, *, details: Any = None, access_entity: Any = None, closed: Any = closed, **more: Any
+        ) -> bool:
+            refused = details is not None and details.id == "secret_dag" and access_entity == closed
+            return not refused and before(self, details=details, access_entity=access_entity, **more)
+
+        monkeypatch.setattr(manager, "is_authorized_dag", allowed)
+        answer = the_page.ask("admin", "/brayns/state")
+        assert "secret_dag" not in answer.text and "n2:5000" not in answer.text
+        assert [row["dag_id"] for row in answer.json()["services"]] == ["brayns_session"]
+
+
+def test_a_connection_is_told_of_to_those_who_may_read_connections_and_no_secret_of_it(
+    the_page: Page, stored: Stored
+) -> None:
+    from airflow.models import Connection
+
+    says = {"scheduler": "slurm", "account": "proj3", "partition": "prod", "environment": {"TOKEN": "hidden"}}
+    one = Connection(conn_id="site", conn_type="brayns_cluster", password="hidden too", extra=json.dumps(says))
+    with stored._engine.connect() as connection:
+        from sqlalchemy.orm import Session
+
+        with Session(connection) as session:
+            session.add_all([one, Connection(conn_id="other", conn_type="ssh", extra='{"account": "x"}')])
+            session.commit()
+    for role in ROLES:
+        answer = the_page.ask(role, "/brayns/clusters")
+        assert "hidden" not in answer.text
+        may_read = role in ("op", "admin")
+        expected = [{"id": "site", "says": {"scheduler": "slurm", "account": "proj3", "partition": "prod"}}]
+        assert answer.json() == {"clusters": expected if may_read else []}
+
+
+def test_what_has_not_changed_is_not_sent_again(the_page: Page, stored: Stored) -> None:
+    stored.session()
+    first = the_page.ask("viewer", "/brayns/state")
+    again = the_page.ask("viewer", "/brayns/state", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    stored.session(number=2)
+    later = the_page.ask("viewer", "/brayns/state", headers={"If-None-Match": first.headers["etag"]})
+    assert later.status_code == 200 and len(later.json()["services"]) == 2
+    assert "private" in first.headers["cache-control"], "nobody else's browser is served from a proxy"
+
+
+def test_the_bundle_is_a_module_that_the_host_takes(the_page: Page) -> None:
+    from airflow_brayns.page.plugin import BraynsPlugin
+
+    [app] = BraynsPlugin.react_apps
+    answer = the_page.ask("viewer", f"/{app['bundle_url']}")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert f"globalThis.{app['name']} =" in answer.text
+    for name in ("icon", "icon_dark_mode"):
+        assert the_page.ask("viewer", f"/{app[name]}").headers["content-type"].startswith("image/svg")
+    for hostile in ("..%2Fplugin.py", "%2e%2e/plugin.py", "plugin.py", "page.js%00"):
+        assert the_page.ask("admin", f"/brayns/files/{hostile}").status_code in (404, 422)
+
+
+def test_what_goes_on_is_shown_before_whatever_has_ended(
+    the_page: Page, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live session vanished behind many newer runs that had ended, and with it the way to give its nodes back."""
+    monkeypatch.setattr("airflow_brayns.page.stored._MOST_RUNS", 3)
+    stored.session()
+    for number in range(2, 6):
+        stored.session("success", number, end_date=NOW)
+    told = the_page.state()
+    assert {row["name"] for row in told["services"]} == {booking(number)["name"] for number in (1, 5, 4)}
+    assert told["more"] == 2
+
+
+def test_the_table_of_all_runs_is_not_read_through(the_page: Page, stored: Stored) -> None:
+    """Every look of every page did, and a table of runs is as old as its Airflow."""
+    from sqlalchemy import event
+
+    asked: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        if "FROM dag_run" in statement:
+            asked.append((statement, parameters))
+
+    stored.session()
+    event.listen(the_page.engine, "before_cursor_execute", note)
+    the_page.state()
+    event.remove(the_page.engine, "before_cursor_execute", note)
+    assert asked
+    with the_page.engine.connect() as connection:
+        for statement, parameters in asked:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            steps = [row[-1] for row in plan]
+            assert not [step for step in steps if step.startswith("SCAN dag_run") and "INDEX" not in step], steps
+
+
+def test_a_page_of_500_services_and_200_movies_is_one_quick_small_answer(the_page: Page, stored: Stored) -> None:
+    for number in range(1, 501):
+        stored.session(number=number, run_id=f"manual__2026-11-26T10:{number}")
+    for number in range(200):
+        run = stored.run("brayns_movie", run_id=f"manual__2026-11-26T11:{number}")
+        stored.task(run, "render", "running", brayns_progress=progress(number, 200))
+    took = []
+    for _ in range(5):
+        began = time.thread_time(), time.process_time()
+        answer = the_page.ask("viewer", "/brayns/state", headers={"Accept-Encoding": "gzip"})
+        took.append(time.process_time() - began[1])
+    assert (len(answer.json()["services"]), len(answer.json()["movies"])) == (500, 200)
+    assert len(gzip.compress(answer.content, 5)) < 60_000
+    print(f"{statistics.median(took):.3f} s of the processor, {len(gzip.compress(answer.content, 5))} bytes")
+    assert statistics.median(took) < 1, "0.1 s is the aim; a machine under load takes longer for the same work"

@@ -1,0 +1,371 @@
+"""A movie that is made on the cluster: what the step tells, what is believed of it, and how it is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.owner import Owner
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster.slurm import SlurmCluster
+from airflow_brayns.errors import AllocationLost, ConnectionLost, InvalidSetting, RenderingFailed
+from airflow_brayns.movie.codecs import Encoding
+from airflow_brayns.movie.ffmpeg import Encoded
+from airflow_brayns.movie.frame_store import Survey
+from airflow_brayns.movie.manifest import Header, Known, Manifest
+from airflow_brayns.movie.parts import mark_of
+from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.rendering import encode as module
+from airflow_brayns.rendering.encode import (
+    CHANGED,
+    UNPROVED,
+    EncodeRequest,
+    Sources,
+    encode_here,
+    encode_on_cluster,
+    encode_script,
+    encode_there,
+    fetch,
+    kept_name,
+    sources_in,
+)
+from airflow_brayns.services.booking import Booking
+from airflow_brayns.services.session import Session
+from airflow_brayns.services.settings import ClusterSettings
+from tests.support.clock import jumping_clock
+from tests.support.movie import specification
+from tests.support.shell import FakeShell, log_of, look, service
+
+__all__ = ["jumping_clock"]
+
+NAME = "ab-0123456789ab000"
+BOOKING = Booking(NAME[:-3], (Allocation(NAME, 1, "77", folder=f"/s/{NAME}/1"),))
+FACTS = {"low": [0, 0, 0], "high": [1, 1, 1], "first": 0, "last": 0, "dt": 0}
+LOG = logging.getLogger("encode")
+
+
+def sources(frames: int = 50) -> Sources:
+    plan = Plan(specification(Path("/a.obj"), frames=frames), SceneFacts.from_plain(FACTS), "scene")
+    return Sources("/frames", plan, "/s/bin/ffmpeg")
+
+
+def said(frames: int = 50, size: str = "96x64", seconds: str = "00:00:02.00", sha256: str = "a" * 64) -> str:
+    """What ffmpeg and the script print."""
+    return (
+        f"frame=12\nframe={frames}\n  Duration: {seconds}, start: 0.0\n  Stream #0:0: Video: h264 (High), yuv420p, {size}, 25 fps\n"
+        f"sha256 {sha256} 4321\n"
+    )
+
+
+async def made(log: str = "", exited: str = "0 the service ended", **ends: Any) -> Any:
+    """What comes of a step that runs for two looks, and then has ended."""
+    ended = look(NAME, services=[service("encode", exited=exited)], **ends) + log_of(log, "encode", NAME)
+    running = look(NAME, services=[service("encode")])
+    seen = iter([running, running])
+
+    def answer(script: str) -> str:
+        return next(seen, ended) if "\ndescribe ab-" in script else "added encode\n"
+
+    shell = FakeShell(answer)
+    session = Session(
+        Poller(SlurmCluster(shell, state_dir="/s"), 10), ClusterSettings.read({"scheduler": "slurm"}), LOG
+    )
+    found = await encode_there(session, BOOKING, "the script", "/out/movie.mp4", sources(), 25.0)
+    assert any("the script" in script and "add_service" in script for script in shell.scripts)
+    return found
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_what_the_step_tells_is_the_movie() -> None:
+    movie, sha256 = await made(said())
+    assert (movie.path, movie.frames, movie.duration, movie.width, movie.height, movie.codec, movie.bytes) == (
+        Path("/out/movie.mp4"), 50, 2.0, 96, 64, "h264", 4321,
+    )  # fmt: skip
+    assert sha256 == "a" * 64
+
+
+@pytest.mark.usefixtures("jumping_clock")
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        (said(frames=49), "49 frames.* instead of 50 frames"), (said(size="96x66"), "96x66.* instead of 50 frames"),
+        (said(seconds="00:00:02.11"), "2.11 s instead of 2.00 s"), (said(seconds="00:00:01.89"), "1.89 s instead of 2.00 s"),
+        (said().replace("sha256", "sha1"), "did not tell what it made"), ("", "did not tell what it made"), (said().replace("Stream", "stream"), "did not tell"),
+        (said().replace("Duration", "duration"), "did not tell"), (said().replace("frame=", "frames="), "did not tell"),
+    ],
+)  # fmt: skip
+async def test_a_movie_that_is_not_what_it_should_be_is_refused(log: str, why: str) -> None:
+    with pytest.raises(RenderingFailed, match=why):
+        await made(log)
+
+
+@pytest.mark.usefixtures("jumping_clock")
+@pytest.mark.parametrize("seconds", ["00:00:02.09", "00:00:01.91"])
+async def test_a_frame_more_or_less_is_how_files_round(seconds: str) -> None:
+    await made(said(seconds=seconds))
+
+
+@pytest.mark.usefixtures("jumping_clock")
+@pytest.mark.parametrize(
+    ("exited", "why", "field"),
+    [
+        (f"{CHANGED} x", "some in /frames are not those that were rendered", "frames"), (f"{UNPROVED} x", "/s/bin/ffmpeg was cut off or changed", "state_dir"),
+        ("1 x", "ffmpeg failed on r1i1n0 with exit code 1: no such encoder", None),
+    ],
+)  # fmt: skip
+async def test_a_step_that_fails_says_why_and_can_be_tried_again(exited: str, why: str, field: str | None) -> None:
+    with pytest.raises(RenderingFailed, match=why) as raised:
+        await made("no such encoder\n", exited)
+    assert raised.value.retry
+    assert raised.value.field == (field or raised.value.field)
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_a_job_that_ends_before_its_step_is_lost() -> None:
+    with pytest.raises(AllocationLost, match="TIMEOUT"):
+        await made(exited="", word="TIMEOUT", ended="time limit")
+
+
+@pytest.mark.parametrize(("frames", "step"), [(1, 1), (31, 1), (32, 2), (50, 3), (160, 10)])
+def test_a_sheet_shows_sixteen_of_the_frames_or_a_few_more(frames: int, step: int) -> None:
+    script = encode_script(sources(frames), "/out/movie.mp4", Encoding(), {}, poster=True, sheet=True, mark="m")
+    assert f"\nsheet_step={step}\n" in script
+    assert "\nposter=/out/movie.poster.jpg\n" in script
+    assert "\nsheet=/out/movie.sheet.jpg\n" in script
+    assert f"poster_of=/frames/{frames // 2:05d}.png\n" in script
+
+
+@pytest.mark.parametrize(("poster", "sheet"), [(False, False), (True, False), (False, True)])
+async def test_on_the_worker_the_log_names_the_movie_and_the_pictures_that_are_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, poster: bool, sheet: bool
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for number in range(3):
+        Image.new("RGB", (96, 64), (number * 50, 0, 0)).save(tmp_path / "frames" / f"{number:05d}.png")
+    owner = Owner("", "", "dag/run/task")
+    request = EncodeRequest(
+        str(tmp_path / "frames"), tmp_path / "movie.mp4", Encoding(), poster, sheet, owner, frames=3
+    )
+    with caplog.at_level(logging.INFO, "encode"):
+        movie = await encode_here(request, None, {}, LOG)
+    assert movie.frames == 3
+    assert "3 of 3 frames encoded" in caplog.text
+    assert f"The movie is {movie.text()}" in caplog.messages
+    assert ("movie.poster.jpg" in caplog.text, "movie.sheet.jpg" in caplog.text) == (poster, sheet)
+
+
+# ---- fetching ----------------------------------------------------------------------------------------------------------
+DATA = os.urandom(5000)
+SUM = hashlib.sha256(DATA).hexdigest()
+
+
+class Remote(FakeShell):
+    """A cluster with a movie; the connection breaks behind so many bytes."""
+
+    def __init__(self, data: bytes = DATA, breaks: int | None = None) -> None:
+        super().__init__(files={"/out/movie.mp4": data})
+        self.breaks, self.offsets = breaks, list[int]()
+
+    async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
+        self.offsets.append(offset)
+        data = self.files[remote]
+        for at in range(offset, len(data), 1000):
+            if self.breaks is not None and at >= self.breaks:
+                raise ConnectionLost("broke")
+            yield data[at : at + 1000]
+
+
+async def fetched(remote: Remote, target: Path, *, owner: str = "dag/run/task") -> Path:
+    return await fetch(SlurmCluster(remote, state_dir="/s"), "/out/movie.mp4", target, SUM, len(DATA), LOG, owner=owner)
+
+
+async def test_a_movie_comes_whole_and_under_its_name_only_then(tmp_path: Path) -> None:
+    target = tmp_path / "movie.mp4"
+    assert await fetched(Remote(), target) == target
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("movie.mp4", DATA)]
+
+
+async def test_a_fetch_that_broke_goes_on_where_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "movie.mp4"
+    with pytest.raises(ConnectionLost, match="broke"):
+        await fetched(Remote(breaks=3000), target)
+    assert not target.exists()
+    remote = Remote()
+    await fetched(remote, target)
+    assert remote.offsets == [3000]
+    assert target.read_bytes() == DATA
+
+
+async def test_less_than_all_is_kept_and_what_is_wrong_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "movie.mp4"
+    with pytest.raises(ConnectionLost, match="4000 of 5000 bytes came"):
+        await fetched(Remote(DATA[:4000]), target)
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(RenderingFailed, match="is not what is there"):
+        await fetched(Remote(DATA[:4000] + b"x" * 1000), target)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RenderingFailed, match="5001 bytes"):
+        await fetched(Remote(DATA + b"x"), target)
+
+
+async def test_where_it_cannot_be_written_the_field_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="(?s)^fetch: .*cannot be written: No such file") as raised:
+        await fetched(Remote(), tmp_path / "nowhere" / "movie.mp4")
+    assert raised.value.retry
+
+
+async def test_of_earlier_tries_of_the_same_one_and_what_nobody_came_back_for_is_taken_away(tmp_path: Path) -> None:
+    whose = mark_of("dag/run/task").partition("-")[0]
+    days = time.time() - 8 * 86400
+    names = {
+        f".movie.{whose}.{'1' * 12}.part": False, f".movie.{'0' * 8}.{'1' * 12}.part": True, f".movie.{'0' * 8}.{'2' * 12}.part": False,
+        f".movie.{'2' * 12}.part": False, f".other.{whose}.{'1' * 12}.part": True, "movie.txt": True,
+    }  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_text("x")
+        if "2" * 12 in name:
+            os.utime(tmp_path / name, (days, days))
+    await fetched(Remote(), tmp_path / "movie.mp4")
+    assert {name: (tmp_path / name).exists() for name in names} == names
+
+
+MADE = Encoded(Path("/out/movie.mp4"), 50, 2.0, 96, 64, "h264", 4321)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is done for a movie on the cluster, one after the other; each step as it is when all goes well."""
+    done: list[Any] = []
+
+    async def find(cluster: Any, folder: str, about: str) -> Any:
+        done.append(f"look into {folder} for {about}")
+        return sources(), {"version": "3.10.1"}
+
+    async def book(cluster: Any, settings: ClusterSettings, owner: Owner, **what: Any) -> Booking:
+        done.append(f"book {owner.name} {owner.token} {settings.packing} {what['nodes']} {what['plugins']}")
+        return BOOKING
+
+    async def encode(session: Any, booking: Booking, script: str, *rest: Any) -> Any:
+        assert booking is BOOKING
+        assert '"by"' in script and "3.10.1" in script
+        done.append("encode")
+        return MADE, "a" * 64
+
+    async def bring(cluster: Any, remote: str, target: Path, sha256: str, size: int, log: Any, *, owner: str) -> Path:
+        done.append(f"fetch {remote} {target} {size} {owner}")
+        return target
+
+    async def give_back(cluster: Any, owner: Owner, log: Any, *, told_to_stop: bool) -> None:
+        done.append(f"give back {owner.name} {owner.token} {told_to_stop}")
+
+    for name, step in (("sources_in", find), ("book", book), ("encode_there", encode), ("fetch", bring)):
+        monkeypatch.setattr(module, name, step)
+    monkeypatch.setattr(module, "give_back", give_back)
+    return done
+
+
+async def on_cluster(steps: list[Any], near: Path | None = None) -> tuple[Encoded, dict[str, Any]]:
+    shell = FakeShell("")
+    read = ClusterSettings.read({"scheduler": "slurm", "packing": "job_per_node"})
+    session = Session(Poller(SlurmCluster(shell, state_dir="/s"), 10), read, LOG)
+    request = EncodeRequest("/frames", Path("/out/movie.mp4"), Encoding("h264", 25.0), False, False, OWNER, near=near)
+
+    async def announce(booking: Booking) -> None:
+        assert booking is BOOKING
+        steps.append("announce")
+
+    found = await encode_on_cluster(session, request, {"by": "me"}, announce)
+    steps.extend(script.strip() for script in shell.scripts)
+    return found
+
+
+OWNER = Owner(NAME, "try-1", "dag/run/task")
+BEFORE = ["look into /frames for dag/run/task", f"book {NAME} try-1 one_job 1 None", "announce", "encode"]
+
+
+async def test_a_job_of_its_own_encodes_is_announced_and_given_back(steps: list[Any]) -> None:
+    made, known = await on_cluster(steps)
+    told = {"codec": "h264", "fps": "25", "crf": 18, "pixel_format": "yuv420p"}
+    assert (made, known) == (MADE, {"by": "me", "version": "3.10.1", "encoding": told})
+    assert steps == [*BEFORE, f"give back {NAME} try-1 False"]
+
+
+async def test_a_movie_that_is_wanted_here_is_fetched_by_its_second_name_which_goes(
+    steps: list[Any], tmp_path: Path
+) -> None:
+    near = tmp_path / "movie.mp4"
+    made, _ = await on_cluster(steps, near)
+    assert made.path == near
+    *_, fetched, removed = steps
+    word, *brought = fetched.split(" ")
+    assert (word, brought[1:]) == ("fetch", [str(near), "4321", "dag/run/task"])
+    assert brought[0] == kept_name("/out/movie.mp4", brought[0].split(".")[2])
+    assert removed == f"rm -f {brought[0]}"
+
+
+async def test_nodes_are_given_back_when_the_encoding_fails(steps: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> Any:
+        raise RenderingFailed("ffmpeg failed")
+
+    monkeypatch.setattr(module, "encode_there", fail)
+    with pytest.raises(RenderingFailed, match="ffmpeg failed"):
+        await on_cluster(steps)
+    assert steps == [*BEFORE[:-1], f"give back {NAME} try-1 False"]
+
+
+HEADER = Header(
+    scene="scene", facts=FACTS, way="one-pass", version="3.10.1", specification=specification(Path("/a.obj"), frames=2).plain(),
+    measured={},
+)  # fmt: skip
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what the folder of frames on the cluster holds."""
+
+    async def install(cluster: Any, program: Path) -> str:
+        return "/s/bin/ffmpeg"
+
+    monkeypatch.setattr(module, "install", install)
+    monkeypatch.setattr(module, "static_ffmpeg", lambda: "/usr/bin/ffmpeg")
+
+    def holds(manifest: Manifest, missing: tuple[int, ...] = ()) -> None:
+        async def read(store: Any) -> Manifest:
+            return manifest
+
+        async def survey(store: Any, plan: Plan, known: Manifest) -> Survey:
+            return Survey(missing=list(missing))
+
+        monkeypatch.setattr(module.ClusterFrames, "read", read)
+        monkeypatch.setattr(module.ClusterFrames, "survey", survey)
+
+    return holds
+
+
+async def test_a_folder_in_which_nothing_was_rendered_is_no_movie(folder: Any) -> None:
+    folder(Manifest(None, {}))
+    with pytest.raises(RenderingFailed, match="/frames has no manifest on the cluster") as raised:
+        await sources_in(SlurmCluster(FakeShell("")), "/frames", "dag/run/task")
+    assert (raised.value.field, raised.value.retry) == ("frames_dir", False)
+
+
+async def test_frames_of_the_cluster_are_those_of_their_manifest_and_all_of_them(folder: Any) -> None:
+    frames = {number: Known("key", f"0000{number}.png", f"{number}" * 64, 1, 1) for number in range(2)}
+    folder(Manifest(HEADER, frames))
+    found, known = await sources_in(SlurmCluster(FakeShell("")), "/frames", "dag/run/task")
+    assert (found.folder, found.ffmpeg, list(found.plan.frames)) == ("/frames", "/s/bin/ffmpeg", [0, 1])
+    assert found.sums == hashlib.sha256(f"{'0' * 64}  00000.png\n{'1' * 64}  00001.png\n".encode()).hexdigest()
+    assert known["manifest_sha256"] == hashlib.sha256(f"0:{'0' * 64}\n1:{'1' * 64}\n".encode()).hexdigest()
+    folder(Manifest(HEADER, frames), missing=(1,))
+    with pytest.raises(RenderingFailed, match=r"1 of 2 in /frames cannot be encoded.*1 missing") as raised:
+        await sources_in(SlurmCluster(FakeShell("")), "/frames", "dag/run/task")
+    assert not raised.value.retry

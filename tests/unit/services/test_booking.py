@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import itertools
+import ssl
+
+import pytest
+
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.readiness import Usable
+from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.owner import Owner
+from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.slurm import SlurmCluster
+from airflow_brayns.cluster.submission import ServiceCommand
+from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, SubmissionRefused, SubmissionUnsure
+from airflow_brayns.services.booking import Booking, Service, book, book_on, service_commands, until_known
+from airflow_brayns.services.settings import ClusterSettings
+from tests.support.clock import jumping_clock
+from tests.support.shell import FakeShell
+
+__all__ = ["jumping_clock"]
+
+
+def test_many_services_come_in_the_order_of_their_nodes() -> None:
+    """Folders are read in the order of their names: brayns2 must not come behind brayns11."""
+    commands = service_commands(ClusterSettings.read({}), ["braynsDTI"], 11)
+    names = [command.name for command in commands]
+    assert names == sorted(names)
+    assert [command.index for command in commands] == list(range(1, 12))
+
+
+def test_a_booking_travels_as_json() -> None:
+    booking = Booking("ab-0123456789ab", (Allocation("ab-0123456789ab000", 2, "77", "2026-11-22T10:00:00", "/home/x"),))
+    assert Booking.from_json({**booking.to_json(), "nodes": ["a"]}) == booking
+
+
+@pytest.mark.parametrize("nodes", [0, 10**9, pytest.param(10**400, id="huge")])
+async def test_nodes_that_no_cluster_has_are_refused_before_a_list_is_made_of_them(nodes: int) -> None:
+    """With a job for each node, a billion of them was a list of a billion first."""
+    settings = ClusterSettings.read({"packing": "job_per_node"})
+    with pytest.raises(InvalidSetting, match="^nodes"):
+        await book(SlurmCluster(LocalShell()), settings, Owner("ab-0123456789ab", "me"), nodes=nodes, plugins=None)
+
+
+# ---- what is asked of a cluster ----------------------------------------------------------------------------------------
+NAME = "ab-0123456789ab"
+
+
+def answering() -> tuple[SlurmCluster, FakeShell]:
+    """A cluster that takes everything: each submission is the next job."""
+    jobs = itertools.count(77)
+    shell = FakeShell(lambda _: f"incarnation 1\nadopted 0\njob {next(jobs)} x\nfolder /s/x\n")
+    return SlurmCluster(shell, state_dir="/s"), shell
+
+
+@pytest.mark.parametrize(("packing", "sizes"), [("one_job", [3]), ("job_per_node", [1, 1, 1])])
+async def test_nodes_are_one_job_or_each_a_job_of_its_own(packing: str, sizes: list[int]) -> None:
+    cluster, shell = answering()
+    settings = ClusterSettings.read({"packing": packing, "idle_limit": 77})
+    booking = await book(cluster, settings, Owner(NAME, "me", "a movie"), nodes=3, plugins=["braynsDTI"])
+    assert [(one.name, one.job_id) for one in booking.allocations] == [
+        (f"{NAME}{part:03x}", str(77 + part)) for part in range(len(sizes))
+    ]
+    assert [shell.scripts[part].rstrip().rsplit("\n", 1)[1] for part in range(len(sizes))] == [
+        f"submit {NAME}{part:03x} me 0" for part in range(len(sizes))
+    ]
+    for script, size in zip(shell.scripts, sizes, strict=True):
+        assert f"--nodes={size} " in script
+        assert script.count("/services/brayns") >= size
+        assert "braynsDTI" in script
+        assert "idle_limit=77" in script
+        assert "about='a movie'" in script
+
+
+async def test_nodes_alone_have_no_services() -> None:
+    cluster, shell = answering()
+    await book(cluster, ClusterSettings.read({}), Owner(NAME, "me"), nodes=1, plugins=None)
+    assert "services/brayns" not in shell.scripts[0]
+
+
+@pytest.mark.parametrize(("tls", "has"), [("off", False), ("allocation", True)])
+async def test_an_allocation_has_a_certificate_of_its_own_where_that_is_asked_for(tls: str, has: bool) -> None:
+    cluster, shell = answering()
+    await book(cluster, ClusterSettings.read({"tls": tls}), Owner(NAME, "me"), nodes=1, plugins=[])
+    assert ("BEGIN CERTIFICATE" in shell.scripts[0]) is has
+
+
+async def test_what_follows_on_is_the_same_again_behind_the_one_before() -> None:
+    cluster, shell = answering()
+    command = ServiceCommand("brayns7-1", 9, "exec braynsService", "0", ())
+    before = Allocation(f"{NAME}000", 2, "77")
+    await book_on(cluster, ClusterSettings.read({}), before, Owner(NAME, "me"), nodes=2, command=command)
+    assert shell.last().split() == ["submit", f"{NAME}000", "me", "2"]
+    assert "/services/brayns1\n" in shell.scripts[0] and "/services/brayns2\n" in shell.scripts[0]
+    assert shell.scripts[0].count("exec braynsService") == 2
+    assert "brayns7" not in shell.scripts[0]
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_what_the_next_task_reads_of_a_service(secured: bool) -> None:
+    context = ssl.create_default_context() if secured else None
+    one = Service("brayns1", "n1", Endpoint("n1", 5000, context), "77", Usable("3.10.1", ("a",)), "/s/log", None, "PEM")
+    told = {"endpoint": "n1:5000", "node": "n1", "job_id": "77", "service": "brayns1", "version": "3.10.1", "plugins": ["a"], "generation": 3,
+            "log": "/s/log", "ends_at": None}  # fmt: skip
+    assert one.to_json() == ({**told, "certificate": "PEM"} if secured else told)
+
+
+# ---- while it is not known whether a job was taken ----------------------------------------------------------------------
+@pytest.mark.usefixtures("jumping_clock")
+@pytest.mark.parametrize(("patience", "tries"), [(None, 22), (60.0, 5), (0.0, 1)])
+async def test_what_is_not_known_is_asked_again_ever_less_often_for_as_long_as_the_queue_may_take(
+    patience: float | None, tries: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A controller that changes over was the task's end."""
+    asked = []
+
+    async def submit() -> Allocation:
+        asked.append(1)
+        raise SubmissionUnsure("backup controller in standby mode")
+
+    with pytest.raises(SubmissionUnsure):
+        await until_known(submit, patience)
+    assert abs(len(asked) - tries) <= 1
+    assert caplog.text.count("standby mode") == len(asked) - 1
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_what_passes_is_waited_for_and_what_does_not_is_not() -> None:
+    answers: list[Allocation | BraynsError] = [SubmissionUnsure(""), SubmissionUnsure("x"), Allocation(NAME, 1, "77")]
+
+    async def submit() -> Allocation:
+        answer = answers.pop(0)
+        if isinstance(answer, BraynsError):
+            raise answer
+        return answer
+
+    assert (await until_known(submit, None)).job_id == "77"
+    for final in (SubmissionRefused("no such account"), ConnectionLost("the login node is off")):
+        answers[:] = [final]
+        with pytest.raises(type(final)):
+            await until_known(submit, None)
+        assert not answers

@@ -1,0 +1,173 @@
+"""A connection is tried thing by thing: what cannot work is told, with its remedy, and takes nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_brayns.hooks.cluster import BraynsClusterHook
+from tests.support.task import NAME_OF_EMULATOR
+
+# What Slurm 22.05 prints, by program; the options tell which of them do.
+SBATCH = """
+for one in "$@"; do
+    case $one in
+    --version) echo 'slurm 22.05.8'; exit ;;
+    --account=nobody) echo 'allocation failure: Invalid account or account/partition combination specified' >&2; exit 1 ;;
+    --partition=nix) echo 'allocation failure: Invalid partition name specified' >&2; exit 1 ;;
+    --constraint=nix) echo 'allocation failure: Invalid feature specification' >&2; exit 1 ;;
+    --test-only) tested=yes ;;
+    esac
+done
+[ -n "$tested" ] || exit 9
+echo 'sbatch: Job 7 to start at 2026-11-26T08:00:00 using 1 processors on nodes n1 in partition prod' >&2
+"""
+PROGRAMS = {
+    "sbatch": SBATCH,
+    "sinfo": 'case "$*" in *nix*) ;; *) echo prod ;; esac',
+    "sacctmgr": "printf 'proj3\\nproj4\\n'",
+    **dict.fromkeys(("squeue", "scancel", "scontrol", "srun", "sacct"), "exit 0"),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only programs beside the system's own."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    others = tmp_path / "others"  # all that this machine has, but its Slurm
+    others.mkdir()
+    for program in Path("/usr/bin").iterdir():
+        if program.name not in PROGRAMS:
+            (others / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", f"{folder}:{others}")
+    return folder
+
+
+def install(folder: Path, **changes: str | None) -> None:
+    for name, text in (PROGRAMS | changes).items():
+        if text is not None:
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+
+
+def tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **extra: Any) -> tuple[bool, list[str]]:
+    known = {"executable": NAME_OF_EMULATOR, "state_dir": str(tmp_path / "state")}
+    connection = {"conn_type": "brayns_cluster", "extra": known | extra}
+    monkeypatch.setenv("AIRFLOW_CONN_TRIED", json.dumps(connection))
+    good, text = BraynsClusterHook("tried").test_connection()
+    lines = text.splitlines()
+    assert all(len(line) < 120 for line in lines)
+    return good, lines
+
+
+def failures(lines: list[str]) -> list[str]:
+    return [line.removeprefix("FAIL ").partition(":")[0] for line in lines if line.startswith("FAIL")]
+
+
+def test_what_works_is_told_line_by_line(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(path)
+    good, lines = tried(monkeypatch, tmp_path, scheduler="slurm", account="proj3", partition="prod", setup="export X=1")
+    assert good, lines
+    assert [line[5:].partition(":")[0] for line in lines if line[:2] == "ok"] == [
+        "reached", "scheduler", "partition", "account", "request", "state_dir", "setup", "executable",
+    ]  # fmt: skip
+    assert "slurm 22.05.8" in "\n".join(lines)
+    assert not list((tmp_path / "state").iterdir()), "nothing stays"
+
+
+def test_a_cluster_that_gives_no_answer_is_not_taken_for_one_that_agrees(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Slurm's programs without their configuration."""
+    silent = "echo 'fatal: Could not establish a configuration source' >&2; exit 1"
+    install(path, sbatch=silent, sinfo=silent, sacctmgr=silent)
+    good, lines = tried(monkeypatch, tmp_path, scheduler="slurm", account="proj3", partition="prod")
+    assert not good
+    said = {line[5:].partition(":")[0]: line[:4].strip() for line in lines if line[0] != " "}
+    assert (said["partition"], said["account"]) == ("-", "-")
+    assert "Could not establish" in " ".join(lines)
+
+
+CANNOT = [
+    ({"account": "nobody"}, {}, ["account"]),
+    ({"account": "nobody"}, {"sacctmgr": "exit 1"}, ["account"]),
+    ({"partition": "nix"}, {}, ["partition"]),
+    ({"partition": "nix"}, {"sinfo": "exit 1"}, ["partition"]),
+    ({"partition": "prod,nix"}, {}, ["partition"]),
+    ({"constraint": "nix"}, {}, ["constraint"]),
+    ({}, {"sbatch": None, "srun": None}, ["scheduler"]),
+    ({"executable": "braynsNix"}, {}, ["executable"]),
+    ({"executable": "/nix/braynsService"}, {}, ["executable"]),
+    ({"executable": "/bin/true"}, {}, ["executable"]),
+    ({"container": "apptainer-nix exec image.sif"}, {}, ["executable"]),
+    ({"setup": "module load nix"}, {}, ["setup"]),
+    ({"setup": "source /nix/profile"}, {}, ["setup"]),
+    ({"state_dir": "/proc/nix"}, {}, ["state_dir"]),
+    ({"state_dir": "/dev/null/x"}, {}, ["state_dir"]),
+    ({"account": "nobody", "executable": "nix", "state_dir": "/proc/nix"}, {}, ["account", "state_dir", "executable"]),
+]
+
+
+@pytest.mark.parametrize(("extra", "programs", "fields"), CANNOT)
+def test_what_cannot_work_is_told_with_its_remedy(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, str], programs: dict[str, str | None],
+    fields: list[str],
+) -> None:  # fmt: skip
+    install(path, **programs)
+    good, lines = tried(monkeypatch, tmp_path, **{"scheduler": "slurm", **extra})
+    assert not good
+    assert list(dict.fromkeys(failures(lines))) == fields, lines
+
+
+@pytest.mark.parametrize("field", ["executable", "setup", "state_dir"])
+def test_this_machine_is_tried_too(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local")
+    assert good, lines
+    bad = {"executable": "nix", "setup": "false", "state_dir": "/proc/nix"}
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local", **{field: bad[field]})
+    assert (good, failures(lines)) == (False, [field])
+
+
+def test_a_folder_of_others_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local")
+    assert (good, failures(lines)) == (False, ["state_dir"])
+
+
+def test_it_is_bounded_in_time(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_brayns.services.connection_test._SETUP_SECONDS", 1)
+    began = time.monotonic()
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local", setup="sleep 1000 & sleep 1000")
+    assert (good, failures(lines)) == (False, ["setup"])
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"scheduler": "slurm", "ssh_conn_id": "nix"}, "no connection 'nix'"),
+        ({"scheduler": "cron"}, "scheduler"),
+        ({"partitoin": "prod"}, "partitoin"),
+    ],
+)
+def test_a_connection_that_cannot_be_read_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, str], told: str
+) -> None:
+    good, lines = tried(monkeypatch, tmp_path, **extra)
+    assert not good
+    assert told in " ".join(lines)
+
+
+def test_a_login_node_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = {"conn_type": "ssh", "host": "127.0.0.1", "port": 1, "login": "me"}
+    monkeypatch.setenv("AIRFLOW_CONN_LOGIN", json.dumps(login))
+    good, lines = tried(monkeypatch, tmp_path, scheduler="slurm", ssh_conn_id="login")
+    assert not good
+    assert len(failures(lines)) == 1
+    assert "airflow connections test login" in " ".join(lines)

@@ -1,0 +1,371 @@
+"""Waiting for nodes and services: what each look tells, how long anything is waited for, and what the log says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster.slurm import SlurmCluster
+from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed
+from airflow_brayns.services.booking import Booking
+from airflow_brayns.services.session import Session
+from airflow_brayns.services.settings import ClusterSettings
+from airflow_brayns.services.stream import Failed, Looked
+from airflow_brayns.services.waiting import Waiting, _Tally
+from tests.support.clock import jumping_clock
+from tests.support.scripted import Service as Scripted
+from tests.support.scripted import serving
+from tests.support.shell import FakeShell, coded, log_of, look, service
+
+NAME = "ab-0123456789ab000"
+__all__ = ["jumping_clock"]
+
+
+# ---- through a cluster that answers as a test says --------------------------------------------------------------------
+Looks = Callable[[int], str | BaseException]
+
+
+def waiting(
+    looks: Looks | str, *parts: str, since: datetime | None = None, **settings: Any
+) -> tuple[Waiting, FakeShell]:
+    """A wait for a booking of one allocation, or of several.
+
+    :param looks: what the look of that number (from 0) finds, or what each does.
+    """
+    number = itertools.count()
+
+    async def answer(script: str) -> str | BaseException:
+        if "\npost_mortem ab-" in script:
+            return f"sacct {coded('OUT_OF_MEMORY')}\nkeeper {coded('the keeper went')}\n"
+        if (look_number := next(number)) and (patience := re.search(r"\nawait_news ([0-9]+) ", script)):
+            await asyncio.sleep(int(patience[1]))
+        return looks if isinstance(looks, str) else looks(look_number)
+
+    shell = FakeShell(answer)
+    names = parts or (NAME,)
+    booking = Booking("ab-0123456789ab", tuple(Allocation(name, 1, "77", folder=f"/s/{name}/1") for name in names))
+    read = ClusterSettings.read({"scheduler": "slurm", "poll_interval": 10, **settings})
+    poller = Poller(SlurmCluster(shell), read.poll_interval)
+    return Waiting(Session(poller, read, logging.getLogger("waiting")), booking, since=since), shell
+
+
+def ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+async def soon(wait: Awaitable[Any]) -> Any:
+    """Whatever hangs fails its test."""
+    async with asyncio.timeout(3600):  # of a clock that jumps
+        return await wait
+
+
+@pytest.mark.usefixtures("jumping_clock")
+class TestLooks:
+    async def test_a_queue_timeout_that_has_passed_ends_the_wait_and_says_why_it_waited(self) -> None:
+        queued = look(word="PENDING", reason="Priority", nodes=())
+        wait, _ = waiting(queued, since=ago(61), queue_timeout=60)
+        with pytest.raises(
+            NotReadyInTime, match=r"^queue_timeout: raise it, .*\n +job 77 still waited after 60 s \(Priority\)"
+        ) as raised:
+            await soon(wait.services())
+        assert raised.value.retry
+
+    async def test_a_queue_timeout_that_has_not_passed_is_waited_for(self) -> None:
+        looks = [look(word="PENDING", nodes=())] * 3 + [look()]
+        wait, _ = waiting(lambda number: looks[min(number, 3)], since=ago(50), queue_timeout=60)
+        [status] = await soon(wait.nodes())
+        assert status.nodes == ("r1i1n0",)
+
+    async def test_a_job_that_runs_has_no_queue_timeout_any_more(self) -> None:
+        wait, _ = waiting(look(), since=ago(1000), queue_timeout=60)
+        assert len(await soon(wait.nodes())) == 1
+
+    @pytest.mark.parametrize("silent", [look(answered=False), ConnectionLost("no way there")], ids=["slurm", "login"])
+    async def test_after_ten_minutes_of_silence_nobody_waits_any_more(self, silent: str | ConnectionLost) -> None:
+        wait, _ = waiting(lambda _: silent)
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost, match="has not answered for 600 s: (Unable to contact|no way there)"):
+            await soon(wait.services())
+        assert 600 < time.monotonic() - began < 620
+
+    async def test_one_answer_ends_a_silence(self) -> None:
+        """The next one is counted from its own beginning."""
+        began = time.monotonic()
+
+        def seen(_: int) -> str | ConnectionLost:
+            passed = time.monotonic() - began
+            if passed < 500 or 550 <= passed < 1000:
+                return ConnectionLost("no way there")
+            return look(word="PENDING", nodes=()) if passed < 1000 else look(heartbeat="2")
+
+        wait, _ = waiting(seen)
+        assert len(await soon(wait.nodes())) == 1
+
+    async def test_a_login_that_is_refused_is_not_asked_again(self) -> None:
+        wait, shell = waiting(lambda _: ConnectionLost("the login node refused the login", retry=False))
+        with pytest.raises(ConnectionLost, match="refused the login"):
+            await soon(wait.services())
+        assert shell.commands == 1
+
+    async def test_a_login_that_is_refused_later_ends_the_wait_too(self) -> None:
+        refused = ConnectionLost("the login node refused the login", retry=False)
+        wait, _ = waiting(lambda number: refused if number else look(word="PENDING", nodes=()))
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost, match="refused the login"):
+            await soon(wait.services())
+        assert time.monotonic() - began < 60
+
+    async def test_a_keeper_that_shows_no_sign_for_four_minutes_is_lost_with_its_node(self) -> None:
+        wait, _ = waiting(look(heartbeat="5"))
+        began = time.monotonic()
+        with pytest.raises(
+            AllocationLost, match="Job 77 is orphaned: it runs, but its keeper has shown no sign for 240 s"
+        ):
+            await soon(wait.services(["brayns1"]))
+        assert 240 < time.monotonic() - began < 260
+
+    @pytest.mark.parametrize("alive", ["beats", "suspended"])
+    async def test_a_keeper_that_shows_itself_or_is_suspended_is_not_lost(self, alive: str) -> None:
+        began = time.monotonic()
+
+        def seen(number: int) -> str:
+            word = "SUSPENDED" if alive == "suspended" else "RUNNING"
+            beat = str(number) if alive == "beats" else "5"
+            done = "the idle limit" if time.monotonic() - began > 600 else None
+            return look(heartbeat=beat, word="COMPLETED" if done else word, ended=done)
+
+        wait, _ = waiting(seen)
+        with pytest.raises(
+            AllocationLost, match="Job 77 ended as COMPLETED before it was done with. The keeper says: the idle limit"
+        ):
+            await soon(wait.services(["brayns1"]))
+
+    @pytest.mark.parametrize("reason", ["PartitionTimeLimit", "BadConstraints", "InvalidAccount"])
+    async def test_a_job_that_would_wait_for_ever_is_not_waited_for(self, reason: str) -> None:
+        wait, _ = waiting(look(word="PENDING", reason=reason, nodes=()))
+        with pytest.raises(BraynsError, match=f"Job 77 would wait for ever: Slurm says {reason}") as raised:
+            await soon(wait.nodes())
+        assert not raised.value.retry
+
+    @pytest.mark.parametrize(
+        ("reason", "final"),
+        [("PartitionDown", False), ("PartitionNodeLimit", False), ("AccountNotAllowed", False), ("QOSMaxNodePerJobLimit", False),
+         ("InvalidAccount", True), ("launch failed requeued held", True)],
+    )  # fmt: skip
+    @pytest.mark.parametrize("known_by", ["partition", "Slurm"])
+    async def test_what_is_said_of_one_of_several_partitions_is_not_final(
+        self, reason: str, final: bool, known_by: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """'maint,prod', with prod busy for a moment: the job was cancelled as one that would wait for ever."""
+        queued = look(word="PENDING", reason=reason, nodes=())
+        named = {"partition": "maint,prod"} if known_by == "partition" else {}
+        wait, shell = waiting(lambda number: queued if number < 4 else look(), **named)
+        answers = shell.answers
+
+        def answer(script: str) -> Any:
+            if "\npartitions_of " in script and known_by == "Slurm":
+                return "partitions maint,prod\n"
+            return answers(script) if callable(answers) else answers
+
+        shell.answers = answer
+        with caplog.at_level(logging.INFO, "waiting"):
+            if final:
+                with pytest.raises(BraynsError, match="would wait for ever"):
+                    await soon(wait.nodes())
+                return
+            assert await soon(wait.nodes())
+        assert sum("\npartitions_of " in script for script in shell.scripts) == (known_by == "Slurm"), "once"
+        assert caplog.text.count("one of its partitions (maint, prod)") == 1
+
+    async def test_partitions_that_slurm_does_not_tell_decide_nothing(self) -> None:
+        queued = look(word="PENDING", reason="PartitionDown", nodes=())
+        wait, shell = waiting(lambda number: queued if number < 4 else look())
+        answers = shell.answers
+
+        def answer(script: str) -> Any:
+            silent = "\npartitions_of " in script
+            return "silent \n" if silent else answers(script) if callable(answers) else answers
+
+        shell.answers = answer
+        assert await soon(wait.nodes())
+
+    async def test_a_job_that_slurm_has_forgotten_three_times_has_ended(self) -> None:
+        """Once may be a controller that has just come back."""
+        forgotten = look(word="")
+        wait, shell = waiting(lambda number: forgotten if number in (0, 1, 3, 4) or number > 5 else look())
+        with pytest.raises(AllocationLost, match="Job 77 ended before it was done with") as raised:
+            await soon(wait.services(["brayns1"]))
+        assert sum("\ndescribe ab-" in script for script in shell.scripts) == 9
+        assert "OUT_OF_MEMORY" in str(raised.value)
+        assert "the keeper went" in str(raised.value)
+
+    @pytest.mark.parametrize(
+        ("word", "more", "told"),
+        [("FAILED", {"nodes": (), "heartbeat": ""}, True), ("CANCELLED", {"nodes": (), "heartbeat": ""}, False),
+         ("FAILED", {}, False), ("FAILED", {"nodes": (), "heartbeat": "", "ended": "the folder is full"}, False)],
+    )  # fmt: skip
+    async def test_a_state_folder_that_the_nodes_do_not_see_is_named(
+        self, word: str, more: dict[str, Any], told: bool
+    ) -> None:
+        """'ended as FAILED', and no word of the folder."""
+        wait, _ = waiting(look(word=word, **more))
+        with pytest.raises(AllocationLost, match=f"Job 77 ended as {word}") as raised:
+            await soon(wait.nodes())
+        assert (raised.value.field == "state_dir") is told
+        assert (f"left nothing in /s/{NAME}/1: its node does not see that folder" in str(raised.value)) is told
+
+    async def test_a_folder_that_has_gone_is_lost(self) -> None:
+        wait, _ = waiting(look(word="", more="gone"))
+        with pytest.raises(AllocationLost, match="The folder of job 77 has gone"):
+            await soon(wait.nodes())
+
+    async def test_when_slurm_expects_it_to_start_is_told_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        queued = look(word="PENDING", reason="Resources", start="2026-11-22T12:00:00", nodes=())
+        wait, _ = waiting(lambda number: queued if number < 5 else look())
+        with caplog.at_level(logging.INFO, "waiting"):
+            await soon(wait.nodes())
+        assert caplog.messages == [
+            "Job 77: pending (Resources); Slurm expects it to start at 2026-11-22T12:00:00", "Job 77: running on r1i1n0",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("start", ["N/A", "Unknown", ""])
+    async def test_what_slurm_does_not_expect_is_not_told(self, start: str, caplog: pytest.LogCaptureFixture) -> None:
+        queued = look(word="PENDING", reason="Resources", start=start, nodes=())
+        wait, _ = waiting(lambda number: look() if number else queued)
+        with caplog.at_level(logging.INFO, "waiting"):
+            await soon(wait.nodes())
+        assert caplog.messages[0] == "Job 77: pending (Resources)"
+
+    async def test_nodes_of_all_parts_are_awaited_and_come_in_their_order(self) -> None:
+        first, second = NAME, NAME[:-1] + "1"
+
+        def seen(number: int) -> str:
+            pending = number < 6
+            one = look(first, nodes=() if pending else ("a1",), word="PENDING" if pending else "RUNNING")
+            return look(second, nodes=("b1",)).replace("answered\n", "") + one
+
+        wait, _ = waiting(seen, first, second)
+        assert [status.nodes for status in await soon(wait.nodes())] == [("a1",), ("b1",)]
+
+    async def test_a_service_that_ends_before_it_is_usable_fails_with_its_last_lines(self) -> None:
+        ended = look(services=[service(exited="3 the service ended with exit code 3")]) + log_of("no licence\n")
+        wait, _ = waiting(ended)
+        with pytest.raises(ServiceFailed, match="the service ended with exit code 3") as raised:
+            await soon(wait.services())
+        assert re.search(r"Last lines of brayns1 on r1i1n0:\s+no licence$", str(raised.value))
+        assert raised.value.retry
+
+    @pytest.mark.parametrize(("exit_code", "retry"), [(95, False), (96, False), (97, False), (98, False), (126, False), (127, False), (1, True), (137, True)])  # fmt: skip
+    async def test_what_no_retry_mends_is_not_retried(self, exit_code: int, retry: bool) -> None:
+        """A program that is not there, or an image that cannot be run, is not there the next time either."""
+        wait, _ = waiting(look(services=[service(exited=f"{exit_code} it ended")]))
+        with pytest.raises(ServiceFailed) as raised:
+            await soon(wait.services())
+        assert raised.value.retry is retry
+
+    @pytest.mark.parametrize("line", ["Unrecognized option '--x'", "Unknown keyword argument 'x'"])
+    async def test_an_option_that_it_does_not_know_is_not_retried(self, line: str) -> None:
+        wait, _ = waiting(look(services=[service(exited="1 it ended")]) + log_of(f"{line}\n"))
+        with pytest.raises(ServiceFailed) as raised:
+            await soon(wait.services())
+        assert not raised.value.retry
+
+    async def test_a_service_that_never_listens_runs_out_of_its_start_timeout(self) -> None:
+        loading = look(services=[service()]) + log_of("still at it\n")
+        wait, _ = waiting(loading, start_timeout=0.001)
+        with pytest.raises(
+            NotReadyInTime, match=r"^start_timeout: see in .*\n +brayns1 on r1i1n0 was not usable 0 s after"
+        ) as raised:
+            await soon(wait.services())
+        assert "still at it" in str(raised.value)
+
+    async def test_a_service_that_nobody_started_is_not_waited_for_for_ever(self) -> None:
+        wait, _ = waiting(look(services=[service()]), start_timeout=0.001)
+        with pytest.raises(
+            NotReadyInTime, match=r"^started: start one .*\n +no such service is in the allocation"
+        ) as raised:
+            await soon(wait.services(["other"]))
+        assert not raised.value.retry
+
+    async def test_what_was_found_before_is_still_there(self) -> None:
+        wait, shell = waiting(look(services=[service(port=5000), service("brayns2")]))
+        found = await soon(wait.still_there([{"job_id": "77", "service": "brayns1"}]))
+        assert [one.name for _, one in found] == ["brayns1"]
+        assert shell.commands == 1
+        assert await soon(wait.still_there([{"job_id": "78", "service": "brayns1"}])) == []
+
+    @pytest.mark.parametrize(
+        ("exited", "why"),
+        [("0 stopped", "brayns1 on r1i1n0 was stopped meanwhile"), ("9 it ended", "before it was usable: it ended")],
+    )
+    async def test_what_was_found_before_and_has_ended_fails(self, exited: str, why: str) -> None:
+        wait, _ = waiting(look(services=[service(exited=exited)]))
+        with pytest.raises(ServiceFailed, match=why):
+            await soon(wait.still_there([{"job_id": "77", "service": "brayns1"}]))
+
+
+async def test_services_that_are_usable_come_in_the_order_of_their_nodes(serving_two: list[str]) -> None:
+    """With where they are, until when, and how long it took."""
+    ports = [int(endpoint.rpartition(":")[2]) for endpoint in serving_two]
+    listed = [service(f"brayns{index}", "127.0.0.1", port) for index, port in enumerate(ports, 1)]
+    wait, _ = waiting(look(nodes=("127.0.0.1",), services=listed, left="10:00"), since=ago(5))
+    found = await asyncio.wait_for(wait.services(), 10)
+    assert [(one.name, str(one.endpoint), one.job_id) for one in found] == [
+        ("brayns1", serving_two[0], "77"),
+        ("brayns2", serving_two[1], "77"),
+    ]
+    assert found[0].log == f"/s/{NAME}/1/services/brayns1/log"
+    assert found[0].usable.version == "3.10.1"
+    assert found[0].ends_at is not None
+    assert 590 < (datetime.fromisoformat(found[0].ends_at) - datetime.now(UTC)).total_seconds() < 601
+    assert 5 <= wait.waits["brayns.queue_wait"] < 9
+    assert 0 <= wait.waits["brayns.start_wait"] < 5
+
+
+async def test_enough_are_enough(serving_two: list[str]) -> None:
+    """`min_ready`: the third may fail, as long as two are usable."""
+    ports = [int(endpoint.rpartition(":")[2]) for endpoint in serving_two]
+    listed = [service(f"brayns{index}", "127.0.0.1", port) for index, port in enumerate(ports, 1)]
+    listed.append(service("brayns3", "127.0.0.1", exited="1 it ended"))
+    seen = look(nodes=("127.0.0.1",), services=listed)
+    wait, _ = waiting(seen, min_ready=2)
+    assert [one.name for one in await asyncio.wait_for(wait.services(), 10)] == ["brayns1", "brayns2"]
+    wait, _ = waiting(seen, min_ready=3)
+    with pytest.raises(ServiceFailed, match="before it was usable: it ended"):
+        await asyncio.wait_for(wait.services(), 10)
+
+
+@pytest.fixture
+async def serving_two() -> AsyncIterator[list[str]]:
+    """Two services on this machine."""
+    async with serving(Scripted()) as one, serving(Scripted()) as other:
+        yield [one.endpoint, other.endpoint]
+
+
+@pytest.mark.parametrize(
+    ("min_ready", "failures", "in_vain"), [(2, 1, False), (2, 2, True), (1, 2, False), (1, 3, True), (None, 1, True)]
+)
+def test_a_wait_is_in_vain_once_too_few_can_still_become_usable(
+    min_ready: int | None, failures: int, in_vain: bool
+) -> None:
+    allocation = Allocation(NAME, 1, "77")
+    services = tuple(ServiceStatus(f"brayns{number}") for number in range(3))
+    tally = _Tally(Booking(NAME, (allocation,)), min_ready, None)
+    tally.take(Looked(allocation, AllocationStatus(NAME, 1, services=services)))
+    for one in services[:failures]:
+        tally.take(Failed(allocation, one, ServiceFailed(f"{one.name} has ended")))
+    if in_vain:
+        with pytest.raises(ServiceFailed, match="brayns0 has ended"):
+            tally.settled()
+    else:
+        assert not tally.settled()

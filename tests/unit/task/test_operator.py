@@ -1,0 +1,52 @@
+"""The connection's fields as named arguments of every operator."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import timedelta
+from typing import Any
+
+import airflow
+import pytest
+from airflow.sdk import DAG
+
+import airflow_brayns
+from airflow_brayns.services.settings import FIELDS
+from airflow_brayns.task.operator import BraynsOperator
+
+OPERATORS = [getattr(airflow_brayns, name) for name in airflow_brayns.__all__ if name.endswith(("Operator", "Sensor"))]
+VALUES: dict[str, Any] = {name: f"{{{{ params.{name} }}}}" for name in FIELDS} | {"idle_limit": timedelta(minutes=3)}
+OTHERS = dict.fromkeys(("specification", "frames_dir", "output_file", "allocation", "started"), "x")  # that some need
+
+
+def test_every_field_is_a_named_argument_of_its_own() -> None:
+    """Airflow gives `default_args` to named arguments only, and an editor shows no others."""
+    parameters = inspect.signature(BraynsOperator.__init__).parameters
+    assert [name for name in parameters if name not in ("self", "cluster_conn_id", "kwargs")] == list(FIELDS)
+    assert all(parameters[name].default is None for name in FIELDS)
+    assert all(f":param {name}: " in (BraynsOperator.__doc__ or "") for name in FIELDS)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_operator_keeps_what_it_was_given(operator: Any) -> None:
+    with DAG("dag", schedule=None, default_args=VALUES | OTHERS):
+        task = operator(task_id="task")
+    assert {name: getattr(task, name) for name in FIELDS} == VALUES == task.overrides
+    assert task.plain_overrides["idle_limit"] == 180
+
+
+def test_a_field_may_come_from_a_task_before() -> None:
+    """Airflow makes the dependency where the attribute is set."""
+    with DAG("dag", schedule=None):
+        before = BraynsOperator(task_id="before")
+        task = BraynsOperator(task_id="task", account=before.output)
+    assert task.upstream_task_ids == {"before"}
+
+
+def test_airflow_can_serialise_them() -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("dag", schedule=None, default_args=VALUES) as dag:
+        BraynsOperator(task_id="task")
+    [task] = DagSerialization.to_dict(dag)["dag"]["tasks"]
+    assert task["__var"]["account"] == VALUES["account"], airflow.__version__
