@@ -5,7 +5,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 export CLUSTER_DIR=${CLUSTER_DIR:-/var/tmp/airflow-brayns-cluster}
-packages="slurmctld slurmd slurmdbd slurm-client slurm-wlm-mysql-plugin munge openssh-server openssh-client mariadb-server iproute2 nftables procps util-linux curl busybox tcsh openssl"
+packages="acl slurmctld slurmd slurmdbd slurm-client slurm-wlm-mysql-plugin munge openssh-server openssh-client mariadb-server iproute2 nftables procps util-linux curl busybox tcsh openssl"
 
 install_packages() {
   local missing=() p

@@ -22,7 +22,7 @@ from airflow_brayns import BraynsMovieOperator, BraynsServiceOperator, ReleaseNo
 from airflow_brayns.services import stream
 from tests.support.task import run_trigger
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.in_lines]
 
 LINES, WIDTH = 20, 120
 _LOGGED = re.compile(r"^\S+ \[(?:info|warning|error) *\] (.*?) +\[airflow\S*\] loc=\S+$")

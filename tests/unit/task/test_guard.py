@@ -35,6 +35,7 @@ def test_the_error_decides_whether_the_task_is_tried_again(error: BraynsError, k
     assert raised.value.error is error, "its facts are there for on_failure_callback"  # type: ignore[attr-defined]
 
 
+@pytest.mark.in_lines
 def test_a_message_is_printed_once_in_lines_that_a_page_shows() -> None:
     """Airflow prints an error's cause too: the same message twice, with 22 frames of traceback between."""
     said = "Look at its log, mend what it says, and clear the task. " * 5
