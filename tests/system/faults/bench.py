@@ -182,13 +182,13 @@ class Run:
 
 
 def _text(path: Path) -> str:
-    """The events and errors of a log file."""
+    """The events of a log file, and each error in one line: where a message's lines break is chance."""
     lines = []
     for line in path.read_text(errors="replace").splitlines():
         try:
             one = json.loads(line)
             errors = one.get("error_detail") or []
-            lines += [str(one.get("event", "")), *(str(error.get("exc_value", "")) for error in errors)]
+            lines += [str(one.get("event", "")), *(" ".join(str(error.get("exc_value", "")).split()) for error in errors)]
         except (ValueError, AttributeError):
             lines.append(line)
     return "\n".join(lines)
