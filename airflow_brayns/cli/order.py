@@ -51,7 +51,9 @@ async def _two(pool: ServicePool) -> list[RenderService]:
         found.append(service)
         if len(found) == 2:
             return found
-    raise ServiceFailed("Two services are needed, and no second one became usable.")
+    raise ServiceFailed(
+        "no second service became usable, and two are needed.", remedy="Try again, or see the lines above for why."
+    )
 
 
 def told(order: Order, name: str) -> str:
@@ -65,7 +67,8 @@ def told(order: Order, name: str) -> str:
     where = "; ".join(f"{place}: {listed(frames)}" for place, frames in places if frames)
     raise RenderingFailed(
         f"{name}: frames {listed(order.differ)} depend on what was rendered before, so they would differ from node to node and "
-        f"from try to try. Other pictures than alone: {where}. Let `frame` set all that it changes, from the frame's number "
-        "alone: no counters, and nothing that stays from the frame before.",
+        f"from try to try. Other pictures than alone: {where}.",
+        remedy="Let `frame` set all that it changes, from the frame's number alone: no counters, and nothing that stays from the "
+        "frame before.",
         retry=False,
     )

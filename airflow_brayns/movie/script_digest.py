@@ -31,9 +31,11 @@ def parse(source: str | bytes, name: str) -> ast.Module:
     except SyntaxError as error:
         where = f"{name} line {error.lineno}" if error.lineno else name
         told = f": {cut(error.text.strip())}" if error.text else ""
-        raise InvalidSetting(where, f"is no Python, {error.msg}{told}") from None
+        raise InvalidSetting(where, f"It is no Python, {error.msg}{told}", remedy="correct it.") from None
     except (ValueError, RecursionError, MemoryError) as error:
-        raise InvalidSetting(name, f"is no Python, {error or 'it is nested too deep'}") from None
+        raise InvalidSetting(
+            name, f"It is no Python, {error or 'it is nested too deep'}", remedy="correct it."
+        ) from None
 
 
 def digest_of(tree: ast.Module, left_out: Set[str] = frozenset()) -> str:
@@ -135,7 +137,7 @@ def modules_of(file: Path, tree: ast.Module) -> dict[str, str]:
             if where is None and not tried:
                 raise InvalidSetting(
                     f"{importing} line {line}",
-                    f"imports {module}, which leaves the movie's folder, so that Python does not find it.",
+                    f"It imports {module}, which leaves the movie's folder, so that Python does not find it.",
                     remedy="import it by its name from that folder on, without dots.",
                 )
             for path in beside(where, module) if where else ():
@@ -161,7 +163,9 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InvalidSetting(path.name, f"cannot be read: {error.strerror}") from None
+        raise InvalidSetting(
+            path.name, f"It cannot be read: {error.strerror}", remedy="give the worker the right to read it."
+        ) from None
 
 
 def inputs_of(paths: Iterable[Path]) -> dict[str, str]:

@@ -116,7 +116,9 @@ class ScriptFile:
             name: plain_setting(found[name]) for name in SETTINGS if name in found and not _is_code(found[name])
         }
         if "frames" not in settings:
-            raise InvalidSetting(f"{self.name}: frames", "missing: say how many at the top, such as `frames = 250`")
+            raise InvalidSetting(
+                f"{self.name}: frames", "There is none.", remedy="say how many at the top, such as `frames = 250`."
+            )
         self._check_names(tree, found)
         inputs = self._inputs(found.get("inputs"), lines.get("inputs"))
         source = ScriptSource(
@@ -136,7 +138,11 @@ class ScriptFile:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise InvalidSetting("specification", f"{self.path} cannot be read: {error.strerror}") from None
+            raise InvalidSetting(
+                "specification",
+                f"{self.path} cannot be read: {error.strerror}",
+                remedy="correct the path, or its rights.",
+            ) from None
 
     def _run(self, source: bytes, modules: Iterable[str]) -> dict[str, Any]:
         """Run the file as a module of its own, and return its globals. Nothing is parsed to a tree here, which Python 3.11
@@ -155,7 +161,9 @@ class ScriptFile:
         except (Exception, SystemExit) as error:
             line = line_of(error, self.folder, self.path)
             where = f"{self.name} line {line}" if line else self.name
-            raise InvalidSetting(where, f"fails when it is loaded. {traceback_of(error, self.folder)}") from None
+            raise InvalidSetting(
+                where, f"It fails when it is loaded. {traceback_of(error, self.folder)}", remedy="correct it."
+            ) from None
         return vars(module)
 
     def _check_imports(self, tree: ast.Module) -> None:
@@ -170,8 +178,8 @@ class ScriptFile:
                 if top and not tried and not beside(folder, top) and not (folder / top).is_dir() and not _is_here(top):
                     raise InvalidSetting(
                         f"{name} line {line}",
-                        f"imports {top}, which is not installed where this runs. Install it there (pip install …), lay the module "
-                        "beside the file, or do without",
+                        f"It imports {top}, which is not installed where this runs.",
+                        remedy="install it there (pip install …), lay the module beside the file, or do without.",
                     )
 
     def _check_names(self, tree: ast.Module, found: Mapping[str, Any]) -> None:
@@ -189,7 +197,9 @@ class ScriptFile:
             return ()
         if isinstance(value, str) or not isinstance(value, list | tuple | set) or not all(isinstance(one, str | Path) for one in value):  # fmt: skip
             where = f"{self.name} line {line}, inputs" if line else f"{self.name}: inputs"
-            raise InvalidSetting(where, "must be a list of files' paths, such as ['spikes.csv']")
+            raise InvalidSetting(
+                where, "It is no list of paths.", remedy="give a list of files' paths, such as ['spikes.csv']."
+            )
         return tuple(str(self.path.parent / one) for one in value)
 
     # ---- the functions -----------------------------------------------------------------------------------------
@@ -197,17 +207,24 @@ class ScriptFile:
         frame, scene = found.get("frame"), found.get("scene")
         if not callable(frame):
             raise InvalidSetting(
-                self.name, f"has no function `frame`: write `{FORM}:`, which returns a brayns.Camera, a brayns.Snapshot or None"
+                self.name,
+                "It has no function `frame`.",
+                remedy=f"write `{FORM}:`, which returns a brayns.Camera, a brayns.Snapshot or None.",
             )  # fmt: skip
         if scene is not None and not callable(scene):
             raise InvalidSetting(
-                self.name, f"scene is {type(scene).__name__}, no function: write `def scene(service):`"
+                self.name,
+                f"scene is {type(scene).__name__}, no function.",
+                remedy="write `def scene(service):`, or leave it out.",
             )
         return functions_of(self.name, frame, scene, self.values)
 
 
 def _changed(name: str) -> RenderingFailed:
-    return RenderingFailed(f"{name} has changed while the movie was rendered; the next try renders it anew.")
+    return RenderingFailed(
+        f"{name} has changed while the movie was rendered.",
+        remedy="Leave it as it is until the movie is whole; the next try renders it anew.",
+    )
 
 
 def functions_of(
@@ -233,16 +250,20 @@ def _arguments(
     """
     where = f"{name} line {code.co_firstlineno}" if (code := getattr(function, "__code__", None)) else name
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise InvalidSetting(where, f"{called} is a coroutine or yields; write `{form}:`, which returns")
+        raise InvalidSetting(where, f"{called} is a coroutine or yields.", remedy=f"write `{form}:`, which returns.")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):
-        raise InvalidSetting(where, f"{called} is {function!r}, which tells no arguments; write `{form}:`") from None
+        raise InvalidSetting(
+            where, f"{called} is {function!r}, which tells no arguments.", remedy=f"write `{form}:`."
+        ) from None
     by_place = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     if len(by_place) < given and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
         told = ", ".join(map(str, parameters))
         raise InvalidSetting(
-            where, f"{called} takes ({told}); it is called as in `{form}`, with further arguments behind"
+            where,
+            f"{called} takes ({told}), and is called with the others.",
+            remedy=f"write it as in `{form}`, with further arguments behind.",
         )
     rest = [*by_place[given:], *(one for one in parameters if one.kind is one.KEYWORD_ONLY)]
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
@@ -251,8 +272,9 @@ def _arguments(
         if one.name not in values and one.default is one.empty:
             raise InvalidSetting(
                 where,
-                f"{called} needs {one.name!r}, and nothing gives it: add it to the run's params or to template_values "
-                f"(`--params` of a command), or write a default, `{one.name}=…`",
+                f"{called} needs {one.name!r}, and nothing gives it.",
+                remedy="add it to the run's params or to template_values (`--params` of a command), or write a default, "
+                f"`{one.name}=…`.",
             )
     return {one.name: values[one.name] for one in rest if one.name in values}
 

@@ -170,7 +170,12 @@ class ScriptRun:
                 return None, self._failed(type(error).__name__, place, frame)
 
     def _failed(self, why: str, place: str, frame: int | None) -> ScriptFailed:
-        return ScriptFailed(f"{self._script.name}, {place}: {why}", frame=frame, node=self._service.node)
+        return ScriptFailed(
+            f"{self._script.name}, {place}: {why}",
+            remedy=f"Correct {self._script.name}; frames that are whole stay.",
+            frame=frame,
+            node=self._service.node,
+        )
 
 
 def _facts(bounds: dict[str, Any], simulation: dict[str, Any]) -> SceneFacts:

@@ -91,7 +91,7 @@ class _FramesDecoratedOperator(DecoratedOperator, RenderFramesOperator):
             inputs=inputs,
         )
         if "frames" not in self.settings:
-            raise InvalidSetting("frames", "missing: say how many, @task.brayns_frames(frames=250)")
+            raise InvalidSetting("frames", "There is none.", remedy="say how many, @task.brayns_frames(frames=250).")
         settings = {name: plain_setting(value) for name, value in self.settings.items()}
         found = ScriptSpecification.check({**settings, "script": source.plain(file.name)}, file.name)
         return cast(ScriptSpecification, found), GivenFunctions(functions, str(file.parent), file.name)

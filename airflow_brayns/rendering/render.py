@@ -107,7 +107,11 @@ class RenderRequest:
         if script_of(self.specification) is not None:
             for path, told in zip(paths, files.splitlines(), strict=False):
                 if told == "unknown":
-                    raise InvalidSetting("inputs", f"{path} is neither on the worker nor on the cluster. Correct it, or leave it out.")  # fmt: skip
+                    raise InvalidSetting(
+                        "inputs",
+                        f"{path} is neither on the worker nor on the cluster.",
+                        remedy="correct it, or leave it out.",
+                    )
         return replace(self, ffmpeg=ffmpeg, files=files)
 
     def _paths(self) -> list[str]:

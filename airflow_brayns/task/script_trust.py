@@ -78,8 +78,8 @@ def check_may_bring(path: Path, context: Mapping[str, Any] | None) -> Path:
     where = f"{path} (that is {real})" if real != path else str(path)
     raise InvalidSetting(
         "specification",
-        f"{where} is Python, which would run as the worker, and a run may bring it from these folders only: {told}. Lay it "
-        "there, or name its folder in [brayns] script_folders.",
+        f"{where} is Python, which would run as the worker, and a run may bring it from these folders only: {told}.",
+        remedy="lay it in one of the folders below, or name its own in [brayns] script_folders.",
     )
 
 
@@ -103,7 +103,9 @@ def check_inputs(inputs: tuple[str, ...]) -> None:
     """
     for path in inputs:
         if not Path(path).exists():
-            raise InvalidSetting("inputs", f"{path} does not exist on this machine. Correct it, or leave it out.")
+            raise InvalidSetting(
+                "inputs", f"{path} does not exist on this machine.", remedy="correct it, or leave it out."
+            )
 
 
 def check_same(before: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -26,7 +26,9 @@ def read_told(value: dict[str, Any]) -> MovieSpecification:
     """
     found = specification_of(value)
     if script_of(found) is not None:
-        raise InvalidSetting("deferrable", "a movie's Python runs in a worker, never in the triggerer: leave it out")
+        raise InvalidSetting(
+            "deferrable", "a movie's Python runs in a worker, never in the triggerer.", remedy="leave it out."
+        )
     return found
 
 

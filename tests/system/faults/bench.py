@@ -188,7 +188,10 @@ def _text(path: Path) -> str:
         try:
             one = json.loads(line)
             errors = one.get("error_detail") or []
-            lines += [str(one.get("event", "")), *(" ".join(str(error.get("exc_value", "")).split()) for error in errors)]
+            lines += [
+                str(one.get("event", "")),
+                *(" ".join(str(error.get("exc_value", "")).split()) for error in errors),
+            ]
         except (ValueError, AttributeError):
             lines.append(line)
     return "\n".join(lines)

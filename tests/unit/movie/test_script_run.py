@@ -138,7 +138,7 @@ async def test_what_fails_fails_at_once_with_the_users_own_lines(emulator: Any, 
         await made(script(tmp_path, frame), [service], tmp_path / "f")
     assert (error.value.frame, error.value.retry) == (2, False)
     if kind != "dark":
-        assert str(error.value).startswith("growth.py, frame 2 on brayns1 on node1: ")
+        assert error.value.why.startswith("growth.py, frame 2 on brayns1 on node1: ")
         assert error.value.node == "node1"
     assert set(pictures(tmp_path / "f")) == {0, 1}
     assert service.exit_code is None
@@ -148,7 +148,7 @@ async def test_what_fails_fails_at_once_with_the_users_own_lines(emulator: Any, 
 
 async def test_a_scene_that_fails_names_no_frame(emulator: Any, tmp_path: Path) -> None:
     file = script(tmp_path, scene="def scene(service):\n    brayns.MeshLoader().load_models(service, '/nowhere.obj')\n")
-    with pytest.raises(ScriptFailed, match=r"(?s)^growth\.py, scene on brayns1 on node1: .*nowhere.*in scene") as error:
+    with pytest.raises(ScriptFailed, match=r"(?s)growth\.py, scene on brayns1 on node1: .*nowhere.*in scene") as error:
         await made(file, [emulator(**FAST)], tmp_path / "f")
     assert error.value.frame is None
 

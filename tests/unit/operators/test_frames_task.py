@@ -57,7 +57,7 @@ def test_a_function_renders_its_frames_with_an_allocation(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, "^frames: missing: say how many"),
+        ({}, "^frames: say how many"),
         ({"frames": 3, "fps": 0}, "fps"),
         ({"frames": 3, "scene": lambda: None}, "scene takes"),
     ],

@@ -27,7 +27,7 @@ def test_the_bundles_folder_may_bring_python_and_others_may_not(file: Path, tmp_
     check_may_bring(file, {"dag": SimpleNamespace(fileloc=str(tmp_path / "dags" / "a.py"))})
     for context in (bundle(tmp_path / "elsewhere"), bundle(tmp_path / "dag"), {}, None):
         with pytest.raises(
-            InvalidSetting, match=r"^specification: .*/growth\.py is Python, which would run as the worker"
+            InvalidSetting, match=r"(?s)^specification: .*/growth\.py is Python, which would run as the worker"
         ):
             check_may_bring(file, context)
 
@@ -48,9 +48,7 @@ def test_links_are_followed_both_ways(file: Path, tmp_path: Path) -> None:
 def test_a_site_may_name_folders(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__BRAYNS__SCRIPT_FOLDERS", f"/nowhere, {file.parent}")
     check_may_bring(file, None)
-    with pytest.raises(
-        InvalidSetting, match=r"from these folders only: /nowhere, \S*/movies\. Lay it there, or name its"
-    ):
+    with pytest.raises(InvalidSetting, match=r"from these folders only: /nowhere, \S*/movies\."):
         check_may_bring(tmp_path / "growth.py", None)
 
 
