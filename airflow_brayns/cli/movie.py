@@ -23,6 +23,7 @@ from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.script import ScriptSpecification, script_of
 from airflow_brayns.movie.script_file import SUFFIX, ScriptFile
 from airflow_brayns.movie.specification import LARGEST_SIDE, SMALLEST_SIDE, MovieSpecification
+from airflow_brayns.movie.used import Used
 from airflow_brayns.movie.versions import schema_file
 from airflow_brayns.rendering.render import Rendering, RenderRequest, render_with
 from airflow_brayns.services.booking import book
@@ -108,6 +109,9 @@ class _Printer:
     def trouble(self, text: str) -> None:
         """See `Reporter.trouble`."""
         say(text)
+
+    def used(self, used: Used, total: Used) -> None:
+        """See `Reporter.used`; nothing is printed of a few small frames."""
 
 
 def preview_size(width: int, aspect: float) -> tuple[int, int]:

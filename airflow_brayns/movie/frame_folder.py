@@ -21,6 +21,7 @@ from airflow_brayns.movie.images import check_picture
 from airflow_brayns.movie.manifest import NAME, FrameRecord, Header, Manifest, digest
 from airflow_brayns.movie.parts import file_clock
 from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.used import UsedRecord
 
 _OURS = re.compile(
     r"\d{5,}\.(png|jpg)|\.\d{5,}\.[A-Za-z0-9_-]+\.part(\.png|\.jpg)?|manifest\.jsonl|\.(driver|clock)-[A-Za-z0-9_-]+"
@@ -137,6 +138,11 @@ class FolderStore:
         """See `FrameStore.begin`."""
         self._check_ours()
         await asyncio.to_thread(self._append, header.line())
+
+    async def note(self, record: UsedRecord) -> None:
+        """See `FrameStore.note`."""
+        self._check_ours()
+        await asyncio.to_thread(self._append, record.line())
 
     def file_path(self, plan: Plan, frame: int) -> str:
         """See `FrameStore.file_path`."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from airflow_brayns.errors import Superseded
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.used import UsedRecord
 
 # the folder beside the frames for those that a changed movie has no use for any more, each name once
 ASIDE = "set-aside"
@@ -95,6 +96,10 @@ class FrameStore(Protocol):
 
     async def begin(self, header: Header) -> None:
         """Write the header of all frames that follow into the manifest."""
+        ...
+
+    async def note(self, record: UsedRecord) -> None:
+        """Write into the manifest what a try has used."""
         ...
 
     def file_path(self, plan: Plan, frame: int) -> str:

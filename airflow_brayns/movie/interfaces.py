@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from airflow_brayns.movie.used import Used
+
 
 class Liveness(Enum):
     """The answer to whether a service lives, by those who look after it.
@@ -70,8 +72,18 @@ class RenderService:
     told: str = ""
     prove: Callable[[], Awaitable[Proof]] = field(default=_nobodys, compare=False)
 
+    @property
+    def place(self) -> str:
+        """The node of a job that it is on, where another service may come in its place; else its endpoint."""
+        return place_of(self.job, self.node) if self.node else self.endpoint
+
     def __str__(self) -> str:
         return f"{self.name} on {self.node}" if self.node else self.endpoint
+
+
+def place_of(job: str, node: str) -> str:
+    """The text for a node of a job."""
+    return f"{job}/{node}"
 
 
 class ServiceSource(Protocol):
@@ -152,4 +164,11 @@ class Reporter(Protocol):
 
     def trouble(self, text: str) -> None:
         """Hear a warning that a person wants to read in the log."""
+        ...
+
+    def used(self, used: Used, total: Used) -> None:
+        """Hear what was used, once at the end of each try, whatever it has come to.
+
+        :param total: what all tries of the movie have used, this one included.
+        """
         ...

@@ -7,11 +7,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.plan import SceneFacts
+from airflow_brayns.movie.used import Used, UsedRecord
 
 NAME = "manifest.jsonl"
 FORMAT = 1
@@ -101,11 +102,20 @@ class Manifest:
     :param header: the latest header; None where there is none.
     :param frames: the latest record of each frame, by number.
     :param damaged: how many lines could not be read, as a killed writer leaves them.
+    :param used: what each try has used, by its token.
     """
 
     header: Header | None
     frames: dict[int, Known]
     damaged: int = 0
+    used: dict[str, UsedRecord] = field(default_factory=dict)
+
+    def used_last(self) -> Used | None:
+        """What all tries of the movie that was rendered last have used; None where nobody told."""
+        if not self.used:
+            return None
+        last = max(self.used.values(), key=lambda one: one.at).movie
+        return sum((one.used for one in self.used.values() if one.movie == last), Used())
 
     @classmethod
     def read(cls, lines: Iterable[str]) -> Manifest:
@@ -127,6 +137,9 @@ class Manifest:
                     if found.header and (found.header.way, found.header.version) != (header.way, header.version):
                         found.frames.clear()
                     found.header = header
+                elif "used" in value:
+                    record = UsedRecord.read(value)
+                    found.used[record.holder] = record
                 else:
                     known = Known(
                         str(value["key"]),
@@ -148,7 +161,7 @@ class Manifest:
 
     def usable(self) -> Manifest:
         """This manifest without frames of which nobody knows how they were rendered, since their header is lost."""
-        return self if self.header is not None else Manifest(None, {}, self.damaged)
+        return self if self.header is not None else Manifest(None, {}, self.damaged, self.used)
 
 
 def _whole(value: Any) -> int:

@@ -22,6 +22,7 @@ from airflow_brayns.errors import (
 )
 from airflow_brayns.movie.frame_store import ASIDE, FrameStore, Survey
 from airflow_brayns.movie.interfaces import Liveness, RenderService, Reporter, ServiceSource
+from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.queue import FrameQueue
@@ -33,6 +34,7 @@ from airflow_brayns.movie.script_output import captured
 from airflow_brayns.movie.shared_state import SharedState
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.stage import Stage, stages
+from airflow_brayns.movie.used import Used
 from airflow_brayns.movie.worker import Aside, RenderWorker
 
 FIRST_FRAME_SECONDS = 1800.0  # the time-out of the first frame, when nobody knows yet how long one takes
@@ -67,6 +69,7 @@ class Production:
     :param frame_timeout: seconds that the first frame may take; later ones have time-outs learnt from those rendered.
     :param load_timeout: seconds that a model may take to load.
     :param script: the Python that scene and frames come from; None where the specification tells them.
+    :param ledger: the ledger that whoever gives the services writes in too; None for one of its own.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Production:
         frame_timeout: float = FIRST_FRAME_SECONDS,
         load_timeout: float = 3600.0,
         script: Script | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._spec, self._source, self._store, self._reporter = specification, source, store, reporter
         self._scene = scene_hash(specification, identity)
@@ -90,7 +94,8 @@ class Production:
         self._planning = asyncio.Lock()
         self._header: Header | None = None
         self._survey = Survey()
-        self._shared = SharedState(store, reporter, frame_timeout)
+        self._ledger = ledger or Ledger()
+        self._shared = SharedState(store, reporter, frame_timeout, self._ledger)
         self._has_script = script is not None
         self._stages = stages(
             specification, script, reporter, load_timeout=load_timeout, frame_timeout=frame_timeout, preview=sample is not None
@@ -110,6 +115,7 @@ class Production:
         :raises Superseded: another try has taken over.
         """
         self._manifest = await self._store.open()
+        self._ledger.opens(self._manifest)
         try:
             if outcome := await self._nothing_to_do():
                 return outcome
@@ -121,6 +127,7 @@ class Production:
                 await self._store.begin(self._header.withdrawn())
             raise
         finally:
+            await self._ledger.close(self._store, self._reporter)
             await self._store.close()
         assert self._header is not None
         if missing := self._shared.missing():
@@ -130,8 +137,11 @@ class Production:
     async def look(self) -> Outcome | None:
         """Look whether anything is left to render: None if so; else what `run` would return, and no node is needed."""
         self._manifest = await self._store.open()
+        self._ledger.opens(self._manifest)
         try:
-            return await self._nothing_to_do()
+            if outcome := await self._nothing_to_do():
+                self._reporter.used(Used(), self._ledger.earlier)
+            return outcome
         finally:
             await self._store.close()
 
@@ -157,7 +167,7 @@ class Production:
     async def _render_all(self) -> None:
         workers: set[asyncio.Task[None]] = set()
         awaited: asyncio.Task[RenderService] | None = None
-        outlook = asyncio.create_task(self._tell_outlook())
+        beside = [asyncio.create_task(one) for one in (self._tell_outlook(), self._ledger.kept(self._store))]
         incoming = self._source.services()
         try:
             while not self._shared.over:
@@ -186,7 +196,7 @@ class Production:
                         self._reporter.trouble(f"No further service comes: {error}")
                     awaited = None
         finally:
-            tasks = [*workers, outlook, *([awaited] if awaited else [])]
+            tasks = [*workers, *beside, *([awaited] if awaited else [])]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -204,6 +214,7 @@ class Production:
         """Load the scene on a service once, then have the service render frames until none is left."""
         aside: Aside | None = None
         self._reporter.note(f"{service} ({service.version or 'version not told'}) joins.")
+        self._ledger.held(service.place)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 client = await stack.enter_async_context(client_of(service))
@@ -213,6 +224,7 @@ class Production:
                 call = await self._join(service, client, stage)
                 restore = partial(self._restore, service, stage, call, await scene_of(client, self._shared.plan))
                 self._shared.joins(service)
+                self._ledger.ready(service.place)
                 aside = await RenderWorker(self._shared, service, client, call, stack, restore).work()
                 if aside is None and not self._shared.over:
                     await self._source.set_aside(service, "its allocation ends", again=False)
@@ -228,6 +240,7 @@ class Production:
         finally:
             self._shared.leaves(service)
         if aside is not None and not self._shared.over:
+            self._ledger.breaks(service.place)
             await self._set_aside(service, aside)
 
     async def _join(self, service: RenderService, client: BraynsClient, stage: Stage) -> RenderCall:
@@ -360,8 +373,7 @@ class Production:
 
     async def _set_aside(self, service: RenderService, aside: Aside) -> None:
         """Set a service aside that is of no use any more."""
-        place = f"{service.job}/{service.node}" if service.node else service.endpoint
-        again = self._may_start_anew(place, aside)
+        again = self._may_start_anew(service.place, aside)
         comes = await self._source.set_aside(service, aside.why, again=again)
         self._reporter.trouble(f"{service} is set aside{' and started anew on its node' if comes else ''}: {aside.why}")
 

@@ -18,6 +18,7 @@ from airflow_brayns.movie.manifest import NAME as MANIFEST
 from airflow_brayns.movie.manifest import Header, Manifest, digest
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.script import specification_of, without_values
+from airflow_brayns.movie.used import Used
 
 
 def plan_of(header: Header) -> Plan:
@@ -37,9 +38,11 @@ def plan_of(header: Header) -> Plan:
         ) from error
 
 
-def known_of(header: Header, manifest_sha256: str) -> dict[str, Any]:
+def known_of(header: Header, manifest_sha256: str, used: Used | None = None) -> dict[str, Any]:
     """The values that are written into a movie's file to say where it is from: what it shows, and what rendered it. Of what
     differs from frame to frame they have the digest, for it may be longer than the movie.
+
+    :param used: what rendering it has used; None where nobody told.
     """
     told = without_values(header.specification)
     if source := told.get("script"):  # a movie is handed on: no folders of the worker
@@ -53,6 +56,7 @@ def known_of(header: Header, manifest_sha256: str) -> dict[str, Any]:
         "braynsService": header.version,
         "way": header.way,
         "manifest_sha256": manifest_sha256,
+        **({} if used is None else {"used": used.plain()}),
     }
 
 
@@ -105,7 +109,7 @@ def rendered_in(folder: Path, frames: int | None) -> tuple[FrameFiles | None, di
             f"{folder} holds a movie of {len(plan.frames)}, not of {frames}",
             remedy="leave it out, or correct frames_dir.",
         )
-    return whole_frames(folder, plan, manifest), known_of(header, sha256)
+    return whole_frames(folder, plan, manifest), known_of(header, sha256, manifest.used_last())
 
 
 def just_rendered(folder: Path, plan: Plan, header: Header) -> tuple[FrameFiles, dict[str, Any]]:
@@ -114,7 +118,7 @@ def just_rendered(folder: Path, plan: Plan, header: Header) -> tuple[FrameFiles,
     """
     found = read_manifest(folder)
     manifest, sha256 = (found[0], found[2]) if found else (Manifest(None, {}), "")
-    return whole_frames(folder, plan, manifest, retry=True), known_of(header, sha256)
+    return whole_frames(folder, plan, manifest, retry=True), known_of(header, sha256, manifest.used_last())
 
 
 def whole_frames(folder: Path, plan: Plan, manifest: Manifest, *, retry: bool = False) -> FrameFiles:

@@ -13,6 +13,7 @@ from airflow_brayns.errors import BraynsError, NothingSeen, RenderingFailed
 from airflow_brayns.movie.frame_store import FrameStore, Made, listed
 from airflow_brayns.movie.images import color_of, is_empty, spread
 from airflow_brayns.movie.interfaces import Progress, RenderService, Reporter
+from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.queue import DEADLY, FrameQueue, Pace
 
@@ -28,10 +29,12 @@ class SharedState:
     :param store: the place where frames go.
     :param reporter: whoever is told how it goes.
     :param frame_timeout: seconds that the first frame may take; later ones have time-outs learnt from those rendered.
+    :param ledger: the ledger in which it is noted what each service's node does.
     """
 
-    def __init__(self, store: FrameStore, reporter: Reporter, frame_timeout: float) -> None:
+    def __init__(self, store: FrameStore, reporter: Reporter, frame_timeout: float, ledger: Ledger) -> None:
         self._store, self._reporter, self._frame_timeout = store, reporter, frame_timeout
+        self.ledger = ledger
         self._plan: Plan | None = None
         self.frames = FrameQueue(deque(), 0)
         self.pace = Pace()
@@ -134,8 +137,9 @@ class SharedState:
                 await self._changed.wait()
 
     async def keep(self, service: RenderService, frame: int, data: bytes, seconds: float, way: str) -> None:
-        """Check a frame, write it, and count it."""
+        """Check a frame, write it, and count it. One that is not ours to write was rendered in vain."""
         if not service.holds():
+            self.ledger.vain(seconds)
             self.frames.give_back(frame)
             return
         made = Made(seconds, service.node, service.job, service.name, service.version, way)

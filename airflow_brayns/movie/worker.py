@@ -107,6 +107,7 @@ class RenderWorker:
                     continue
                 if (aside := await self._take_reply()) is not None:
                     return aside
+                shared.ledger.ready(self._service.place)
                 await self._settle(self._shared.outstanding)
             await self._settle(0)
             return None
@@ -130,7 +131,7 @@ class RenderWorker:
         None.
         """
         asked = self._asked[0]
-        began = max(asked.at, self._last_reply)
+        began = self._since()
         limit = self._shared.limit()
         while not asked.task.done() and (rest := self._call.since(began) + limit - time.monotonic()) > 0:
             await asyncio.wait({asked.task}, timeout=rest)
@@ -144,9 +145,12 @@ class RenderWorker:
         if error is None:
             self._asked.popleft()
             self._last_reply = now
+            self._shared.ledger.rendered(self._service.place, began, now)
+            seconds = now - began
             keeping = asyncio.create_task(
-                self._shared.keep(self._service, asked.frame, asked.task.result(), now - began, self._call.name)
+                self._shared.keep(self._service, asked.frame, asked.task.result(), seconds, self._call.name)
             )
+            keeping.add_done_callback(lambda task: self._kept(task, seconds))
             self._keeping.append((asked.frame, keeping))
             return None
         if isinstance(error, ScriptFailed):
@@ -156,9 +160,19 @@ class RenderWorker:
             raise error
         return await self._struck(error, lost=isinstance(error, ConnectionLost))
 
+    def _kept(self, task: asyncio.Task[None], seconds: float) -> None:
+        """Note that a frame was rendered in vain, where it could not be kept."""
+        if task.cancelled() or task.exception() is not None:
+            self._shared.ledger.vain(seconds)
+
+    def _since(self) -> float:
+        """The time since when the service is at the oldest frame that it was asked for."""
+        return max(self._asked[0].at, self._last_reply)
+
     async def _struck(self, error: BraynsError, *, lost: bool) -> Aside | None:
         """Deal with the failure of the oldest frame; the frames behind it were only waiting."""
         frame = self._asked[0].frame
+        self._shared.ledger.breaks(self._service.place, self._since())
         behind = [one.frame for one in self._asked][1:]
         hung = not self._asked[0].task.done()
         self._asked[0].task.cancel()
@@ -243,6 +257,8 @@ class RenderWorker:
         return dropped
 
     async def _drop_all(self) -> None:
+        if self._asked:
+            self._shared.ledger.breaks(self._service.place, self._since())
         dropped: list[asyncio.Task[Any]] = [*self._drop_asked(), *(task for _, task in self._keeping)]
         for frame, task in self._keeping:
             task.cancel()

@@ -21,7 +21,7 @@ from airflow_brayns.task.fields import booking_of, is_set, seconds_of, started_o
 from airflow_brayns.task.guard import guarded
 from airflow_brayns.task.movie_fields import check_output, is_on_cluster, read_specification
 from airflow_brayns.task.operator import BraynsOperator
-from airflow_brayns.task.report import TaskReporter
+from airflow_brayns.task.report import TaskReporter, push_used
 
 
 class RendersFrames(BraynsOperator):
@@ -233,6 +233,8 @@ class RenderFramesOperator(RendersFrames):
     @guarded
     def resume(self, context: Context, event: dict[str, Any]) -> str:
         """Go on when the trigger's event has come."""
+        if used := event.get("used"):
+            push_used(context["ti"], used, self.log)
         if event["status"] != "success":
             raise BraynsError.from_json(event)
         return self._rendered(event["rendered"], event["done"], event["folder"])

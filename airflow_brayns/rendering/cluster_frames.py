@@ -19,6 +19,7 @@ from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting
 from airflow_brayns.movie.frame_store import ASIDE, Made, Survey
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.used import UsedRecord
 from airflow_brayns.rendering.frame_checks import FrameChecks, Place
 from airflow_brayns.rendering.frames_script import FramesFolder, check_folder
 
@@ -168,7 +169,14 @@ class ClusterFrames:
 
     async def begin(self, header: Header) -> None:
         """See `FrameStore.begin`."""
-        answer = await self._place.run(f"begin_frames {quote(header.line().rstrip())}", 60)
+        await self._append(header.line())
+
+    async def note(self, record: UsedRecord) -> None:
+        """See `FrameStore.note`."""
+        await self._append(record.line())
+
+    async def _append(self, line: str) -> None:
+        answer = await self._place.run(f"begin_frames {quote(line.rstrip())}", 60)
         self._place.check_taken(answer)
         if "begun" not in answer.split("\n"):
             raise self._place.unwritable()

@@ -233,7 +233,9 @@ async def sources_in(cluster: Cluster, folder: str, about: str) -> tuple[Sources
     if survey.left:
         raise RenderingFailed(incomplete(folder, plan, survey), remedy=CLEAR, field="frames", retry=False)
     hashes = "".join(f"{frame}:{manifest.frames[frame].sha256}\n" for frame in plan.frames)
-    return Sources(folder, plan, ffmpeg, sums_of(plan, manifest)), known_of(header, digest(hashes.encode()))
+    return Sources(folder, plan, ffmpeg, sums_of(plan, manifest)), known_of(
+        header, digest(hashes.encode()), manifest.used_last()
+    )
 
 
 async def encode_there(

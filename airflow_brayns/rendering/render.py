@@ -18,6 +18,7 @@ from airflow_brayns.movie.ffmpeg import static_ffmpeg
 from airflow_brayns.movie.frame_folder import FolderStore
 from airflow_brayns.movie.frame_store import FrameStore
 from airflow_brayns.movie.interfaces import FixedServices, Reporter, ServiceSource
+from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.production import FIRST_FRAME_SECONDS, Outcome, Production
 from airflow_brayns.movie.script import Script, script_of
 from airflow_brayns.movie.script_file import ScriptFile
@@ -99,6 +100,11 @@ class RenderRequest:
         """
         return f"{self.owner.token[:18]}-{secrets.token_hex(4)}"
 
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of this try."""
+        return Ledger(self.owner.movie, self.holder)
+
     async def prepared(self, cluster: Cluster) -> RenderRequest:
         """This request with `ffmpeg` and `files`, for which the cluster is asked."""
         ffmpeg = await install(cluster, Path(static_ffmpeg())) if self.on_cluster else ""
@@ -142,6 +148,7 @@ class RenderRequest:
         return Production(
             self.specification, source, store, reporter, identity=self.files, way=how.way, sample=how.sample,
             frame_timeout=how.frame_timeout, load_timeout=how.load_timeout, script=self.functions,
+            ledger=self.ledger,
         )  # fmt: skip
 
 
@@ -152,7 +159,7 @@ async def render_with(session: Session, booking: Booking, request: RenderRequest
     """
     pool = ServicePool(
         session, booking, request.how.plugins, token=request.holder, owner=request.owner,
-        renew_before=request.how.renew_before,
+        renew_before=request.how.renew_before, ledger=request.ledger,
     )  # fmt: skip
     async with pool:
         return await request.production(pool, request.store(session.cluster, pool.nodes), reporter).run()

@@ -19,7 +19,8 @@ from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.render_lease import RenderLease, lease_of
 from airflow_brayns.errors import BraynsError, ServiceFailed, Superseded, known
-from airflow_brayns.movie.interfaces import Liveness, Proof, RenderService
+from airflow_brayns.movie.interfaces import Liveness, Proof, RenderService, place_of
+from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.rendering.lease import Leases
 from airflow_brayns.services.booking import Booking, Service, book_on
 from airflow_brayns.services.in_use import what_became
@@ -90,6 +91,7 @@ class ServicePool:
     :param token: the token of this holder of the leases; each process has another one.
     :param owner: the task that owns the allocations, and their follow-ups; another movie waits until this one has stopped.
     :param renew_before: seconds before an allocation's end at which the follow-up is queued; None for no follow-ups.
+    :param ledger: the ledger in which it is noted which nodes are held; None for one that nobody reads.
     """
 
     def __init__(
@@ -101,12 +103,13 @@ class ServicePool:
         token: str,
         owner: Owner,
         renew_before: float | None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._session, self._plugins = session, plugins
         self._cluster, self._settings, self._log = session.cluster, session.settings, session.log
         self._token, self._owner, self._renew_before = token, owner, renew_before
         self._leases = Leases(session, "these services", token=token, by=owner.movie)
-        self._booking = booking
+        self._booking, self._ledger = booking, ledger or Ledger()
         self._parts = [_Part(allocation) for allocation in booking.allocations]
         self._queue: asyncio.Queue[RenderService | BraynsError] = asyncio.Queue()
         self._stack, self._ways = AsyncExitStack(), AsyncExitStack()
@@ -215,12 +218,24 @@ class ServicePool:
                         await self._fail(part, service, error)
                     case Lost(error=error):  # services that render go on, but no further one comes from this allocation
                         part.alive = set()
+                        for node in part.status.nodes if part.status else ():
+                            self._ledger.gone(place_of(part.allocation.job_id, node))
                         self._log.warning("%s", error)
                         self._queue.put_nowait(error)
                         part.over.set()
                         return
 
+    def _account(self, part: _Part, status: AllocationStatus) -> None:
+        """Note which nodes an allocation holds, and that it holds them no more."""
+        for node in status.nodes:
+            place = place_of(part.allocation.job_id, node)
+            if status.state is JobState.RUNNING:
+                self._ledger.held(place)
+            elif status.state in (JobState.ENDING, JobState.ENDED):
+                self._ledger.gone(place)
+
     async def _look(self, part: _Part, status: AllocationStatus) -> None:
+        self._account(part, status)
         part.status = status
         if status.job is not None and status.job.seconds_left is not None and status.state is JobState.RUNNING:
             warning = _SLURM_WARNING if self._cluster.scheduler == "slurm" else _LOCAL_WARNING
@@ -258,6 +273,7 @@ class ServicePool:
         help.
         """
         part.seen.add(service.name)
+        self._ledger.breaks(place_of(part.allocation.job_id, service.node))
         mends = service.name in part.found_dead and error.retry
         if not (mends and await self._start_anew(part, service.name)):
             self._log.warning("%s on %s will not render: %s", service.name, service.node, error)

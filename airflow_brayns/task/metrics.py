@@ -12,6 +12,11 @@ def count(name: str, number: int = 1) -> None:
     stats.incr(name, number)
 
 
+def level(name: str, value: float) -> None:
+    """Record a value as it is now."""
+    stats.gauge(name, value)
+
+
 def record(waits: Mapping[str, float]) -> None:
     """Record several durations, in seconds."""
     for name, seconds in waits.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from airflow.sdk import Context
@@ -15,7 +16,8 @@ from airflow_brayns.errors import reason_of
 from airflow_brayns.hooks.supervisor import at_end, tell
 from airflow_brayns.links import keys
 from airflow_brayns.movie.interfaces import Progress
-from airflow_brayns.task.metrics import count, took
+from airflow_brayns.movie.used import Used
+from airflow_brayns.task.metrics import count, level, took
 
 STATE_KEY = keys.PROGRESS
 _LOG_SECONDS, _STORE_SECONDS = 30.0, 5.0
@@ -25,12 +27,15 @@ class TaskReporter:
     """A reporter that tells a task how its rendering goes.
 
     :param log: the task's log.
-    :param context: the task's context; None where there is no state store (in the triggerer).
+    :param context: the task's context; None where there is neither XCom nor state store (in the triggerer).
+    :ivar told_used: what was used, as XCom has it; None until it is told.
     """
 
     def __init__(self, log: Any, context: Context | None = None) -> None:
         self._log = log
         store = context.get("task_state_store") if context is not None else None
+        self._ti = None if context is None else context.get("ti")
+        self.told_used: dict[str, Any] | None = None
         self._kept = None if store is None else _Kept(log, store)
         self._logged_at = 0.0
         self._logged_share = -1
@@ -58,6 +63,29 @@ class TaskReporter:
     def trouble(self, text: str) -> None:
         """See `Reporter.trouble`."""
         self._log.warning("%s", text)
+
+    def used(self, used: Used, total: Used) -> None:
+        """See `Reporter.used`."""
+        self._log.info("Rendering used %s.", used.text())
+        if total != used:
+            self._log.info("With the tries before it used %s.", total.text())
+        count("brayns.node_seconds_rendering", round(used.rendering))
+        count("brayns.node_seconds_starting", round(used.starting))
+        count("brayns.node_seconds_waiting", round(used.waiting))
+        count("brayns.node_seconds_lost", round(used.lost))
+        if used.efficiency is not None:
+            level("brayns.efficiency", used.efficiency)
+        self.told_used = total.plain()
+        if self._ti is not None:
+            tell(partial(push_used, self._ti, self.told_used, self._log))
+
+
+def push_used(ti: Any, told: dict[str, Any], log: Any) -> None:
+    """Put what was used into XCom; where Airflow does not take it, the log has it all the same."""
+    try:
+        ti.xcom_push(key=keys.USED, value=told)
+    except Exception as error:  # a movie must not be lost because a page shows less
+        log.warning("What was used could not be put into XCom: %s", reason_of(error))
 
 
 class _Kept:

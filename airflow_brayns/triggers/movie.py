@@ -90,6 +90,7 @@ class RenderFramesTrigger(BraynsTrigger):
         """Render, and yield one event: `success` with the numbers of frames, or `error` with the reason and whether a
         retry can help.
         """
+        reporter = TaskReporter(self.log)
         hook = BraynsClusterHook(self.cluster_conn_id, self.overrides, quiet=True)
         try:
             self.check_known()
@@ -100,11 +101,13 @@ class RenderFramesTrigger(BraynsTrigger):
                 on_cluster=True, ffmpeg=self.ffmpeg, files=self.files,
             )  # fmt: skip
             async with hook.session(self.log) as session:
-                outcome = await render_with(session, booking, request, TaskReporter(self.log))
+                outcome = await render_with(session, booking, request, reporter)
         except BraynsError as error:
             event = failed(error)
         else:
             numbers = {"rendered": outcome.rendered, "done": len(outcome.survey.done), "folder": self.folder}
             event = {"status": "success", **numbers}
+        if reporter.told_used is not None:
+            event["used"] = reporter.told_used
         await self.hold()
         yield TriggerEvent(event)

@@ -24,6 +24,7 @@ from airflow_brayns.movie.manifest import NAME
 from airflow_brayns.movie.production import Production
 from airflow_brayns.movie.scene import prepare
 from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.used import Used
 from tests.support.cluster import REPO
 from tests.support.emulators import Emulator
 
@@ -41,6 +42,9 @@ class Silent:
         self.texts.append(text)
 
     trouble = note
+
+    def used(self, used: Used, total: Used) -> None:
+        self.total = total
 
 
 @contextmanager

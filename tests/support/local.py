@@ -34,7 +34,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch, state: Path) -> Iterator[SimpleName
     extra = {"scheduler": "local", "executable": NAME_OF_EMULATOR, "state_dir": str(state), "poll_interval": 1}
     monkeypatch.setenv("AIRFLOW_CONN_HERE", json.dumps({"conn_type": "brayns_cluster", "extra": extra}))
     monkeypatch.setattr(
-        "airflow_brayns.task.metrics.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None)
+        "airflow_brayns.task.metrics.stats",
+        SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None, gauge=lambda *a: None),
     )
     monkeypatch.setattr("airflow_brayns.triggers.base.HOLD_SECONDS", 0.0)  # no scheduler takes part
     logging.getLogger("airflow.task").setLevel(logging.INFO)

@@ -11,6 +11,7 @@ from typing import Any
 from airflow_brayns.movie.frame_folder import FolderStore
 from airflow_brayns.movie.frame_store import Made
 from airflow_brayns.movie.interfaces import FixedServices, Progress, RenderService
+from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.manifest import NAME
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.production import Outcome, Production
@@ -18,6 +19,7 @@ from airflow_brayns.movie.queue import FrameQueue
 from airflow_brayns.movie.scene import SceneFacts
 from airflow_brayns.movie.shared_state import SharedState
 from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.used import Used, UsedRecord
 
 
 def specification(scene: Path, **changes: Any) -> MovieSpecification:
@@ -37,6 +39,7 @@ class Remembers:
         self.steps: list[Progress] = []
         self.notes: list[str] = []
         self.troubles: list[str] = []
+        self.uses: list[tuple[Used, Used]] = []
 
     def progress(self, progress: Progress) -> None:
         self.steps.append(progress)
@@ -49,6 +52,9 @@ class Remembers:
 
     def trouble(self, text: str) -> None:
         self.troubles.append(text)
+
+    def used(self, used: Used, total: Used) -> None:
+        self.uses.append((used, total))
 
     @property
     def text(self) -> str:
@@ -73,6 +79,7 @@ class KeptFrames:
 
     def __init__(self) -> None:
         self.kept: dict[int, Made] = {}
+        self.noted: list[UsedRecord] = []
         self.flat: tuple[int, ...] = ()
         self.fails: BaseException | None = None
 
@@ -82,6 +89,9 @@ class KeptFrames:
         self.kept[frame] = made
         return frame in self.flat
 
+    async def note(self, record: UsedRecord) -> None:
+        self.noted.append(record)
+
     def file_path(self, plan: Plan, frame: int) -> str:
         return f"/frames/{plan.file(frame)}"
 
@@ -89,7 +99,7 @@ class KeptFrames:
 def sharing(frames: int, *services: RenderService, done: int = 0) -> SharedState:
     """What workers share of a movie of so many frames, with these services at work; `store` and `told` are the test's to read."""
     told, store = Remembers(), KeptFrames()
-    shared = SharedState(store, told, 300)  # type: ignore[arg-type]
+    shared = SharedState(store, told, 300, Ledger())  # type: ignore[arg-type]
     shared.store, shared.told = store, told  # type: ignore[attr-defined]
     facts = SceneFacts.from_plain({"low": [0, 0, 0], "high": [1, 1, 1], "first": 0, "last": 0, "dt": 0})
     plan = Plan(specification(Path("/a.obj"), frames=frames), facts, "scene")

@@ -230,6 +230,25 @@ async def test_a_service_is_started_anew_once(emulator, data: Path, tmp_path: Pa
     assert "started anew on its node" in told.text
 
 
+async def test_what_the_nodes_did_is_told_and_each_try_adds_to_it(emulator, data: Path, tmp_path: Path) -> None:
+    spec, began = specification(data / "cube.obj", frames=12), time.monotonic()
+    first, second, third = Remembers(), Remembers(), Remembers()
+    with pytest.raises(RenderingFailed):
+        await produce(spec, [emulator(crash_at_picture=8, **QUICK)], tmp_path, reporter=first)
+    [(used, total)] = first.uses
+    assert used == total
+    assert used.frames == len(records(tmp_path))
+    assert used.rendering >= 0.02 * used.frames and used.starting > 0 and used.lost > 0
+    assert used.node_seconds <= time.monotonic() - began
+    await produce(spec, [emulator(**QUICK)], tmp_path, token="2", reporter=second)
+    [(again, total)] = second.uses
+    assert total.frames == 12 and not again.lost
+    assert total.node_seconds == pytest.approx(used.node_seconds + again.node_seconds, abs=0.01)
+    await produce(spec, [], tmp_path, token="3", reporter=third)
+    [(nothing, told)] = third.uses
+    assert (nothing.node_seconds, told.frames) == (0, 12), "a movie that failed at encoding still tells it"
+
+
 async def test_a_frame_that_kills_every_service_is_reported_and_the_others_rendered(
     emulator, data: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from airflow_brayns.errors import NothingSeen, RenderingFailed
 from airflow_brayns.movie.frame_store import Made
 from airflow_brayns.movie.interfaces import RenderService
+from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.shared_state import SharedState
 from tests.support.clock import jumping_clock
 from tests.support.movie import KeptFrames, Remembers, sharing
@@ -247,7 +248,7 @@ def test_where_only_the_frames_themselves_failed_no_retry_helps() -> None:
 
 
 def test_before_there_is_a_plan_the_last_failure_tells_why() -> None:
-    shared = SharedState(KeptFrames(), Remembers(), 300)  # type: ignore[arg-type]
+    shared = SharedState(KeptFrames(), Remembers(), 300, Ledger())  # type: ignore[arg-type]
     assert not shared.planned
     assert not shared.over
     assert str(shared.none_left()) == "Look at the services' own lines above.\n    No service became usable."

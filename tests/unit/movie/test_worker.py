@@ -325,3 +325,36 @@ async def test_with_nothing_to_take_it_waits_until_all_is_done() -> None:
 )  # fmt: skip
 def test_why_one_never_came_as_far_as_a_frame(error: BraynsError, hung: bool) -> None:
     assert Aside.of(error) == Aside("x", None, hung)
+
+
+async def test_what_its_node_did_is_told_to_the_ledger() -> None:
+    shared = sharing(6, ONE)
+    shared.ledger.held(ONE.place)
+    shared.ledger.ready(ONE.place)
+    await work(shared, Call(_3=fail(RenderingFailed("x"))))
+    used = shared.ledger.used
+    assert (used.rendering, used.lost, used.frames) == (pytest.approx(6, abs=0.1), pytest.approx(1, abs=0.1), 6)
+
+
+async def test_what_a_service_was_at_when_the_movie_is_stopped_is_lost() -> None:
+    shared, call = sharing(6, ONE), Call()
+    shared.ledger.held(ONE.place)
+    shared.ledger.ready(ONE.place)
+    call.seconds = 100
+    working = asyncio.create_task(work(shared, call))
+    await asyncio.sleep(150)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    used = shared.ledger.used
+    assert (used.rendering, used.lost) == (pytest.approx(100, abs=1), pytest.approx(50, abs=1))
+
+
+async def test_pictures_that_are_not_whole_are_rendered_in_vain() -> None:
+    shared: Any = sharing(6, ONE)
+    shared.ledger.held(ONE.place)
+    shared.ledger.ready(ONE.place)
+    shared.store.fails = RenderingFailed("cut off")
+    with contextlib.suppress(RenderingFailed):
+        await work(shared, Call())
+    assert shared.ledger.used.rendering == pytest.approx(0, abs=0.1)
+    assert shared.ledger.used.lost >= 2

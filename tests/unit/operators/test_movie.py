@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_brayns import BraynsServiceOperator, EncodeMovieOperator, ReleaseNodesOperator, RenderFramesOperator
+from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.local import movie
 from tests.support.task import Ti
 
@@ -104,6 +106,22 @@ def test_a_service_that_dies_in_a_movie_is_named_with_its_end_and_its_last_lines
     told = capsys.readouterr().out
     assert "is set aside and started anew on its node: " in told
     assert "Server started on" in told
+
+
+def test_what_it_used_is_in_xcom_in_the_log_and_in_the_movie(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    movie(data, tmp_path, {"frames": 24}, min_ready=2).execute(context)
+    used = context["ti"].xcom["brayns_used"]
+    assert used["frames"] == 24 and 0 < used["efficiency"] < 1 and not used["lost"]
+    assert used["rendering"] * 3600 >= 24 * 0.02
+    parts = sum(used[name] for name in ("rendering", "starting", "waiting", "lost"))
+    assert used["node_hours"] == pytest.approx(parts, abs=1e-5)
+    assert "Rendering used 0.00" in capsys.readouterr().out
+    out = subprocess.run(
+        [ffmpeg(), "-v", "error", "-i", tmp_path / "movie.mp4", "-f", "ffmetadata", "-"], capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
+    assert f'"node_hours":{used["node_hours"]}' in out.replace("\\", "")
 
 
 def test_a_service_is_started_anew_with_what_it_was_first_started_with(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from airflow_brayns.errors import (
 from airflow_brayns.movie.frame_store import Made
 from airflow_brayns.movie.manifest import FrameRecord, Header, Manifest
 from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.used import Used, UsedRecord
 from airflow_brayns.rendering.cluster_frames import ClusterFrames
 from airflow_brayns.rendering.frames_script import check_folder
 from tests.support.clock import jumping_clock
@@ -201,6 +203,15 @@ async def test_what_all_frames_have_in_common_is_written_down() -> None:
     for answer, error in (("", StorageFailed), (f"superseded {coded('dag/other')}\n", Superseded)):
         with pytest.raises(error):
             await Place(begin_frames=answer).store.begin(HEADER)
+
+
+async def test_what_a_try_has_used_is_written_down_beside_the_frames() -> None:
+    place, used = Place(begin_frames="begun\n"), UsedRecord(MOVIE, "try1", 1000.5, Used(3, 2, 1, 0, 4), ("77/n1",))
+    await place.store.note(used)
+    [call] = place.made("begin_frames")
+    assert Manifest.read([shlex.split(call)[1]]).used == {"try1": used}
+    with pytest.raises(Superseded):
+        await Place(begin_frames="superseded\n").store.note(used)
 
 
 def test_a_service_writes_a_frame_beside_its_place() -> None:

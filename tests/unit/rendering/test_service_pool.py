@@ -22,6 +22,9 @@ from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.submission import ServiceCommand, proof
 from airflow_brayns.errors import BraynsError, ConnectionLost, ServiceFailed, Superseded
 from airflow_brayns.movie.interfaces import Liveness, RenderService
+from airflow_brayns.movie.ledger import Ledger
+from airflow_brayns.movie.manifest import Manifest
+from airflow_brayns.movie.used import Used, UsedRecord
 from airflow_brayns.rendering.service_pool import ServicePool, prove
 from airflow_brayns.services import stream
 from airflow_brayns.services.booking import Booking
@@ -353,3 +356,44 @@ async def test_a_cluster_that_does_not_answer_in_time_is_no_proof() -> None:
     assert proved.liveness is Liveness.UNKNOWN
     assert proved.why == "the cluster did not answer within 30 s"
     assert time.monotonic() - began < 31
+
+
+# ---- the ledger --------------------------------------------------------------------------------------------------------
+async def test_a_node_is_held_from_the_look_that_sees_it_run_until_its_job_ends() -> None:
+    ended = look(NAME, word="TIMEOUT", services=TWO, nodes=("n1", "n2"), ended="time limit of 60 s reached")
+    pending = look(NAME, word="PENDING")
+    running = look(NAME, nodes=("n1", "n2"), services=TWO)
+    ledger = Ledger()
+    nodes = Nodes(lambda number: [pending, pending, running, running, ended][min(number, 4)])
+    async with coming(nodes, ledger=ledger) as (_, following):
+        await asyncio.sleep(5)
+        assert ledger.used == Used(), "waiting in the queue costs nothing"
+        one, two = await following(), await following()
+        began = ledger.used.starting
+        await asyncio.sleep(4)
+        assert ledger.used.starting - began == pytest.approx(8, abs=0.2), "until its service has the scene"
+        ledger.ready(one.place), ledger.ready(two.place)
+        with pytest.raises(BraynsError, match="time limit"):
+            await following()
+        used = ledger.used
+        assert used.waiting > 0 and not used.lost
+        await asyncio.sleep(1000)
+        assert ledger.used == used
+
+
+async def test_a_node_on_which_the_service_died_at_its_start_is_lost() -> None:
+    listed = [service("brayns1", "n1", exited="127 not found"), service("brayns2", "n2", 5001)]
+    ledger = Ledger()
+    async with coming(Nodes(look(NAME, nodes=("n1", "n2"), services=listed)), ledger=ledger) as (_, following):
+        ledger.ready((await following()).place)
+        await asyncio.sleep(100)
+    assert (ledger.used.waiting, ledger.used.lost) == (pytest.approx(100, abs=1), pytest.approx(100, abs=1))
+
+
+async def test_nodes_that_a_killed_try_left_are_lost_since_it_was_last_heard_of() -> None:
+    ledger = Ledger("the movie", "second")
+    killed = UsedRecord("the movie", "first", time.time() - 300, Used(1000), ("77/n1",))
+    ledger.opens(Manifest.read([killed.line()]))
+    async with coming(Nodes(look(NAME, nodes=("n1",), services=TWO[:1])), ledger=ledger):
+        await asyncio.sleep(30)
+    assert ledger.used.lost == pytest.approx(300, abs=1)

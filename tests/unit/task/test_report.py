@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_brayns.movie.interfaces import Progress
+from airflow_brayns.movie.used import Used
 from airflow_brayns.task import metrics, report
 from airflow_brayns.task.report import STATE_KEY, TaskReporter, duration, text_of, value_of
+from tests.support.task import Ti
 
 LOG = logging.getLogger("report")
 
@@ -27,6 +29,9 @@ class Stats:
 
     def timing(self, name: str, milliseconds: float) -> None:
         self.told.append(("timing", name, milliseconds))
+
+    def gauge(self, name: str, value: float) -> None:
+        self.told.append(("gauge", name, value))
 
 
 @pytest.fixture
@@ -194,3 +199,42 @@ def test_a_line_says_how_far_how_fast_how_long_still_and_who() -> None:
 )  # fmt: skip
 def test_how_long_as_people_say_it(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+# ---- what was used -----------------------------------------------------------------------------------------------------
+THIS, ALL = Used(3600, 900, 600, 300, 40), Used(7200, 900, 600, 300, 80)
+
+
+@pytest.mark.usefixtures("store")
+def test_what_was_used_is_in_the_log_in_xcom_and_in_the_metrics(stats: Stats, caplog: pytest.LogCaptureFixture) -> None:
+    """XCom has all tries; metrics this one, since each try counts."""
+    ti = Ti()
+    with caplog.at_level(logging.INFO, "report"):
+        TaskReporter(LOG, {"ti": ti}).used(THIS, ALL)  # type: ignore[arg-type,typeddict-item]
+    assert caplog.messages == [f"Rendering used {THIS.text()}.", f"With the tries before it used {ALL.text()}."]
+    assert ti.xcom == {"brayns_used": ALL.plain()}
+    assert stats.told == [
+        ("incr", "brayns.node_seconds_rendering", 3600), ("incr", "brayns.node_seconds_starting", 900),
+        ("incr", "brayns.node_seconds_waiting", 600), ("incr", "brayns.node_seconds_lost", 300),
+        ("gauge", "brayns.efficiency", pytest.approx(2 / 3)),
+    ]  # fmt: skip
+
+
+def test_the_only_try_tells_it_once(stats: Stats, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "report"):
+        told = TaskReporter(LOG)
+        told.used(THIS, THIS)
+    assert caplog.messages == [f"Rendering used {THIS.text()}."]
+    assert told.told_used == THIS.plain(), "the triggerer has no XCom: its event tells it"
+
+
+@pytest.mark.usefixtures("store", "stats")
+def test_a_movie_is_not_lost_where_xcom_takes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    ti = Ti()
+    ti.xcom_push = fails  # type: ignore[method-assign]
+    TaskReporter(LOG, {"ti": ti}).used(THIS, THIS)  # type: ignore[arg-type,typeddict-item]
+    assert caplog.messages[-1:] == ["What was used could not be put into XCom: no API server"]
+
+
+def fails(key: str, value: Any) -> None:
+    raise OSError("no API server")

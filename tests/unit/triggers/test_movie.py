@@ -13,6 +13,7 @@ from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.errors import BraynsError, RenderingFailed
 from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.used import Used
 from airflow_brayns.rendering.cluster_frames import ClusterFrames
 from airflow_brayns.rendering.render import Rendering, RenderRequest
 from airflow_brayns.services.booking import Booking
@@ -34,10 +35,15 @@ def trigger(**changes: Any) -> RenderFramesTrigger:
 @pytest.fixture
 def rendering(cluster: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What rendering was asked with; its outcome is the test's to set."""
-    seen: dict[str, Any] = {"outcome": SimpleNamespace(rendered=2, survey=SimpleNamespace(done={0, 1, 2}))}
+    seen: dict[str, Any] = {
+        "used": None,
+        "outcome": SimpleNamespace(rendered=2, survey=SimpleNamespace(done={0, 1, 2})),
+    }
 
     async def render_with(session: Any, booking: Booking, request: RenderRequest, reporter: Any) -> Any:
         seen.update(settings=session.settings, booking=booking, request=request, frames=request.store(session.cluster))
+        if seen["used"] is not None:
+            reporter.used(seen["used"], seen["used"])
         if isinstance(seen["outcome"], BaseException):
             raise seen["outcome"]
         return seen["outcome"]
@@ -113,3 +119,11 @@ async def test_a_specification_that_cannot_be_read_is_an_error_of_its_own(render
     event = await only_event(trigger(specification={"models": []}))
     assert event["status"] == "error"
     assert not event["retry"]
+
+
+@pytest.mark.parametrize("outcome", [None, RenderingFailed("3 of 3 frames are missing (0-2).")])
+async def test_what_was_used_comes_with_the_event(rendering: dict[str, Any], outcome: Any) -> None:
+    """The triggerer has no XCom."""
+    rendering["used"] = Used(3600, frames=2)
+    rendering["outcome"] = outcome or rendering["outcome"]
+    assert (await only_event(trigger()))["used"] == Used(3600, frames=2).plain()
