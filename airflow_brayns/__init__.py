@@ -18,6 +18,7 @@ from airflow_brayns.version import __version__ as __version__
 if TYPE_CHECKING:
     from airflow_brayns.hooks.endpoint import open_endpoint
     from airflow_brayns.operators.cluster import AllocateNodesOperator, ReapNodesOperator, ReleaseNodesOperator
+    from airflow_brayns.operators.estimate import EstimateMovieOperator
     from airflow_brayns.operators.movie import BraynsMovieOperator, EncodeMovieOperator, RenderFramesOperator
     from airflow_brayns.operators.service import (
         BraynsServiceOperator,
@@ -42,6 +43,7 @@ _HOMES = {
     "RenderFramesOperator": "operators.movie",
     "EncodeMovieOperator": "operators.movie",
     "BraynsMovieOperator": "operators.movie",
+    "EstimateMovieOperator": "operators.estimate",
     "open_endpoint": "hooks.endpoint",
 }
 
@@ -68,6 +70,7 @@ __all__ = [
     "BraynsServiceSensor",
     "BraynsSessionSensor",
     "EncodeMovieOperator",
+    "EstimateMovieOperator",
     "ReapNodesOperator",
     "ReleaseNodesOperator",
     "RenderFramesOperator",

@@ -31,6 +31,16 @@ _PREVIEW = (
     Arg(("-w", "--width"), help="of a frame in pixels", type=int, default=400),
     *_SERVICES,
 )
+_ESTIMATE = (
+    Arg(
+        ("-n", "--nodes"),
+        help="how many nodes to tell it for, several with commas",
+        metavar="NODES",
+        default="1,2,4,8",
+    ),
+    *_SERVICES,
+    ARG_OUTPUT,
+)
 _CHECK = (
     Arg(("-n", "--frames"), help="how many frames of a Python file are rendered", type=int, default=4),
     Arg(("--without-rendering",), help="look at a Python file only; no service is started", action="store_true"),
@@ -106,6 +116,12 @@ def get_commands() -> list[GroupCommand]:
                             help="a contact sheet of a few small, quick frames",
                             func=lazy_load_command("airflow_brayns.cli.movie.preview"),
                             args=(_FILE, *_PREVIEW),
+                        ),
+                        ActionCommand(
+                            name="estimate",
+                            help="seconds a frame, node-hours and hours of the whole movie, by three frames of full quality",
+                            func=lazy_load_command("airflow_brayns.cli.estimate.estimate"),
+                            args=(_FILE, *_ESTIMATE),
                         ),
                         ActionCommand(
                             name="schema",

@@ -32,7 +32,11 @@ from airflow_brayns.services.literal import literal
 SCHEMA = schema_file()
 
 
-def _read(args: argparse.Namespace) -> MovieSpecification:
+def read_movie(args: argparse.Namespace) -> MovieSpecification:
+    """The movie that a command is asked about: a specification's file, or one of Python with the arguments that are given.
+
+    :raises InvalidSetting: it is none; the error names the key and its line.
+    """
     path = Path(args.file)
     if path.suffix != SUFFIX:
         return MovieSpecification.read_file(path)
@@ -43,14 +47,15 @@ def _read(args: argparse.Namespace) -> MovieSpecification:
     return ScriptFile(path.absolute(), params).specification()
 
 
-def _plugins(text: str) -> tuple[str, ...]:
+def plugins_of(text: str) -> tuple[str, ...]:
+    """The names of plugins that a text lists with commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 @command
 def check(args: argparse.Namespace) -> Answer:
     """What a specification describes, or at which line it is wrong; of Python, whether frames depend on their order."""
-    spec = _read(args)
+    spec = read_movie(args)
     if spec.frames is not None:
         first, last = spec.frame_range or (0, spec.frames - 1)
         frames = spec.encoding.length(len(range(first, last + 1, spec.step)))
@@ -80,9 +85,9 @@ def _prove(args: argparse.Namespace, spec: ScriptSpecification) -> str:
     """Prove that frames do not depend on their order, and tell it."""
     frames = list(spread(range(spec.frames or 0), args.frames))
     small = spec.model_copy(update={"resolution": preview_size(320, spec.aspect), "format": "png"})
-    plugins, hook = _plugins(args.plugins), opened(args.cluster_conn_id)
+    plugins, hook = plugins_of(args.plugins), opened(args.cluster_conn_id)
     hook.settings.service(plugins)
-    order = asyncio.run(prove(hook, small, plugins, frames, _Printer()))
+    order = asyncio.run(prove(hook, small, plugins, frames, Printer()))
     return told(order, spec.script.name)
 
 
@@ -92,7 +97,7 @@ def schema(args: argparse.Namespace) -> Answer:
     return Answer(text=SCHEMA.read_text().rstrip("\n"))
 
 
-class _Printer:
+class Printer:
     """A reporter that tells a person at a terminal."""
 
     def progress(self, progress: Progress) -> None:
@@ -161,14 +166,14 @@ def preview_target(output: str) -> Path:
 @command
 def preview(args: argparse.Namespace) -> Answer:
     """Render a few small, quick frames, and put them on a contact sheet."""
-    spec = _read(args)
+    spec = read_movie(args)
     small_size = preview_size(args.width, spec.aspect)
     renderer = spec.renderer.model_copy(update={"name": "interactive", "samples_per_pixel": 1})
     small = spec.model_copy(update={"resolution": small_size, "renderer": renderer, "format": "png"})
     if args.frames < 1:
         raise InvalidSetting("--frames", f"{args.frames} is none.", remedy="ask for at least 1.")
     target = preview_target(args.output or Path(args.file).with_suffix(".preview.jpg").name)
-    plugins = _plugins(args.plugins)
+    plugins = plugins_of(args.plugins)
     hook = opened(args.cluster_conn_id)
     hook.settings.service(plugins)
     asyncio.run(_render(hook, small, plugins, args.frames, target))
@@ -187,7 +192,7 @@ async def _render(
             try:
                 booking = await book(session.cluster, settings, owner, nodes=1, plugins=plugins)
                 request = RenderRequest(spec, scratch, Rendering(plugins, sample=frames), owner)
-                outcome = await render_with(session, booking, await request.prepared(session.cluster), _Printer())
+                outcome = await render_with(session, booking, await request.prepared(session.cluster), Printer())
             finally:
                 await asyncio.shield(session.cluster.release(owner.name))
         await asyncio.to_thread(_sheet, outcome.plan, Path(scratch), target)

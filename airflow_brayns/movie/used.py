@@ -76,6 +76,14 @@ def hours_text(hours: float, like: float | None = None) -> str:
     return f"{hours:.{1 if of >= 100 else 2 if of >= 1 else 4}f}"
 
 
+def duration(seconds: float) -> str:
+    """Words for a number of seconds: `1 h 05 min`, `3 min 20 s`, `12 s`."""
+    whole = int(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
 @dataclass(frozen=True)
 class UsedRecord:
     """The record of what one try has used until some moment, a line of the manifest; the latest one of a try counts.

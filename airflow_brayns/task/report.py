@@ -17,6 +17,7 @@ from airflow_brayns.hooks.supervisor import at_end, tell
 from airflow_brayns.links import keys
 from airflow_brayns.movie.interfaces import Progress
 from airflow_brayns.movie.used import Used
+from airflow_brayns.movie.used import duration as duration
 from airflow_brayns.task.metrics import count, level, took
 
 STATE_KEY = keys.PROGRESS
@@ -159,11 +160,3 @@ def text_of(progress: Progress) -> str:
     more = f" and {len(progress.nodes) - 12} more" if len(progress.nodes) > 12 else ""
     share = 100 * progress.done // max(progress.total, 1)
     return f"{progress.done} of {progress.total} frames ({share} %), {progress.rate:.2f} a second{left}; {nodes}{more}"
-
-
-def duration(seconds: float) -> str:
-    """Words for a number of seconds: `1 h 05 min`, `3 min 20 s`, `12 s`."""
-    whole = int(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.estimate import measure_estimate
 from tests.benchmarks.movie import measure_movies
 from tests.support.airflow import Airflow
 from tests.support.cluster import REPO, TestCluster, bring_up, take_down
@@ -170,6 +171,7 @@ def main() -> None:
         rows = [
             measure_import(),
             *measure_movies(row),
+            measure_estimate(row),
             *measure_waits(cluster),
             measure_handover(cluster, home / "airflow"),
         ]
