@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 
 def _from_hex(value: Any) -> Any:
@@ -128,3 +137,26 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     near = get_close_matches(key, known, 1)
     remedy = f"did you mean {near[0]}?" if near else "correct it, or leave it out."
     return f"{remedy}\nIt is not known here. Known: {', '.join(known)}."
+
+
+# What pydantic puts into a place for a field that takes several types.
+_TYPE = re.compile(r"(tuple|list|dict|function-[a-z]+|constrained-[a-z]+)\[.*\]|constrained-str|FrameTable")
+
+
+def first_of(model: type[BaseModel], error: ValidationError) -> tuple[tuple[int | str, ...], str]:
+    """Where the first mistake in a specification is, and what is wrong there."""
+    first = error.errors()[0]
+    location = tuple(part for part in first["loc"] if not (isinstance(part, str) and _TYPE.fullmatch(part)))
+    message = first["msg"].removeprefix("Value error, ")
+    if isinstance(inner := first.get("ctx", {}).get("error"), Misplaced):
+        return (*location, *inner.location), inner.text
+    if first["type"] == "extra_forbidden":
+        message = unknown_key(str(location[-1]), keys_at(model, location[:-1]))
+    elif first["type"] != "value_error" and first["type"] != "missing":
+        message = f"{message} (it is {str(first['input'])[:60]!r})"
+    return location, message
+
+
+def dotted(location: tuple[int | str, ...]) -> str:
+    """A place in a specification as it is written in messages."""
+    return ".".join(str(part) for part in location)

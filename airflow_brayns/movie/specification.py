@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -25,15 +24,7 @@ from airflow_brayns.movie.codecs import (
     problems,
     still_of,
 )
-from airflow_brayns.movie.fields import (
-    MOST_FRAMES,
-    Misplaced,
-    Part,
-    is_path,
-    keys_at,
-    misplaced,
-    unknown_key,
-)
+from airflow_brayns.movie.fields import MOST_FRAMES, Part, dotted, first_of, is_path, misplaced
 from airflow_brayns.movie.frame_table import Binding, FrameTable
 from airflow_brayns.movie.lights import NO_LIGHT, USUAL_LIGHTS
 from airflow_brayns.movie.lights import Light as Light
@@ -251,10 +242,10 @@ class MovieSpecification(Part):
         try:
             found = cls.model_validate(value)
         except ValidationError as error:
-            location, message = cls._first_of(error)
+            location, message = first_of(cls, error)
             line = text.line(location) if text else None
             where = f"{source} line {line}, " if line else f"{source}: " if text else ""
-            raise InvalidSetting(where + (_dotted(location) or "specification"), message) from None
+            raise InvalidSetting(where + (dotted(location) or "specification"), message) from None
         try:
             json.dumps(found.plain(), allow_nan=False, ensure_ascii=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
@@ -264,19 +255,6 @@ class MovieSpecification(Part):
                 remedy="write plain values only: no dates, no NaN, no half characters.",
             ) from None
         return found.resolved(folder)
-
-    @classmethod
-    def _first_of(cls, error: ValidationError) -> tuple[tuple[int | str, ...], str]:
-        """Where the first mistake is, and what is wrong there."""
-        first = error.errors()[0]
-        location, message = _of_keys(first["loc"]), first["msg"].removeprefix("Value error, ")
-        if isinstance(inner := first.get("ctx", {}).get("error"), Misplaced):
-            return (*location, *inner.location), inner.text
-        if first["type"] == "extra_forbidden":
-            message = unknown_key(str(location[-1]), keys_at(cls, location[:-1]))
-        elif first["type"] != "value_error" and first["type"] != "missing":
-            message = f"{message} (it is {str(first['input'])[:60]!r})"
-        return location, message
 
     def resolved(self, folder: Path | None) -> MovieSpecification:
         """This specification with absolute paths of models, and with the table of what differs from frame to frame.
@@ -309,7 +287,7 @@ class MovieSpecification(Part):
             return self.model_copy(update={"frames": self._length}) if self.shots and self.simulation is None else self
         rows = len(table.rows)
         for location, text in length_problems(rows, self.frame_range):
-            raise InvalidSetting(_dotted(location), text)
+            raise InvalidSetting(dotted(location), text)
         if self.frames not in (None, rows):
             raise InvalidSetting(
                 f"{name}",
@@ -324,8 +302,8 @@ class MovieSpecification(Part):
                 try:
                     type(self).model_validate(binding.values(row))
                 except ValidationError as error:
-                    location, message = self._first_of(error)
-                    raise InvalidSetting(f"{name} line {frame + 2}, {_dotted(location)}", message) from None
+                    location, message = first_of(type(self), error)
+                    raise InvalidSetting(f"{name} line {frame + 2}, {dotted(location)}", message) from None
         return found
 
     def at(self, frame: int, binding: Binding | None = None) -> MovieSpecification:
@@ -383,15 +361,3 @@ class MovieSpecification(Part):
     def plain(self) -> dict[str, Any]:
         """The specification as JSON values; `MovieSpecification.check` takes them back."""
         return self.model_dump(mode="json", exclude_defaults=True) | {"version": self.version}
-
-
-# What pydantic puts into a place for a field that takes several types.
-_TYPE = re.compile(r"(tuple|list|dict|function-[a-z]+|constrained-[a-z]+)\[.*\]|constrained-str|FrameTable")
-
-
-def _of_keys(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    return tuple(part for part in location if not (isinstance(part, str) and _TYPE.fullmatch(part)))
-
-
-def _dotted(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
