@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from airflow_brayns.brayns.official import official_client
@@ -19,6 +20,8 @@ from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.movie.images import contact_sheet, spread
 from airflow_brayns.movie.interfaces import Progress
+from airflow_brayns.movie.overlay_layers import check_overlays
+from airflow_brayns.movie.overlays import Drawing
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.script import ScriptSpecification, script_of
 from airflow_brayns.movie.script_file import SUFFIX, ScriptFile
@@ -37,6 +40,12 @@ def read_movie(args: argparse.Namespace) -> MovieSpecification:
 
     :raises InvalidSetting: it is none; the error names the key and its line.
     """
+    found = _read(args)
+    check_overlays(found)
+    return found
+
+
+def _read(args: argparse.Namespace) -> MovieSpecification:
     path = Path(args.file)
     if path.suffix != SUFFIX:
         return MovieSpecification.read_file(path)
@@ -176,12 +185,17 @@ def preview(args: argparse.Namespace) -> Answer:
     plugins = plugins_of(args.plugins)
     hook = opened(args.cluster_conn_id)
     hook.settings.service(plugins)
-    asyncio.run(_render(hook, small, plugins, args.frames, target))
+    asyncio.run(_render(hook, small, plugins, args.frames, target, spec.resolution))
     return Answer(text=str(target))
 
 
 async def _render(
-    hook: BraynsClusterHook, spec: MovieSpecification, plugins: tuple[str, ...], frames: int, target: Path
+    hook: BraynsClusterHook,
+    spec: MovieSpecification,
+    plugins: tuple[str, ...],
+    frames: int,
+    target: Path,
+    full_size: tuple[int, int],
 ) -> None:
     settings = hook.settings
     name = f"ab-{secrets.token_hex(6)}"
@@ -195,8 +209,12 @@ async def _render(
                 outcome = await render_with(session, booking, await request.prepared(session.cluster), Printer())
             finally:
                 await asyncio.shield(session.cluster.release(owner.name))
-        await asyncio.to_thread(_sheet, outcome.plan, Path(scratch), target)
+        await asyncio.to_thread(_sheet, outcome.plan, Path(scratch), target, full_size)
 
 
-def _sheet(plan: Plan, folder: Path, target: Path) -> None:
-    contact_sheet([(str(frame), folder / plan.file(frame)) for frame in plan.frames], target)
+def _sheet(plan: Plan, folder: Path, target: Path, full_size: tuple[int, int]) -> None:
+    """Put small frames on a sheet, with what is drawn over the movie's made as small as they are."""
+    full = replace(plan, specification=plan.specification.model_copy(update={"resolution": full_size}))
+    drawing = Drawing.of(full)
+    over = (drawing.over(index) for index in range(len(plan.frames))) if drawing else ()
+    contact_sheet([(str(frame), folder / plan.file(frame)) for frame in plan.frames], target, over=over)

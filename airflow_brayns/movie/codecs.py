@@ -22,7 +22,7 @@ _FFMPEGS_MOST = 2**31 - 1
 _FRACTION = re.compile(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*")
 _COLOR = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 _SCALE = "scale=out_color_matrix=bt709:out_range=tv"
-_PALETTE = ["-vf", "split[a][b];[a]palettegen[p];[b][p]paletteuse", "-loop", "0"]
+_PALETTE = "split[a][b];[a]palettegen[p];[b][p]paletteuse"
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,13 @@ def _with_crf() -> list[str]:
     return [name for name, one in TABLE.items() if one.good is not None]
 
 
+def _shape(drawn: str, filters: str) -> list[str]:
+    """ffmpeg's options for filters behind those that draw."""
+    if not drawn:
+        return ["-map", "0:v", "-vf", filters]
+    return ["-filter_complex", f"{drawn}{filters}[movie]", "-map", "[movie]"]
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How frames become a movie.
@@ -253,24 +260,30 @@ class Encoding:
         """How many frames the movie has that is made of so many: shots that fade into each other share some."""
         return frames - sum(fade for _, fade in self.fades)
 
-    def arguments(self) -> list[str]:
-        """ffmpeg's options for the output."""
-        if self.codec == "gif":
-            return ["-map", "0:v", *_PALETTE]
+    def arguments(self, drawn: str = "") -> list[str]:
+        """ffmpeg's options for the output.
+
+        :param drawn: the filters that draw over the frames, see `overlays.Drawing.graph`; empty for none.
+        """
         one = TABLE[self.codec]
+        if self.codec == "gif":
+            return [*_shape(drawn, _PALETTE), "-loop", "0"]
         crf = [] if self.quality is None else ["-crf", str(self.quality)]
         options = [*one.options, *(one.alpha_options if self.alpha else ())]
         if one.still:
-            return ["-map", "0:v", *options, "-vf", f"format={self.pixels}"]
-        shape = ["-map", "0:v", "-vf", f"{_SCALE},format={self.pixels}"]
+            return [*_shape(drawn, f"format={self.pixels}"), *options]
         if self.fades:
-            shape = ["-filter_complex", f"{self._faded()}{_SCALE},format={self.pixels}[movie]", "-map", "[movie]"]
+            shape = ["-filter_complex", f"{self._faded(drawn)}{_SCALE},format={self.pixels}[movie]", "-map", "[movie]"]
+        else:
+            shape = _shape(drawn, f"{_SCALE},format={self.pixels}")
         return [*options, *crf, *shape, *_COLOR, "-movflags", "+faststart+use_metadata_tags"]
 
-    def _faded(self) -> str:
-        """ffmpeg's filters that fade shots into each other; what they make is the input of the next one."""
+    def _faded(self, drawn: str) -> str:
+        """ffmpeg's filters that fade shots into each other, with what is drawn over them; what they make is the input of
+        the next one.
+        """
         rate, number = Fraction(self.rate), len(self.fades)
-        graph = f"[0:v]format={'gbrap' if self.alpha else 'gbrp'},split={number}{''.join(f'[a{one}]' for one in range(number))};"
+        graph = f"{drawn or '[0:v]'}format={'gbrap' if self.alpha else 'gbrp'},split={number}{''.join(f'[a{one}]' for one in range(number))};"
         start = length = 0
         for one, (frames, fade) in enumerate(self.fades):
             cut = f"[a{one}]trim=start_frame={start}:end_frame={start + frames},setpts=PTS-STARTPTS,fps={rate}"

@@ -18,6 +18,7 @@ from airflow_brayns.movie.codecs import Encoding as Encoding  # a name of 0.2.0
 from airflow_brayns.movie.ffmpeg import Encoded, look_into, run_ffmpeg
 from airflow_brayns.movie.frame_store import listed
 from airflow_brayns.movie.images import contact_sheet, spread
+from airflow_brayns.movie.overlays import Drawing
 from airflow_brayns.movie.parts import Parts, beside, mark_of
 
 _NUMBERED = re.compile(r"(\d{5,})\.(png|jpg)")
@@ -97,15 +98,17 @@ class FrameFiles:
     """The files that are encoded, in order, and what they were when they were looked at.
 
     :param seen: inode, size and time of each file; None for one that is not there.
+    :param drawing: what is drawn over them; None for nothing.
     """
 
     paths: tuple[Path, ...]
     seen: tuple[tuple[int, int, int] | None, ...]
+    drawing: Drawing | None = None
 
     @classmethod
-    def look(cls, paths: Sequence[Path]) -> FrameFiles:
+    def look(cls, paths: Sequence[Path], drawing: Drawing | None = None) -> FrameFiles:
         """Look at files as they are now."""
-        return cls(tuple(paths), tuple(_identity(path) for path in paths))
+        return cls(tuple(paths), tuple(_identity(path) for path in paths), drawing)
 
     def check_unchanged(self) -> None:
         """Check that the files are still those that were looked at.
@@ -182,7 +185,7 @@ async def encode_movie(
         check_made(made, encoding.length(len(files.paths)), encoding.fps, size)
         for wanted, make, final in zip((poster, sheet), (make_poster, make_sheet), beside(output), strict=True):
             if wanted:
-                await asyncio.to_thread(make, files.paths, output, parts.part(Path(final)))
+                await asyncio.to_thread(make, files.paths, output, parts.part(Path(final)), drawing=files.drawing)
         await asyncio.to_thread(files.check_unchanged)
         await asyncio.to_thread(parts.publish)
     return replace(made, path=output)
@@ -191,8 +194,11 @@ async def encode_movie(
 async def _encode_to(
     target: Path, files: FrameFiles, encoding: Encoding, described_as: str, progress: Callable[[int, int], None]
 ) -> None:
-    number = encoding.length(len(files.paths))
+    number, drawing, inputs, drawn = encoding.length(len(files.paths)), files.drawing, list[str](), ""
     with tempfile.TemporaryDirectory() as scratch:
+        if drawing is not None:
+            await asyncio.to_thread(drawing.write, Path(scratch))
+            inputs, drawn = drawing.inputs(encoding.rate, Path(scratch)), drawing.graph()
         described_in = Path(scratch) / "described.txt"
         described_in.write_text(described_as)
         first = _consecutive(files.paths, Path(scratch))[0]
@@ -202,8 +208,8 @@ async def _encode_to(
         await run_ffmpeg(
             [
                 *("-framerate", encoding.rate, "-start_number", str(int(first.stem)), "-i", pattern),
-                *("-f", "ffmetadata", "-i", str(described_in), "-map_metadata", "1"),
-                *("-frames:v", str(number), *encoding.arguments(), "-y", str(target)),
+                *("-f", "ffmetadata", "-i", str(described_in), *inputs, "-map_metadata", "1"),
+                *("-frames:v", str(number), *encoding.arguments(drawn), "-y", str(target)),
             ],
             lambda done: progress(done, number),
         )
@@ -252,30 +258,45 @@ def described(title: str, metadata: Mapping[str, Any]) -> str:
     return ";FFMETADATA1\n" + "\n".join(lines) + "\n"
 
 
-def make_poster(frames: Path | Sequence[Path], output: Path, target: Path | None = None) -> Path:
+def make_poster(
+    frames: Path | Sequence[Path], output: Path, target: Path | None = None, *, drawing: Drawing | None = None
+) -> Path:
     """Write the frame in the middle as a JPEG beside the movie, and return its path.
 
     :param frames: the frames' files in order, or a folder of them.
     :param output: the movie.
     :param target: the path to write to; None for the picture's name beside the movie.
+    :param drawing: what is drawn over the frames; None for nothing.
     """
     from PIL import Image
 
     found = sequence(frames) if isinstance(frames, Path) else frames
-    target = target or Path(beside(output)[0])
-    with Image.open(found[len(found) // 2]) as image:
-        image.convert("RGB").save(target, quality=92)
+    target, middle = target or Path(beside(output)[0]), len(found) // 2
+    with Image.open(found[middle]) as image:
+        (drawing.on(image, middle) if drawing else image).convert("RGB").save(target, quality=92)
     return target
 
 
-def make_sheet(frames: Path | Sequence[Path], output: Path, target: Path | None = None, *, number: int = 16) -> Path:
+def make_sheet(
+    frames: Path | Sequence[Path],
+    output: Path,
+    target: Path | None = None,
+    *,
+    number: int = 16,
+    drawing: Drawing | None = None,
+) -> Path:
     """Write frames from the first to the last on one sheet beside the movie, and return its path.
 
     :param frames: the frames' files in order, or a folder of them.
     :param output: the movie.
     :param target: the path to write to; None for the picture's name beside the movie.
     :param number: how many frames, evenly spread.
+    :param drawing: what is drawn over the frames; None for nothing.
     """
     found = sequence(frames) if isinstance(frames, Path) else frames
-    chosen = [found[index] for index in spread(range(len(found)), number)]
-    return contact_sheet([(str(int(one.stem)), one) for one in chosen], target or Path(beside(output)[1]))
+    chosen = spread(range(len(found)), number)
+    return contact_sheet(
+        [(str(int(found[index].stem)), found[index]) for index in chosen],
+        target or Path(beside(output)[1]),
+        over=(drawing.over(index) for index in chosen) if drawing else (),
+    )

@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_brayns.errors import RenderingFailed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _NEAR = 6  # of 255: so far a picture is from what was reckoned; JPEG is not exact either
 _FORMATS = {"png": "PNG", "jpg": "JPEG"}
@@ -56,11 +61,12 @@ def is_empty(color: tuple[int, int, int], background: Sequence[float]) -> bool:
 
     :param background: of the renderer, linear; pictures are sRGB (3.10.1, recorded).
     """
-    empty = [round(255 * _srgb(part)) for part in background[:3]]
+    empty = [round(255 * srgb(part)) for part in background[:3]]
     return max(color) <= _NEAR or all(abs(one - other) <= _NEAR for one, other in zip(color, empty, strict=True))
 
 
-def _srgb(part: float) -> float:
+def srgb(part: float) -> float:
+    """A linear part of a colour, as renderers take it, as it is written into pictures; both from 0 to 1."""
     return 12.92 * part if part <= 0.0031308 else 1.055 * part ** (1 / 2.4) - 0.055
 
 
@@ -73,22 +79,33 @@ def difference(one: bytes, other: bytes) -> float:
         return float(sum(ImageStat.Stat(apart).mean) / 3)
 
 
-def contact_sheet(frames: Sequence[tuple[str, Path]], target: Path, *, columns: int = 4, width: int = 1600) -> Path:
+def contact_sheet(
+    frames: Sequence[tuple[str, Path]],
+    target: Path,
+    *,
+    columns: int = 4,
+    width: int = 1600,
+    over: Iterable[Image] = (),
+) -> Path:
     """Draw small pictures of frames on one sheet, each with its label, and return the sheet's path.
 
     :param frames: label and file of each frame.
     :param target: the sheet's path, a PNG or JPEG file.
     :param columns: how many pictures stand side by side.
     :param width: the sheet's width in pixels.
+    :param over: a picture for each frame that is drawn over it; none for nothing.
     """
     from PIL import Image, ImageDraw
 
     columns = max(1, min(columns, len(frames)))
     cell = width // columns
     thumbnails = []
-    for label, path in frames:
+    for (label, path), drawn in zip_longest(frames, over):
         with Image.open(path) as image:
-            small = image.convert("RGB")
+            small = image.convert("RGBA" if drawn else "RGB")
+        if drawn is not None:
+            small.alpha_composite(drawn.resize(small.size))
+            small = small.convert("RGB")
         small.thumbnail((cell - 8, cell * 4))
         ImageDraw.Draw(small).text((6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
         thumbnails.append(small)

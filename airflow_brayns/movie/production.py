@@ -24,6 +24,7 @@ from airflow_brayns.movie.frame_store import ASIDE, FrameStore, Survey
 from airflow_brayns.movie.interfaces import Liveness, RenderService, Reporter, ServiceSource
 from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.manifest import Header, Manifest
+from airflow_brayns.movie.overlay_layers import check_scale
 from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.queue import FrameQueue
 from airflow_brayns.movie.reconnect import check_ours, client_of
@@ -303,6 +304,7 @@ class Production:
             # the former facts, to the last digit, or every key would change
             facts = replace(before, models=before.models or facts.models) if before.agrees_with(facts) else facts
         plan = Plan(self._spec, facts, self._scene, self._sample)
+        await asyncio.to_thread(check_scale, plan)
         survey = await self._store.survey(plan, self._manifest)
         if survey.done or survey.changed or survey.damaged:
             self._reporter.note(f"Of {len(plan.frames)} frames: {survey.text()}.")

@@ -16,6 +16,7 @@ from airflow_brayns.movie.frame_folder import survey_folder
 from airflow_brayns.movie.frame_store import Survey
 from airflow_brayns.movie.manifest import NAME as MANIFEST
 from airflow_brayns.movie.manifest import Header, Manifest, digest
+from airflow_brayns.movie.overlays import Drawing
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.script import specification_of, without_values
 from airflow_brayns.movie.used import Used
@@ -49,9 +50,13 @@ def known_of(header: Header, manifest_sha256: str, used: Used | None = None) -> 
         names = {_name(path): known for path, known in (source.get("digests") or {}).items()}
         arguments = digest(json.dumps(source.get("arguments") or {}, sort_keys=True).encode())
         told["script"] = {"file": _name(source["file"]), "arguments": {"sha256": arguments}, "digests": names}
+    overlays = dict(told.get("overlays") or {})
+    if logo := overlays.pop("logo", None):
+        told["overlays"] = overlays
     table = told.pop("per_frame", None)
     return {
         "specification": told,
+        **({"logo": _name(logo)} if logo else {}),
         **({} if table is None else {"per_frame_sha256": digest(json.dumps(table, sort_keys=True).encode())}),
         "braynsService": header.version,
         "way": header.way,
@@ -129,7 +134,7 @@ def whole_frames(folder: Path, plan: Plan, manifest: Manifest, *, retry: bool = 
     :raises RenderingFailed: some are missing, damaged or of another movie; the error lists them.
     """
     # looked at before they are found right
-    files = FrameFiles.look([folder / plan.file(frame) for frame in plan.frames])
+    files = FrameFiles.look([folder / plan.file(frame) for frame in plan.frames], Drawing.of(plan))
     survey = survey_folder(folder, plan, manifest, thorough=True)
     if survey.left:
         # touched, so that whoever renders reads the file though size and time are as they were

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic_core import to_jsonable_python
 
@@ -59,6 +59,8 @@ class ScriptSpecification(MovieSpecification):
 
     :param script: the Python; it stands for models, lights and camera.
     """
+
+    is_python: ClassVar[bool] = True
 
     models: tuple[Model, ...] = ()
     script: ScriptSource

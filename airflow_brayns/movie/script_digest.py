@@ -16,7 +16,20 @@ from airflow_brayns.movie.script_traceback import cut
 _WHOLE_BYTES = 1 << 28  # a larger file is known by its size and time
 # The settings of a file that shape no picture, or are in each frame's key by themselves.
 _NO_PICTURE = frozenset(
-    {"frames", "fps", "resolution", "output", "format", "quality", "codec", "crf", "renderer", "frame_range", "inputs"}
+    [
+        "frames",
+        "fps",
+        "resolution",
+        "output",
+        "format",
+        "quality",
+        "codec",
+        "crf",
+        "renderer",
+        "frame_range",
+        "overlays",
+        "inputs",
+    ]
 )
 
 

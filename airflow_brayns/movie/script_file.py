@@ -24,7 +24,9 @@ from airflow_brayns.movie.yaml_text import Text
 
 SUFFIX = ".py"
 # The fields of a specification that a file may set, by globals of their names.
-SETTINGS = ("frames", "fps", "resolution", "output", "format", "quality", "codec", "crf", "renderer", "frame_range")
+SETTINGS = (
+    "frames", "fps", "resolution", "output", "format", "quality", "codec", "crf", "renderer", "frame_range", "overlays",
+)  # fmt: skip
 FORM = "def frame(service, number)"
 _numbers = itertools.count(1)
 
@@ -128,7 +130,10 @@ class ScriptFile:
             inputs=inputs,
         )
         values = {**settings, "script": source.plain(self.name)}
-        return cast(ScriptSpecification, ScriptSpecification.check(values, self.name, None, cast(Text, _Places(lines))))
+        return cast(
+            ScriptSpecification,
+            ScriptSpecification.check(values, self.name, self.path.parent, cast(Text, _Places(lines))),
+        )
 
     # ---- loading -----------------------------------------------------------------------------------------------
     def _tree(self) -> ast.Module:

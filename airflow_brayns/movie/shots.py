@@ -9,6 +9,7 @@ from pydantic import Field
 from airflow_brayns.movie.camera_fields import Camera
 from airflow_brayns.movie.fields import MOST_FRAMES, Part
 from airflow_brayns.movie.lights import NO_LIGHT, Light
+from airflow_brayns.movie.overlay_fields import Line
 
 Problem = tuple[tuple[str | int, ...], str]
 
@@ -22,6 +23,7 @@ class Shot(Part):
     :param lights: its lights; None for the movie's.
     :param hide: the numbers of the models that are not shown in it; the first is 0.
     :param fade: over how many frames it fades in from the shot before; 0 for a cut.
+    :param title: a line of text at the top, in place of that of `overlays`; empty for none, None for that one.
     """
 
     frames: int = Field(ge=1, le=MOST_FRAMES)
@@ -29,6 +31,7 @@ class Shot(Part):
     lights: tuple[Light, ...] | None = None
     hide: tuple[int, ...] = ()
     fade: int = Field(default=0, ge=0, le=MOST_FRAMES)
+    title: Line | None = None
 
 
 def shot_problems(shots: Sequence[Shot], models: int) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
@@ -30,6 +30,8 @@ from airflow_brayns.movie.lights import NO_LIGHT, USUAL_LIGHTS
 from airflow_brayns.movie.lights import Light as Light
 from airflow_brayns.movie.model import Coloring as Coloring
 from airflow_brayns.movie.model import Model as Model
+from airflow_brayns.movie.overlay_fields import Overlays as Overlays
+from airflow_brayns.movie.overlay_fields import overlay_problems
 from airflow_brayns.movie.renderer import Renderer as Renderer
 from airflow_brayns.movie.shapes import Clipping as Clipping
 from airflow_brayns.movie.shapes import Primitive as Primitive
@@ -97,7 +99,10 @@ class MovieSpecification(Part):
         of one frame. `vp9`, `prores` (as 4444) and `png` keep a background that is transparent.
     :param crf: the codec's quality, lower is better; None for a good one. `h264` and `h265`: 0 to 51, `vp9`: 0 to 63.
     :param output: the movie; its ending must suit the codec.
+    :param overlays: what is drawn over the frames when they are encoded: title, scale bar, legend and the like.
     """
+
+    is_python: ClassVar[bool] = False
 
     version: Literal[1, 2] = LATEST
     models: tuple[Model, ...] = Field(min_length=1)
@@ -119,6 +124,7 @@ class MovieSpecification(Part):
     codec: Literal["h264", "h265", "vp9", "prores", "gif", "png", "jpg"] = "h264"
     crf: int | None = Field(default=None, ge=0, le=63)
     output: str = Field(default="movie.mp4", min_length=1)
+    overlays: Overlays | None = None
 
     def _shot_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if not self.shots:
@@ -171,6 +177,10 @@ class MovieSpecification(Part):
                 ("resolution",), f"more than {_MOST_PIXELS:,} pixels cannot be checked; take a smaller picture"
             )
         for location, text in self._shot_problems():
+            raise misplaced(location, text)
+        for location, text in overlay_problems(
+            self.overlays, self.models, simulated=self.simulation is not None, python=self.is_python
+        ):
             raise misplaced(location, text)
         if self.camera.fit is not None and self.camera.fit >= len(self.models):
             raise misplaced(
@@ -257,7 +267,7 @@ class MovieSpecification(Part):
         return found.resolved(folder)
 
     def resolved(self, folder: Path | None) -> MovieSpecification:
-        """This specification with absolute paths of models, and with the table of what differs from frame to frame.
+        """This specification with absolute paths of models and logo, and with the table of what differs from frame to frame.
 
         :raises InvalidSetting: a path is relative, and nobody knows to what; or the table is none of this movie's.
         """
@@ -272,7 +282,17 @@ class MovieSpecification(Part):
                     )
                 model = model.model_copy(update={"path": os.path.normpath(folder / model.path)})
             models.append(model)
-        return self.model_copy(update={"models": tuple(models)})._with_table(folder)
+        return self.model_copy(update={"models": tuple(models), "overlays": self._with_logo(folder)})._with_table(
+            folder
+        )
+
+    def _with_logo(self, folder: Path | None) -> Overlays | None:
+        if self.overlays is None or self.overlays.logo is None or self.overlays.logo.startswith("/"):
+            return self.overlays
+        if folder is None:
+            told = f"{self.overlays.logo!r} is relative."
+            raise InvalidSetting("overlays.logo", told, remedy="write the path as the worker sees it, from / on.")
+        return self.overlays.model_copy(update={"logo": os.path.normpath(folder / self.overlays.logo)})
 
     def _with_table(self, folder: Path | None) -> MovieSpecification:
         table, name = self.per_frame, "per_frame"

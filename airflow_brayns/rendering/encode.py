@@ -5,12 +5,10 @@ and fetching the movie from there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import re
 import secrets
 import sys
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,17 +19,20 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.files import install
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.cluster.submission import ServiceCommand
-from airflow_brayns.errors import ConnectionLost, InvalidSetting, RenderingFailed
+from airflow_brayns.errors import RenderingFailed
 from airflow_brayns.movie.codecs import Encoding
 from airflow_brayns.movie.encode import FrameFiles, check_made, described, encode_movie
 from airflow_brayns.movie.ffmpeg import Encoded, duration_in, static_ffmpeg, stream_in
 from airflow_brayns.movie.manifest import Manifest, digest
+from airflow_brayns.movie.overlays import POSTER, Drawing
 from airflow_brayns.movie.parts import beside, mark_of, part_of, stem_of
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.rendered import CLEAR, incomplete, known_of, plan_of
 from airflow_brayns.movie.script import specification_of
 from airflow_brayns.rendering.cluster_frames import ClusterFrames
+from airflow_brayns.rendering.drawn import Drawn, drawn_beside
 from airflow_brayns.rendering.encode_request import EncodeRequest as EncodeRequest
+from airflow_brayns.rendering.fetch import fetch as fetch
 from airflow_brayns.rendering.frames_script import check_folder, file_text
 from airflow_brayns.services.booking import Booking, BookingRequest, book
 from airflow_brayns.services.release import give_back
@@ -40,11 +41,10 @@ from airflow_brayns.services.settings import ClusterSettings
 from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.services.watch import AllocationWatch
 
-_FETCH_LOG_SECONDS = 10.0
 _SILENT_MINUTES = 60  # a part file that nobody has written to for so long was left by a killed writer
-_KEPT_SECONDS = 7 * 86_400.0  # the part of a fetch that was cut off is kept so long for the next try
 CHANGED = 65  # exit code of the script when frames are not those that were rendered
 UNPROVED = 66  # exit code of the script when its ffmpeg is not the one that was copied
+UNDRAWN = 67  # exit code of the script when what is drawn over the frames did not come to the node whole
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def encode_script(
     sheet: bool,
     mark: str = "",
     keep: bool = False,
+    drawn: Drawn | None = None,
 ) -> str:
     """The script that a node runs to make a movie: the settings of encode.sh, and encode.sh.
 
@@ -83,6 +84,7 @@ def encode_script(
     :param mark: the mark of the part files, see `movie.parts.mark_of`; empty for a mark of nobody's.
     :param keep: whether to leave a second name of the movie behind, see `kept_name`: the movie that is fetched is then
         this one, whoever writes to the same output meanwhile.
+    :param drawn: what is drawn over the frames; None for nothing.
     :raises InvalidSetting: `output` is not an absolute path in one line.
     """
     target = PurePosixPath(check_folder(output, "output_file"))
@@ -117,10 +119,15 @@ def encode_script(
         "silent_minutes": _SILENT_MINUTES,
         "changed": CHANGED,
         "unproved": UNPROVED,
+        "undrawn": UNDRAWN,
+        "drawn": drawn.path if drawn else "",
+        "drawn_sha256": drawn.sha256 if drawn else "",
+        "drawn_poster": POSTER,
     }
     head = "".join(f"{name}={quote(str(value))}\n" for name, value in settings.items())
-    codec = " ".join(map(quote, encoding.arguments()))
-    return f"{head}codec=({codec})\n{file_text('ffmpeg')}{file_text('encode')}"
+    codec = " ".join(map(quote, encoding.arguments(drawn.drawing.graph() if drawn else "")))
+    layers = " ".join(map(quote, drawn.drawing.inputs(encoding.rate) if drawn else ()))
+    return f"{head}codec=({codec})\nlayers=({layers})\n{file_text('ffmpeg')}{file_text('encode')}"
 
 
 def sums_of(plan: Plan, manifest: Manifest) -> str:
@@ -191,17 +198,19 @@ async def encode_on_cluster(
     sources, known = await sources_in(cluster, request.folder, owner.about)
     decided = request.decided(sources.plan.specification)
     known, target = {**metadata, **known, "encoding": decided.encoding.plain()}, str(decided.target)
-    script = encode_script(
-        sources, target, decided.encoding, known, poster=request.poster, sheet=request.sheet, mark=mark,
-        keep=request.near is not None,
-    )  # fmt: skip
-    try:
-        booking = await book(cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins)
-        await announce(booking)
-        made, sha256 = await encode_there(session, booking, script, target, sources, decided.encoding.fps)
-    finally:
-        told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
-        await asyncio.shield(give_back(cluster, owner, session.log, told_to_stop=told_to_stop))
+    drawing = await asyncio.to_thread(Drawing.of, sources.plan)
+    async with drawn_beside(cluster, request.folder, drawing, mark) as drawn:
+        script = encode_script(
+            sources, target, decided.encoding, known, poster=request.poster, sheet=request.sheet, mark=mark,
+            keep=request.near is not None, drawn=drawn,
+        )  # fmt: skip
+        try:
+            booking = await book(cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins)
+            await announce(booking)
+            made, sha256 = await encode_there(session, booking, script, target, sources, decided.encoding.fps)
+        finally:
+            told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
+            await asyncio.shield(give_back(cluster, owner, session.log, told_to_stop=told_to_stop))
     session.log.info("The movie is on the cluster: %s", made.text())
     if request.near is not None:
         kept = kept_name(target, mark)
@@ -276,6 +285,13 @@ async def encode_there(
                         remedy="see who may write in the state folder, and whether it has room; a retry copies it anew.",
                         field="state_dir",
                     )
+                if service.exit_code == UNDRAWN:
+                    raise RenderingFailed(
+                        f"{service.node} did not get whole what is drawn over the frames. {text[-300:]}",
+                        remedy="see whether the node sees the folder of the frames, and has room in /tmp; a retry lays it there anew.",
+                        field="overlays",
+                        node=service.node,
+                    )
                 if service.exit_code:
                     why = f"ffmpeg failed on {service.node} with exit code {service.exit_code}: {text[-800:]}"
                     raise RenderingFailed(
@@ -302,81 +318,3 @@ def _read(text: str, output: str, expected: Sources, fps: float) -> tuple[Encode
     frames_made = plan.specification.encoding.length(len(plan.frames))
     check_made(made, frames_made, fps, plan.specification.resolution)
     return made, sha[1]
-
-
-async def fetch(
-    cluster: Cluster, remote: str, target: Path, sha256: str, size: int, log: Any, *, owner: str = ""
-) -> Path:
-    """Bring a file from the cluster. This goes on where an earlier try was cut off; the file gets its name only when it
-    is whole.
-
-    :param remote: the file's path on the cluster.
-    :param target: its path on the worker.
-    :param sha256: its digest.
-    :param size: its size in bytes.
-    :param owner: the task that fetches, so that two tasks which bring the same file to the same place do not write into
-        one another's.
-    :raises ConnectionLost: the connection broke; the part that has come is kept for the next try.
-    :raises RenderingFailed: the file that came is not the one that was asked for.
-    """
-    whose = f"{mark_of(owner).partition('-')[0]}." if owner else ""
-    stem = stem_of(target)
-    partial = target.with_name(f".{stem}.{whose}{sha256[:12]}.part")
-    _clean_fetched(target, stem, whose, partial)
-    hashed = hashlib.sha256()
-    have = 0
-    if partial.exists():
-        with partial.open("rb") as file:
-            while block := file.read(1 << 20):
-                hashed.update(block)
-                have += len(block)
-    told = time.monotonic()
-    try:
-        with partial.open("ab") as file:
-            async for block in cluster.shell.get(remote, have):
-                file.write(block)
-                hashed.update(block)
-                have += len(block)
-                if time.monotonic() - told > _FETCH_LOG_SECONDS:
-                    told = time.monotonic()
-                    log.info(
-                        "%s: %.0f of %.0f MB fetched (%d %%)",
-                        remote,
-                        have / 1e6,
-                        size / 1e6,
-                        100 * have // max(size, 1),
-                    )
-    except OSError as error:
-        raise InvalidSetting(
-            "fetch",
-            f"{target} cannot be written: {error.strerror}",
-            remedy="choose a file that the worker may write.",
-            retry=True,
-        ) from error
-    if have < size:
-        raise ConnectionLost(
-            f"{remote}: {have} of {size} bytes came.",
-            remedy="Nothing, where the task has retries: the next try goes on from there.",
-        )
-    if have != size or hashed.hexdigest() != sha256:
-        partial.unlink()
-        raise RenderingFailed(
-            f"{remote}: what came ({have} bytes) is not what is there ({size} bytes).",
-            remedy="Nothing, where the task has retries: it is fetched again.",
-        )
-    partial.replace(target)
-    log.info("%s fetched to %s: %.1f MB, its SHA-256 is right", remote, target, size / 1e6)
-    return target
-
-
-def _clean_fetched(target: Path, stem: str, whose: str, partial: Path) -> None:
-    """Remove the parts of fetches that earlier tries of the same task left of another movie, and those that nobody came
-    back for.
-    """
-    other = re.compile(rf"\.({re.escape(stem)}|{re.escape(target.name)})\.([0-9a-f]{{8}}\.)?[0-9a-f]{{12}}\.part")
-    with contextlib.suppress(OSError):
-        for path in target.parent.iterdir():
-            if path == partial or not (match := other.fullmatch(path.name)):
-                continue
-            if (whose and match[2] == whose) or time.time() - path.stat().st_mtime > _KEPT_SECONDS:
-                path.unlink()

@@ -2,8 +2,9 @@
 # bash, as every command in an allocation is (`bash -l`).
 # Set above: ffmpeg proved, and below ffmpeg.sh; of the frames: folder format digits first last step count, and sums (empty where nothing is known of them); of the
 # movie: rate metadata codec (an array) parent movie movie_part kept; poster_of poster poster_part, sheet_step sheet sheet_part;
-# what is not wanted is empty. Of its part files: stem (as `find` matches it) and whose. silent_minutes; changed and unproved, exit codes.
-# Shared: parts beat before rest.
+# what is not wanted is empty; of what is drawn over the frames: drawn (an archive) drawn_sha256 drawn_poster, layers (an array, ffmpeg's inputs).
+# Of its part files: stem (as `find` matches it) and whose. silent_minutes; changed, unproved and undrawn, exit codes.
+# Shared: parts beat before rest drawn_in.
 set -euo pipefail
 
 encoder() { "$ffmpeg" -hide_banner -nostdin -xerror "$@" </dev/null; }
@@ -50,6 +51,23 @@ look_at_frames() {
     }
 }
 
+unpack_drawn() { # what is drawn over the frames, into drawn_in, where ffmpeg runs
+    local place
+    for _ in {1..60}; do # a shared file system may show a new file late
+        ls -a "$folder" >/dev/null
+        [ ! -f "$drawn" ] || break
+        sleep 1
+    done
+    case $(sha256sum <"$drawn") in "$drawn_sha256"*) ;; *) return 1 ;; esac
+    for place in "${TMPDIR:-/tmp}" /dev/shm /var/tmp; do
+        drawn_in=$(mktemp -d "$place/airflow-brayns.XXXXXX" 2>/dev/null) || continue
+        if tar -xzf "$drawn" -C "$drawn_in" --no-same-owner; then return 0; fi
+        rm -rf "$drawn_in"
+    done
+    drawn_in=
+    return 1
+}
+
 share() { # tenths of the frames that are encoded, from ffmpeg's progress
     awk -F= -v total="$count" '
         $1 == "frame" {
@@ -66,14 +84,19 @@ encode() { # to ffmpeg the whole path is a pattern, the folder's name too
     local from
     from=(-start_number "$first" -i "${folder//%/%%}/%0${digits}d.$format")
     [ "$step" = 1 ] || from=(-f image2pipe -i pipe:0)
-    frames | "$ffmpeg" -hide_banner -nostdin -xerror -v error -stats_period 2 -progress pipe:1 -nostats \
-        -framerate "$rate" "${from[@]}" \
-        -f ffmetadata -i /dev/fd/3 -map_metadata 1 -frames:v "$count" "${codec[@]}" -y "$movie_part" \
-        3<<<"$metadata" | share
+    frames | (
+        cd "${drawn_in:-/}"
+        exec "$ffmpeg" -hide_banner -nostdin -xerror -v error -stats_period 2 -progress pipe:1 -nostats \
+            -framerate "$rate" "${from[@]}" -f ffmetadata -i /dev/fd/3 ${layers[@]+"${layers[@]}"} \
+            -map_metadata 1 -frames:v "$count" "${codec[@]}" -y "$movie_part"
+    ) 3<<<"$metadata" | share
 }
 
 draw_pictures() {
-    [ -z "$poster" ] || encoder -v error -y -i "$poster_of" -update 1 -q:v 2 "$poster_part"
+    local over
+    over=()
+    [ -z "$drawn_in" ] || over=(-f png_pipe -i "$drawn_in/$drawn_poster" -filter_complex '[0:v][1:v]overlay=format=rgb')
+    [ -z "$poster" ] || encoder -v error -y -i "$poster_of" ${over[@]+"${over[@]}"} -update 1 -q:v 2 "$poster_part"
     [ -z "$sheet" ] || encoder -v error -y -i "$movie_part" -vf "select='not(mod(n,$sheet_step))',scale=400:-2,tile=4x4" \
         -frames:v 1 -update 1 -q:v 3 "$sheet_part"
 }
@@ -98,7 +121,9 @@ remove_leftovers
 parts=("$movie_part" ${poster:+"$poster_part"} ${sheet:+"$sheet_part"})
 keep_fresh </dev/null >/dev/null 2>&1 &
 beat=$!
-trap 'kill $beat 2>/dev/null || true; rm -f -- "${parts[@]}"' EXIT
+drawn_in=
+trap 'kill $beat 2>/dev/null || true; rm -f -- "${parts[@]}"; [ -z "$drawn_in" ] || rm -rf -- "$drawn_in"' EXIT
+[ -z "$drawn" ] || unpack_drawn || exit "$undrawn"
 [ -z "$sums" ] || look_at_frames
 encode
 draw_pictures

@@ -15,6 +15,7 @@ from airflow.sdk import Context
 from airflow_brayns.brayns.official import official_client
 from airflow_brayns.errors import BraynsError, InvalidSetting, together
 from airflow_brayns.movie.frame_folder import remove_frames
+from airflow_brayns.movie.overlay_layers import check_overlays
 from airflow_brayns.movie.script import ScriptSpecification, script_of, specification_of
 from airflow_brayns.movie.script_file import SUFFIX, ScriptFile, is_movie
 from airflow_brayns.movie.specification import MovieSpecification
@@ -57,6 +58,7 @@ def read_specification(operator: BraynsOperator, value: Any, context: Mapping[st
         found = MovieSpecification.check(dict(value))
     else:
         raise InvalidSetting("specification", f"must be a file's path, YAML, JSON or a dict, not {reprlib.repr(value)}")
+    check_overlays(found)
     if operator.read_settings().scheduler == "local":
         for index, model in enumerate(found.models):
             if not Path(model.path).exists():
@@ -102,6 +104,7 @@ def read_script(
         now = ScriptFile(path, source.arguments if source else values).specification()
         check_same(source.digests if source else {}, now.script.digests)
         found = now.model_copy(update={name: getattr(given, name) for name in given.model_fields_set - {"script"}})
+    check_overlays(found)
     if operator.read_settings().scheduler == "local":
         check_inputs(found.script.inputs)
     return found

@@ -10,9 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from airflow_brayns.cli.definition import _PREVIEW
-from airflow_brayns.cli.movie import preview, preview_size
+from airflow_brayns.cli.movie import _sheet, preview, preview_size
+from airflow_brayns.movie.camera import Bounds
+from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.specification import MovieSpecification
 from tests.support.bounds import until
 from tests.support.cluster import REPO
 from tests.support.command_line import CommandLine, airflow_brayns_command
@@ -41,6 +45,29 @@ BAD = [
     ["--output", "x.gif"],
     ["--output", "/proc/x.png"],
 ]
+
+
+def test_check_tells_what_cannot_be_drawn(tmp_path: Path, airflow_brayns_command: CommandLine) -> None:
+    file = tmp_path / "movie.yaml"
+    file.write_text("models: [{path: /a.obj}]\nframes: 3\noverlays: {logo: logo.png}\n")
+    said = airflow_brayns_command("movie", "check", str(file))
+    assert said.code == 1
+    assert "overlays.logo: give the path of a PNG or JPEG file, or leave it out." in said.err
+    assert f"there is no {tmp_path}/logo.png where this runs" in " ".join(said.err.split())
+
+
+def test_a_preview_shows_what_is_drawn_over_the_movie_made_as_small(tmp_path: Path) -> None:
+    plain = {"models": [{"path": "/a.obj"}], "frames": 2, "resolution": (1280, 720)}
+    full = MovieSpecification.check({**plain, "overlays": {"title": "A title " * 5, "size": 0.06}})
+    small = full.model_copy(update={"resolution": (320, 180)})
+    plan = Plan(small, SceneFacts(Bounds((-1, -1, -1), (1, 1, 1))), "scene", 2)
+    for frame in plan.frames:
+        Image.new("RGB", (320, 180), (0, 0, 90)).save(tmp_path / plan.file(frame))
+    _sheet(plan, tmp_path, tmp_path / "sheet.png", (1280, 720))
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        white = sheet.convert("L").point(lambda one: 255 * (one > 200)).crop((40, 0, 1600, 60)).getbbox()
+    assert white is not None
+    assert white[3] - white[1] < 180 * 0.12
 
 
 @pytest.mark.parametrize("options", BAD)

@@ -185,3 +185,13 @@ def test_imports_that_are_not_run_are_not_required(tmp_path: Path) -> None:
 def test_an_argument_that_is_no_plain_value_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"(?s)growth\.py: cells: .*is object, which is no plain value"):
         read(tmp_path, SMALL + "def frame(service, number, cells): ...\n", {"cells": object()})
+
+
+def test_overlays_are_a_setting_and_no_part_of_what_the_pictures_depend_on(tmp_path: Path) -> None:
+    plain = read(tmp_path, SMALL + FRAME)
+    found = read(tmp_path, SMALL + "overlays = {'title': 'Growth', 'logo': 'logo.png', 'frame_number': True}\n" + FRAME)
+    assert found.overlays is not None
+    assert (found.overlays.title, found.overlays.logo) == ("Growth", str(tmp_path / "logo.png"))
+    assert found.script.digests == plain.script.digests
+    with pytest.raises(InvalidSetting, match=r"^growth\.py line 2, overlays\.scale_bar: cannot be known: .* Python's"):
+        read(tmp_path, SMALL + "overlays = {'scale_bar': True}\n" + FRAME)

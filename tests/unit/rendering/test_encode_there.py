@@ -1,12 +1,10 @@
-"""A movie that is made on the cluster: what the step tells, what is believed of it, and how it is fetched."""
+"""A movie that is made on the cluster: what the step tells, and what is believed of it."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import time
-from collections.abc import AsyncIterator
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,11 @@ from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
-from airflow_brayns.errors import AllocationLost, ConnectionLost, InvalidSetting, RenderingFailed
+from airflow_brayns.errors import AllocationLost, InvalidSetting, RenderingFailed
 from airflow_brayns.movie.codecs import Encoding
 from airflow_brayns.movie.ffmpeg import Encoded
 from airflow_brayns.movie.frame_store import Survey
 from airflow_brayns.movie.manifest import Header, Known, Manifest
-from airflow_brayns.movie.parts import mark_of
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.rendering import encode as module
 from airflow_brayns.rendering.encode import (
@@ -34,7 +31,6 @@ from airflow_brayns.rendering.encode import (
     encode_on_cluster,
     encode_script,
     encode_there,
-    fetch,
     kept_name,
     sources_in,
 )
@@ -163,81 +159,6 @@ async def test_on_the_worker_the_log_names_the_movie_and_the_pictures_that_are_a
     assert ("movie.poster.jpg" in caplog.text, "movie.sheet.jpg" in caplog.text) == (poster, sheet)
 
 
-# ---- fetching ----------------------------------------------------------------------------------------------------------
-DATA = os.urandom(5000)
-SUM = hashlib.sha256(DATA).hexdigest()
-
-
-class Remote(FakeShell):
-    """A cluster with a movie; the connection breaks behind so many bytes."""
-
-    def __init__(self, data: bytes = DATA, breaks: int | None = None) -> None:
-        super().__init__(files={"/out/movie.mp4": data})
-        self.breaks, self.offsets = breaks, list[int]()
-
-    async def get(self, remote: str, offset: int) -> AsyncIterator[bytes]:
-        self.offsets.append(offset)
-        data = self.files[remote]
-        for at in range(offset, len(data), 1000):
-            if self.breaks is not None and at >= self.breaks:
-                raise ConnectionLost("broke")
-            yield data[at : at + 1000]
-
-
-async def fetched(remote: Remote, target: Path, *, owner: str = "dag/run/task") -> Path:
-    return await fetch(SlurmCluster(remote, state_dir="/s"), "/out/movie.mp4", target, SUM, len(DATA), LOG, owner=owner)
-
-
-async def test_a_movie_comes_whole_and_under_its_name_only_then(tmp_path: Path) -> None:
-    target = tmp_path / "movie.mp4"
-    assert await fetched(Remote(), target) == target
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("movie.mp4", DATA)]
-
-
-async def test_a_fetch_that_broke_goes_on_where_it_was(tmp_path: Path) -> None:
-    target = tmp_path / "movie.mp4"
-    with pytest.raises(ConnectionLost, match="broke"):
-        await fetched(Remote(breaks=3000), target)
-    assert not target.exists()
-    remote = Remote()
-    await fetched(remote, target)
-    assert remote.offsets == [3000]
-    assert target.read_bytes() == DATA
-
-
-async def test_less_than_all_is_kept_and_what_is_wrong_is_not(tmp_path: Path) -> None:
-    target = tmp_path / "movie.mp4"
-    with pytest.raises(ConnectionLost, match="4000 of 5000 bytes came"):
-        await fetched(Remote(DATA[:4000]), target)
-    assert len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(RenderingFailed, match="is not what is there"):
-        await fetched(Remote(DATA[:4000] + b"x" * 1000), target)
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(RenderingFailed, match="5001 bytes"):
-        await fetched(Remote(DATA + b"x"), target)
-
-
-async def test_where_it_cannot_be_written_the_field_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match="(?s)^fetch: .*cannot be written: No such file") as raised:
-        await fetched(Remote(), tmp_path / "nowhere" / "movie.mp4")
-    assert raised.value.retry
-
-
-async def test_of_earlier_tries_of_the_same_one_and_what_nobody_came_back_for_is_taken_away(tmp_path: Path) -> None:
-    whose = mark_of("dag/run/task").partition("-")[0]
-    days = time.time() - 8 * 86400
-    names = {
-        f".movie.{whose}.{'1' * 12}.part": False, f".movie.{'0' * 8}.{'1' * 12}.part": True, f".movie.{'0' * 8}.{'2' * 12}.part": False,
-        f".movie.{'2' * 12}.part": False, f".other.{whose}.{'1' * 12}.part": True, "movie.txt": True,
-    }  # fmt: skip
-    for name in names:
-        (tmp_path / name).write_text("x")
-        if "2" * 12 in name:
-            os.utime(tmp_path / name, (days, days))
-    await fetched(Remote(), tmp_path / "movie.mp4")
-    assert {name: (tmp_path / name).exists() for name in names} == names
-
-
 MADE = Encoded(Path("/out/movie.mp4"), 50, 2.0, 96, 64, "h264", 4321)
 
 
@@ -273,8 +194,21 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return done
 
 
-async def on_cluster(steps: list[Any], near: Path | None = None) -> tuple[Encoded, dict[str, Any]]:
-    shell = FakeShell("")
+def sources_with(overlays: Any, steps: list[Any]) -> Any:
+    async def find(cluster: Any, folder: str, about: str) -> Any:
+        steps.append(f"look into {folder} for {about}")
+        plan = Plan(
+            specification(Path("/a.obj"), overlays=overlays, resolution=[640, 480]),
+            SceneFacts.from_plain(FACTS),
+            "scene",
+        )
+        return Sources("/frames", plan, "/s/bin/ffmpeg"), {}
+
+    return find
+
+
+async def on_cluster(steps: list[Any], near: Path | None = None, answers: Any = "") -> tuple[Encoded, dict[str, Any]]:
+    shell = FakeShell(answers)
     read = ClusterSettings.read({"scheduler": "slurm", "packing": "job_per_node"})
     session = Session(Poller(SlurmCluster(shell, state_dir="/s"), 10), read, LOG)
     request = EncodeRequest("/frames", Path("/out/movie.mp4"), Encoding("h264", 25.0), False, False, OWNER, near=near)
@@ -310,6 +244,37 @@ async def test_a_movie_that_is_wanted_here_is_fetched_by_its_second_name_which_g
     assert (word, brought[1:]) == ("fetch", [str(near), "4321", "dag/run/task"])
     assert brought[0] == kept_name("/out/movie.mp4", brought[0].split(".")[2])
     assert removed == f"rm -f {brought[0]}"
+
+
+async def test_overlays_that_cannot_be_drawn_are_told_before_a_node_is_asked_for(
+    steps: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "sources_in", sources_with({"logo": "/nowhere/logo.png"}, steps))
+    with pytest.raises(InvalidSetting, match="overlays.logo: give the path"):
+        await on_cluster(steps)
+    assert steps == BEFORE[:1]
+
+
+async def test_overlays_are_drawn_here_and_lie_beside_the_frames_while_a_node_encodes(
+    steps: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts: list[str] = []
+
+    async def encode(session: Any, booking: Booking, script: str, *rest: Any) -> Any:
+        scripts.append(script)
+        return MADE, "a" * 64
+
+    monkeypatch.setattr(module, "sources_in", sources_with({"title": "µ `id` $(id)"}, steps))
+    monkeypatch.setattr(module, "encode_there", encode)
+    await on_cluster(steps, answers=lambda script: "laid" if "sha256sum" in script else "")
+    [script] = scripts
+    path = re.search(r"^drawn=(/frames/.overlays.[0-9a-f]{8}-[0-9a-f]{12}.tar.gz)$", script, re.MULTILINE)
+    assert path is not None
+    assert "layers=(-f png_pipe -framerate 25 -i layer0.png)" in script
+    assert "µ `id`" not in script.replace("metadata='", "").partition("codec=")[2]
+    laid, *_, removed = [step for step in steps if path[1].rpartition("-")[0] in step]
+    assert "mv -f" in laid
+    assert removed == f"rm -f {path[1].rpartition('-')[0]}-*"
 
 
 async def test_nodes_are_given_back_when_the_encoding_fails(steps: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
