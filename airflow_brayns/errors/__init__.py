@@ -16,7 +16,8 @@ code needs are its fields.
      ├─ RenderingFailed          of the service, or of `frame`                                                 yes
      │   ├─ StorageFailed        of the place for frames: no other service would do better                     yes
      │   ├─ NothingSeen          of the scene: its pictures are of one colour                                  no
-     │   └─ ScriptFailed         of a movie's Python, at `frame`: it would fail again                          no
+     │   ├─ ScriptFailed         of a movie's Python, at `frame`: it would fail again                          no
+     │   └─ BudgetSpent          of nobody: `budget` does for no further frame; `used`, `missing`              no
      ├─ Stopped                  of nobody: the task was told to, or is not wanted any more                    yes
      ├─ Superseded               of nobody: another try has taken over                                         no
      ├─ Occupied                 of nobody: another movie is at it, `by` which                                 yes
@@ -88,7 +89,7 @@ class BraynsError(Exception):
 
     def to_json(self) -> dict[str, Any]:
         """The error as plain JSON values, for an event: its kind, message, `retry`, and the facts that are known."""
-        facts = {name: getattr(self, name) for name in _FACTS}
+        facts = {name: getattr(self, name, None) for name in _FACTS}
         told = {name: fact for name, fact in facts.items() if fact not in ("", None) and fact is not False}
         return {"kind": type(self).__name__, "message": str(self), "retry": self.retry, **told}
 
@@ -102,7 +103,7 @@ class BraynsError(Exception):
         return error
 
 
-_FACTS = ("remedy", "field", "node", "exit_code", "frame", "idle")
+_FACTS = ("remedy", "field", "node", "exit_code", "frame", "idle", "used", "missing")
 
 
 def _kinds(kind: type[BraynsError]) -> Iterator[type[BraynsError]]:
@@ -274,6 +275,22 @@ class ScriptFailed(RenderingFailed):
     """A movie's own Python failed; on another service it would fail again."""
 
     retry = False
+
+
+class BudgetSpent(RenderingFailed):
+    """The node-hours that a movie may use do for no further frame; what is whole stays, and a larger budget goes on.
+
+    :param used: the node-hours that the movie has used.
+    :param missing: how many of its frames are missing; None where that is not known.
+    """
+
+    retry = False
+
+    def __init__(
+        self, message: str, *, remedy: str = "", field: str = "budget", used: float = 0.0, missing: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy, field=field)
+        self.used, self.missing = used, missing
 
 
 class Stopped(BraynsError):  # noqa: N818

@@ -21,6 +21,8 @@ from pydantic import (
     field_validator,
 )
 
+from airflow_brayns.movie.codecs import FASTEST, from_fraction
+
 
 def _from_hex(value: Any) -> Any:
     """Read a colour that is written as `#f80` or `#ff8800`; another value is returned as it is."""
@@ -37,8 +39,23 @@ def _from_hex(value: Any) -> Any:
 # The largest coordinate: a camera's way is reckoned in floats, and beyond it there is nothing but infinities.
 LARGEST = 1e12
 MOST_FRAMES = 10_000_000
+MOST_NODE_HOURS = 1e9
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)]
 Angle = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Rate = Annotated[
+    float,
+    Field(gt=0, le=FASTEST),
+    BeforeValidator(from_fraction),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": FASTEST},
+                {"type": "string", "pattern": "^[0-9]+([.][0-9]+)?(/[0-9]+)?$"},
+            ]
+        }
+    ),
+]
+NodeHours = Annotated[float, Field(gt=0, le=MOST_NODE_HOURS)]
 Vector = tuple[Number, Number, Number]
 Share = Annotated[float, Field(ge=0, le=1)]
 Color = Annotated[

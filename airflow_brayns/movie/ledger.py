@@ -47,15 +47,18 @@ class Ledger:
 
     :param movie: the movie that is rendered, the same for every try.
     :param holder: the token of this try.
+    :param budget: the node-hours that the movie may use in all tries; None for any number.
+    :ivar ended_by_budget: whether this try ends since they are spent.
     """
 
-    def __init__(self, movie: str = "", holder: str = "") -> None:
+    def __init__(self, movie: str = "", holder: str = "", budget: float | None = None) -> None:
         self._movie, self._holder = movie, holder or secrets.token_hex(6)
         self._nodes: dict[str, _Node] = {}
         self._seconds = dict.fromkeys(("rendering", "starting", "waiting", "lost"), 0.0)
         self._frames, self._recorded = 0, 0.0
         self._began, self._left = time.time(), dict[str, float]()
-        self.earlier = Used()
+        self.earlier, self._spent_before = Used(), 0.0
+        self.budget, self.ended_by_budget = budget, False
 
     def opens(self, manifest: Manifest) -> None:
         """Read what the earlier tries of this movie have used. A node that one of them held when it was
@@ -63,6 +66,7 @@ class Ledger:
         """
         others = [one for one in manifest.used.values() if one.movie == self._movie and one.holder != self._holder]
         self.earlier = sum((one.used for one in others), Used())
+        self._spent_before = max((one.spent for one in others), default=0.0)
         for one in sorted(others, key=lambda one: one.at):
             self._left |= dict.fromkeys(one.held, one.at)
 
@@ -113,6 +117,21 @@ class Ledger:
         self._seconds[doing] += until - node.since
         node.since = until
 
+    # ---- the budget --------------------------------------------------------------------------------------------
+    @property
+    def is_spent_before(self) -> bool:
+        """Whether earlier tries have spent the budget: they have used it up, or one of them ended by it, or by a larger one.
+        A node that is asked for again would only cost.
+        """
+        return self.budget is not None and self.budget <= max(self._spent_before, self.earlier.node_hours)
+
+    def affords(self, seconds: float) -> bool:
+        """Tell whether the budget does for a frame of so many seconds, in which all nodes that are held cost."""
+        if self.budget is None:
+            return True
+        held = sum(node.until is None for node in self._nodes.values())
+        return self.total.node_seconds + held * seconds < self.budget * 3600
+
     # ---- what was used -----------------------------------------------------------------------------------------
     @property
     def used(self) -> Used:
@@ -147,5 +166,6 @@ class Ledger:
     async def _record(self, store: FrameStore, used: Used, *, last: bool = False) -> None:
         if used.node_seconds > self._recorded:
             held = () if last else tuple(place for place, node in self._nodes.items() if node.until is None)
-            await store.note(UsedRecord(self._movie, self._holder, time.time(), used, held))
+            spent = self.budget if last and self.ended_by_budget and self.budget is not None else 0.0
+            await store.note(UsedRecord(self._movie, self._holder, time.time(), used, held, spent))
             self._recorded = used.node_seconds

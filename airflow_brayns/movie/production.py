@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
 from airflow_brayns.movie.queue import FrameQueue
 from airflow_brayns.movie.reconnect import check_ours, client_of
 from airflow_brayns.movie.render_call import FORMER, ONE_PASS, SNAPSHOT, RenderCall, make_call, offers_one_pass
+from airflow_brayns.movie.restarts import Restarts
 from airflow_brayns.movie.scene import scene_of
 from airflow_brayns.movie.script import Script, why_changed, without_values
 from airflow_brayns.movie.script_output import captured
@@ -101,9 +102,10 @@ class Production:
         self._stages = stages(
             specification, script, reporter, load_timeout=load_timeout, frame_timeout=frame_timeout, preview=sample is not None
         )  # fmt: skip
-        self._restarts: Counter[str] = Counter()
-        self._rendered_before: dict[str, int] = {}
-        self._hung = False
+        self._restarts = Restarts()
+        self._left: tuple[list[int], int] | None = (
+            None  # what is missing, and of how many: known before a service is there
+        )
 
     # ---- the whole ---------------------------------------------------------------------------------------------
     async def run(self) -> Outcome:
@@ -113,6 +115,7 @@ class Production:
         :raises InvalidSetting: the scene cannot be loaded.
         :raises ScriptFailed: the movie's Python failed; what is whole stays.
         :raises NothingSeen: the first pictures are of one colour.
+        :raises BudgetSpent: the ledger's budget does for no further frame.
         :raises Superseded: another try has taken over.
         """
         self._manifest = await self._store.open()
@@ -120,6 +123,7 @@ class Production:
         try:
             if outcome := await self._nothing_to_do():
                 return outcome
+            self._check_budget()
             with captured() if self._has_script else contextlib.nullcontext():
                 await self._render_all()
         except NothingSeen:
@@ -142,9 +146,15 @@ class Production:
         try:
             if outcome := await self._nothing_to_do():
                 self._reporter.used(Used(), self._ledger.earlier)
+            else:
+                self._check_budget()
             return outcome
         finally:
             await self._store.close()
+
+    def _check_budget(self) -> None:
+        if self._ledger.is_spent_before:
+            raise self._shared.spent(self._left)
 
     async def _nothing_to_do(self) -> Outcome | None:
         header = self._manifest.header
@@ -155,6 +165,7 @@ class Production:
             return None  # only a service tells how large that one model is
         plan = Plan(self._spec, facts, self._scene, self._sample)
         survey = await self._store.survey(plan, self._manifest)
+        self._left = survey.left, len(plan.frames)
         if survey.left:
             return None
         asked = replace(header, specification=self._spec.plain())
@@ -168,7 +179,8 @@ class Production:
     async def _render_all(self) -> None:
         workers: set[asyncio.Task[None]] = set()
         awaited: asyncio.Task[RenderService] | None = None
-        beside = [asyncio.create_task(one) for one in (self._tell_outlook(), self._ledger.kept(self._store))]
+        spent = asyncio.create_task(self._shared.budget_spent())
+        beside = [spent, *(asyncio.create_task(one) for one in (self._tell_outlook(), self._ledger.kept(self._store)))]
         incoming = self._source.services()
         try:
             while not self._shared.over:
@@ -177,7 +189,9 @@ class Production:
                 waiting = {*workers, *({awaited} if awaited else ())}
                 if not waiting:
                     raise self._shared.none_left()
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait({*waiting, spent}, return_when=asyncio.FIRST_COMPLETED)
+                if spent in done and not self._shared.over:
+                    raise self._shared.spent(self._left)
                 for task in done & workers:
                     workers.discard(task)
                     task.result()
@@ -375,23 +389,6 @@ class Production:
 
     async def _set_aside(self, service: RenderService, aside: Aside) -> None:
         """Set a service aside that is of no use any more."""
-        again = self._may_start_anew(service.place, aside)
+        again = self._restarts.allows(service.place, aside, self._shared.rendered)
         comes = await self._source.set_aside(service, aside.why, again=again)
         self._reporter.trouble(f"{service} is set aside{' and started anew on its node' if comes else ''}: {aside.why}")
-
-    def _may_start_anew(self, place: str, aside: Aside) -> bool:
-        """Tell whether a service may be started anew: once on each node. An end that a frame caused does not count as
-        long as other frames come. Where none has ever come and the services hang, it is once for all nodes, since the
-        scene is at fault then, and each hanging service costs the whole `frame_timeout`.
-        """
-        rendered = self._shared.rendered
-        if aside.frame is not None and rendered > self._rendered_before.get(place, 0):
-            again = True
-        elif aside.hung and not rendered:
-            again, self._hung = not self._hung, True
-        else:
-            self._restarts[place] += 1
-            again = self._restarts[place] <= 1
-        if again:
-            self._rendered_before[place] = rendered
-        return again

@@ -28,6 +28,7 @@ _NO_PICTURE = frozenset(
         "renderer",
         "frame_range",
         "overlays",
+        "budget",
         "inputs",
     ]
 )

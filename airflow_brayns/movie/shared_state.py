@@ -9,7 +9,8 @@ import contextlib
 import time
 from collections import Counter, deque
 
-from airflow_brayns.errors import BraynsError, NothingSeen, RenderingFailed
+from airflow_brayns.errors import BraynsError, BudgetSpent, NothingSeen, RenderingFailed
+from airflow_brayns.movie.budget import budget_spent
 from airflow_brayns.movie.frame_store import FrameStore, Made, listed
 from airflow_brayns.movie.images import color_of, is_empty, spread
 from airflow_brayns.movie.interfaces import Progress, RenderService, Reporter
@@ -105,6 +106,8 @@ class SharedState:
         if not frames.waiting:
             return None
         typical = self.pace.typical(service)
+        if not self.ledger.affords((in_flight + 1) * (typical or self.pace.slowest)):
+            return None
         others = [one for one in self.live.values() if one.endpoint != service.endpoint]
         if typical is not None and others and (rate := self.pace.rate(others)):
             quickest = min(seconds for one in others if (seconds := self.pace.typical(one)) is not None)
@@ -115,6 +118,15 @@ class SharedState:
         if in_flight and (typical is None or len(frames.waiting) <= len(self.live)):
             return None
         return frames.next_for(service, others)
+
+    async def budget_spent(self) -> None:
+        """Wait until the budget does for no further frame, and none is being rendered or written."""
+        while self.frames.taken or self._affords_any():
+            await self.change()
+
+    def _affords_any(self) -> bool:
+        known = [seconds for one in self.live.values() if (seconds := self.pace.typical(one)) is not None]
+        return self.ledger.affords(min(known, default=self.pace.slowest))
 
     def ahead(self, service: RenderService) -> int:
         """The number of frames that a service may be asked for at once."""
@@ -218,6 +230,15 @@ class SharedState:
         if not self.planned:
             return last or RenderingFailed("No service became usable.", remedy="Look at the services' own lines above.")
         return self.gaps(self.missing())
+
+    def spent(self, left: tuple[list[int], int] | None) -> BudgetSpent:
+        """The error that ends the movie since its budget is spent.
+
+        :param left: the frames that were missing when this try began, and of how many; None where nobody could tell.
+        """
+        self.ledger.ended_by_budget = True
+        left = (self.missing(), self.frames.total) if self.planned else left
+        return budget_spent(self.ledger.budget or 0.0, self.ledger.total, left)
 
     def missing(self) -> list[int]:
         """The frames that are not whole on disk."""

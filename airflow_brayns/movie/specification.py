@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.camera_fields import Camera as Camera
@@ -16,15 +16,13 @@ from airflow_brayns.movie.camera_fields import Keyframe as Keyframe
 from airflow_brayns.movie.codecs import (
     CANNOT_FADE,
     CODECS,
-    FASTEST,
     TABLE,
     Encoding,
     can_fade,
-    from_fraction,
     problems,
     still_of,
 )
-from airflow_brayns.movie.fields import MOST_FRAMES, Part, dotted, first_of, is_path, misplaced
+from airflow_brayns.movie.fields import MOST_FRAMES, NodeHours, Part, Rate, dotted, first_of, is_path, misplaced
 from airflow_brayns.movie.frame_table import Binding, FrameTable
 from airflow_brayns.movie.lights import NO_LIGHT, USUAL_LIGHTS
 from airflow_brayns.movie.lights import Light as Light
@@ -48,19 +46,6 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE, LARGEST_SIDE = 64, 16384  # a smaller one kills braynsService (3.10.1, run)
 _MOST_PIXELS = 178_000_000  # Pillow takes a larger picture for an attack
-Rate = Annotated[
-    float,
-    Field(gt=0, le=FASTEST),
-    BeforeValidator(from_fraction),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "maximum": FASTEST},
-                {"type": "string", "pattern": "^[0-9]+([.][0-9]+)?(/[0-9]+)?$"},
-            ]
-        }
-    ),
-]
 Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 
 
@@ -100,6 +85,7 @@ class MovieSpecification(Part):
     :param crf: the codec's quality, lower is better; None for a good one. `h264` and `h265`: 0 to 51, `vp9`: 0 to 63.
     :param output: the movie; its ending must suit the codec.
     :param overlays: what is drawn over the frames when they are encoded: title, scale bar, legend and the like.
+    :param budget: the node-hours that rendering may use; then it stops, and goes on with a larger one. None for any number.
     """
 
     is_python: ClassVar[bool] = False
@@ -125,6 +111,7 @@ class MovieSpecification(Part):
     crf: int | None = Field(default=None, ge=0, le=63)
     output: str = Field(default="movie.mp4", min_length=1)
     overlays: Overlays | None = None
+    budget: NodeHours | None = None
 
     def _shot_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if not self.shots:

@@ -91,6 +91,7 @@ class UsedRecord:
     :param movie: the movie that it was used for, the same for every try of one task instance.
     :param holder: the try's token.
     :param at: the moment, by the clock of whoever wrote it (`time.time()`).
+    :param spent: the budget in node-hours by which the try ended; 0 where it did not.
     :param held: the nodes that the try went on to hold, see `RenderService.place`; none in its last record.
     """
 
@@ -99,12 +100,16 @@ class UsedRecord:
     at: float
     used: Used
     held: tuple[str, ...] = ()
+    spent: float = 0.0
 
     def line(self) -> str:
         """The line of the manifest that holds this record."""
         used = {name: round(seconds, 6) for name, seconds in self.used.seconds().items()}
         told = {"used": {**used, "frames": self.used.frames}, "movie": self.movie, "holder": self.holder}
-        return json.dumps({**told, "at": round(self.at, 3), "held": self.held}, separators=(",", ":")) + "\n"
+        return (
+            json.dumps({**told, "at": round(self.at, 3), "held": self.held, "spent": self.spent}, separators=(",", ":"))
+            + "\n"
+        )
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> UsedRecord:
@@ -118,7 +123,8 @@ class UsedRecord:
         )
         used = Used(rendering, starting, waiting, lost, int(_number(told["frames"])))
         held = tuple(map(str, value["held"]))
-        return cls(str(value["movie"]), str(value["holder"]), _number(value["at"]), used, held)
+        spent = _number(value.get("spent", 0))
+        return cls(str(value["movie"]), str(value["holder"]), _number(value["at"]), used, held, spent)
 
 
 def _number(value: Any) -> float:

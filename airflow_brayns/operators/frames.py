@@ -17,7 +17,7 @@ from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.rendering.frames_script import check_folder
 from airflow_brayns.rendering.render import Rendering, RenderRequest, render_at, render_with
 from airflow_brayns.services.booking import Booking
-from airflow_brayns.task.fields import booking_of, is_set, seconds_of, started_of, word_list
+from airflow_brayns.task.fields import booking_of, is_set, node_hours_of, seconds_of, started_of, word_list
 from airflow_brayns.task.guard import guarded
 from airflow_brayns.task.movie_fields import check_output, is_on_cluster, read_specification
 from airflow_brayns.task.operator import BraynsOperator
@@ -42,12 +42,16 @@ class RendersFrames(BraynsOperator):
     :param frame_timeout: seconds that the first frame may take, default 1800; later ones have time-outs learnt from
         those rendered. Of a Python file, also the seconds that the function `frame` may take, each time.
     :param load_timeout: seconds that a model may take to load, or a Python file's function `scene`; default 3600.
+    :param budget: the node-hours that rendering may use in all tries of this task of this run; then no further frame is
+        begun, what is whole stays, and the task fails without a retry: cleared with a larger one it goes on. None for the
+        specification's `budget` (templated)
     :param frames_on: `worker`: frames come over the connection; `cluster`: the services write them on the cluster's own
         file system, and a node checks them, for when no worker mounts it (templated)
     """
 
     template_fields: Sequence[str] = (
-        *BraynsOperator.template_fields, "specification", "template_values", "way", "renew_before", "frames_on",
+        *BraynsOperator.template_fields, "specification", "template_values", "way", "renew_before", "budget",
+        "frames_on",
     )  # fmt: skip
     template_fields_renderers = {**BraynsOperator.template_fields_renderers, "specification": "yaml"}
 
@@ -60,6 +64,7 @@ class RendersFrames(BraynsOperator):
         renew_before: timedelta | float | str | None = None,
         frame_timeout: timedelta | float = FIRST_FRAME_SECONDS,
         load_timeout: timedelta | float = 3600.0,
+        budget: float | str | None = None,
         frames_on: str = "worker",
         **kwargs: Any,
     ) -> None:
@@ -73,6 +78,7 @@ class RendersFrames(BraynsOperator):
         self.renew_before = renew_before
         self.frame_timeout = frame_timeout
         self.load_timeout = load_timeout
+        self.budget = budget
 
     def rendering(self, plugins: Sequence[str]) -> Rendering:
         """The options of the rendering.
@@ -92,6 +98,7 @@ class RendersFrames(BraynsOperator):
             seconds_of("renew_before", self.renew_before),
             seconds_of("frame_timeout", self.frame_timeout) or FIRST_FRAME_SECONDS,
             seconds_of("load_timeout", self.load_timeout) or 3600.0,
+            node_hours_of("budget", self.budget),
         )
 
     def on_cluster(self) -> bool:

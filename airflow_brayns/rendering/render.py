@@ -42,6 +42,7 @@ class Rendering:
     :param renew_before: seconds before an allocation's end at which the next one is queued; None for no next one.
     :param frame_timeout: seconds that the first frame may take.
     :param load_timeout: seconds that a model may take to load.
+    :param budget: the node-hours that all tries may use; None for the specification's.
     :param sample: how many frames to render, evenly spread over the movie; None for all.
     """
 
@@ -50,6 +51,7 @@ class Rendering:
     renew_before: float | None = None
     frame_timeout: float = FIRST_FRAME_SECONDS
     load_timeout: float = 3600.0
+    budget: float | None = None
     sample: int | None = None
 
     @classmethod
@@ -103,7 +105,8 @@ class RenderRequest:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger of this try."""
-        return Ledger(self.owner.movie, self.holder)
+        budget = self.specification.budget if self.how.budget is None else self.how.budget
+        return Ledger(self.owner.movie, self.holder, budget if self.how.sample is None else None)
 
     async def prepared(self, cluster: Cluster) -> RenderRequest:
         """This request with `ffmpeg` and `files`, for which the cluster is asked."""

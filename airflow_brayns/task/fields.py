@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
 from datetime import timedelta
 from typing import Any
 
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.movie.fields import MOST_NODE_HOURS
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.settings import literal
 
@@ -107,3 +109,23 @@ def seconds_of(field: str, value: Any) -> float | None:
     if not 0 < seconds <= 1e9:  # NaN is neither
         raise InvalidSetting(field, f"must be more than 0 seconds and at most 1e9, not {reprlib.repr(value)}")
     return seconds
+
+
+def node_hours_of(field: str, value: Any) -> float | None:
+    """Read a number of node-hours that may have been templated; None where nothing is given.
+
+    :raises InvalidSetting: the value is no number, or not more than 0; the error names the field.
+    """
+    if not is_set(value):
+        return None
+    try:
+        hours = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        hours = math.nan
+    if not 0 < hours <= MOST_NODE_HOURS:  # NaN is neither
+        raise InvalidSetting(
+            field,
+            f"{reprlib.repr(value)} is none.",
+            remedy="give a number of node-hours above 0, or leave it out.",
+        )
+    return hours

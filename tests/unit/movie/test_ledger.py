@@ -179,3 +179,37 @@ async def test_at_the_end_it_is_told_whatever_becomes_of_the_record(store: Any) 
     assert time.monotonic() - began < 4, "a task that was told to stop has no more"
     [(used, total)] = told.uses
     assert used.starting >= 10 and total.starting >= 10
+
+
+# ---- the budget --------------------------------------------------------------------------------------------------------
+def test_a_frame_is_afforded_with_what_all_nodes_cost_meanwhile(clock: Clock) -> None:
+    ledger = Ledger("movie", "this", 0.1)  # 360 node seconds
+    ledger.opens(manifest(UsedRecord("movie", "first", 10, Used(100))))
+    ledger.held("7/n1")
+    ledger.held("7/n2")
+    clock.goes(80)  # 260 are used
+    assert ledger.affords(49) and not ledger.affords(50)
+    ledger.gone("7/n2")
+    assert ledger.affords(99) and not ledger.affords(100)
+    assert Ledger("movie", "this").affords(1e9), "without one, anything is"
+
+
+def test_a_budget_that_earlier_tries_have_spent_is_spent(clock: Clock) -> None:
+    """Nearly used up it does for no frame either: who ended by it has told so, and a node would only cost."""
+    for budget, spent in ((1, True), (2, True), (2.1, False), (None, False)):
+        ledger = Ledger("movie", "next", budget)
+        ledger.opens(
+            manifest(UsedRecord("movie", "first", 10, Used(3600)), UsedRecord("movie", "b", 20, Used(3500), spent=2))
+        )
+        assert ledger.is_spent_before is spent, budget
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_a_try_that_ends_by_its_budget_writes_that_down() -> None:
+    for ended, spent in ((True, 2.5), (False, 0)):
+        ledger, store = Ledger("movie", "first", 2.5), KeptFrames()
+        ledger.held("7/n1")
+        await asyncio.sleep(10)
+        ledger.ended_by_budget = ended
+        await ledger.close(store, Remembers())  # type: ignore[arg-type]
+        assert [one.spent for one in store.noted] == [spent]

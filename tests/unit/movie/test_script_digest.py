@@ -20,6 +20,7 @@ def digest(text: str) -> str:
         ("SCALE = 2", "SCALE = 2  # of the cube", True),
         ("return SCALE * number", "return (SCALE   *\n        number)", True),
         ("fps, output = 10, 25,", "fps, output = 20, 30,", True),
+        ("SCALE = 2", "budget = 20\nSCALE = 2", True),
         ("SCALE = 2", "SCALE = 3", False),
         ("number)", "number, scale=2)", False),
         ("SCALE * number", "SCALE * number / frames", False),

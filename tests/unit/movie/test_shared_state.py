@@ -277,3 +277,24 @@ async def test_whatever_gives_others_work_wakes_them(what: str) -> None:
     await waiting
     assert time.monotonic() - began < 0.9
     assert (ONE.endpoint in shared.live) is (what != "leaves")
+
+
+# ---- the budget --------------------------------------------------------------------------------------------------------
+async def test_no_frame_is_begun_that_the_budget_does_not_do_for_and_what_was_begun_is_awaited() -> None:
+    shared = sharing(9, ONE, TWO)
+    shared.ledger.budget = 100 / 3600
+    shared.pace.add(ONE, 60)
+    shared.pace.add(TWO, 30)
+    shared.ledger.held(ONE.place)
+    shared.ledger.held(TWO.place)
+    assert shared.take(ONE, 0) is None, "120 node seconds would pass"
+    frame = shared.take(TWO, 0)
+    assert frame is not None
+    assert shared.take(TWO, 1) is None
+    shared.ledger.budget = 50 / 3600
+    spent = asyncio.create_task(shared.budget_spent())
+    await asyncio.sleep(3)
+    assert not spent.done(), "a frame is being rendered"
+    shared.frames.finish(frame)
+    async with asyncio.timeout(5):
+        await spent

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_brayns import BraynsServiceOperator, EncodeMovieOperator, ReleaseNodesOperator, RenderFramesOperator
 from airflow_brayns.movie.ffmpeg import ffmpeg
-from tests.support.local import movie
+from tests.support.local import gone, movie
 from tests.support.task import Ti
 
 pytestmark = pytest.mark.slow
@@ -122,6 +122,40 @@ def test_what_it_used_is_in_xcom_in_the_log_and_in_the_movie(
         [ffmpeg(), "-v", "error", "-i", tmp_path / "movie.mp4", "-f", "ffmetadata", "-"], capture_output=True, text=True, check=True
     ).stdout  # fmt: skip
     assert f'"node_hours":{used["node_hours"]}' in out.replace("\\", "")
+
+
+def test_a_spent_budget_ends_the_task_without_a_retry_and_cleared_with_a_larger_one_it_goes_on(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, state: Path
+) -> None:
+    slow = {"BRAYNS_EMULATOR": "snapshot_seconds=0,frame_seconds=0.1"}
+    asked = {"spec": {"frames": 40, "budget": 4 / 3600}, "environment": slow, "keep_frames": True, "nodes": 1}
+    with pytest.raises(
+        AirflowFailException, match=r"(?s)budget: clear the task with a larger one.*frames are missing"
+    ) as spent:
+        movie(data, tmp_path, **asked).execute(context)
+    error = spent.value.error  # type: ignore[attr-defined]
+    first = context["ti"].xcom["brayns_used"]
+    assert gone(cluster) and 0 < error.missing < 40 and error.used == pytest.approx(first["node_hours"], abs=1e-5)
+    assert first["frames"] == 40 - error.missing
+    jobs = len(list(state.glob("ab-*/*/job")))
+    with pytest.raises(AirflowFailException, match="budget: clear"):  # cleared as it is
+        movie(data, tmp_path, **asked).execute(context)
+    assert len(list(state.glob("ab-*/*/job"))) == jobs, "no node was asked for"
+    movie(data, tmp_path, **asked, budget="{{ 1 }}".strip("{} ")).execute(context)  # the operator's wins
+    whole = context["ti"].xcom["brayns_used"]
+    assert whole["frames"] == 40 and whole["node_hours"] > first["node_hours"]
+    assert (tmp_path / "movie.mp4").exists()
+
+
+@pytest.mark.parametrize("budget", [0, -1, "much", float("nan"), True, 1e10])
+def test_a_budget_that_is_none_asks_for_no_node(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, state: Path, budget: Any
+) -> None:
+    with pytest.raises(AirflowFailException, match="budget"):
+        movie(data, tmp_path, budget=budget).execute(context)
+    with pytest.raises(AirflowFailException, match="budget"):
+        movie(data, tmp_path, {"budget": budget}).execute(context)
+    assert not state.exists()
 
 
 def test_a_service_is_started_anew_with_what_it_was_first_started_with(

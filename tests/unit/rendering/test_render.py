@@ -176,6 +176,7 @@ async def test_what_became_of_a_movie_on_endpoints_that_somebody_gave_is_told(
     [
         (Rendering(), {"plugins": []}),
         (Rendering(("a",), sample=3), {"plugins": ["a"], "sample": 3}),
+        (Rendering(budget=2.5), {"plugins": [], "budget": 2.5}),
         (
             Rendering(("a", "b"), "snapshot", 60.0, frame_timeout=5.0, load_timeout=3600.0),
             {"plugins": ["a", "b"], "way": "snapshot", "renew_before": 60.0, "frame_timeout": 5.0},
@@ -186,3 +187,15 @@ def test_a_trigger_is_sent_what_is_not_at_its_default(how: Rendering, told: dict
     """So that a triggerer of an older version takes it; the plugins it demands."""
     assert how.to_json() == told
     assert Rendering.from_json(told) == how
+
+
+@pytest.mark.parametrize(
+    ("told", "how", "budget"),
+    [(None, {}, None), (5, {}, 5), (5, {"budget": 2.0}, 2), (None, {"budget": 2.0}, 2), (5, {"budget": 2.0, "sample": 3}, None)],
+)  # fmt: skip
+def test_the_tasks_budget_wins_and_a_preview_has_none(
+    told: float | None, how: dict[str, Any], budget: float | None
+) -> None:
+    owner = Owner("ab-0123456789ab", "t", movie="movie")
+    asked = RenderRequest(specification(Path("/a.obj"), budget=told), "/f", Rendering(**how), owner)
+    assert asked.ledger.budget == budget

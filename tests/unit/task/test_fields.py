@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.task.fields import booking_of, patience_of, seconds_of, whole_number, word_list
+from airflow_brayns.task.fields import booking_of, node_hours_of, patience_of, seconds_of, whole_number, word_list
 from airflow_brayns.task.movie_fields import check_output
 
 
@@ -63,3 +65,16 @@ def test_a_switch_is_no_number_of_seconds(value: bool) -> None:
         seconds_of("renew_before", value)
     with pytest.raises(InvalidSetting, match="^patience: "):
         patience_of(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hours"), [(None, None), ("", None), ("None", None), (2, 2.0), ("0.5", 0.5), (1e9, 1e9)]
+)
+def test_node_hours_may_be_templated(value: Any, hours: float | None) -> None:
+    assert node_hours_of("budget", value) == hours
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", "much", True, float("nan"), float("inf"), "1e400", [1], {}, 10**400])
+def test_what_is_no_number_of_node_hours_names_the_field(value: Any) -> None:
+    with pytest.raises(InvalidSetting, match="^budget: give a number of node-hours above 0"):
+        node_hours_of("budget", value)
