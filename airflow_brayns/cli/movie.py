@@ -80,6 +80,9 @@ def check(args: argparse.Namespace) -> Answer:
     for model in spec.models:
         here = "" if Path(model.path).exists() else " (not on this machine; it must be on the nodes)"
         lines.append(f"  {model.path}: {model.loader_name}{here}")
+    if spec.tiling is not None:
+        wide, high = spec.tiling.size
+        lines.append(f"  {spec.tiling.columns} x {spec.tiling.rows} tiles of {wide}x{high} pixels")
     row = {
         "file": args.file, "frames": spec.frames, "fps": spec.fps, "resolution": size, "renderer": spec.renderer.name,
         "camera": camera.removeprefix("camera "), "codec": spec.codec, "output": spec.output,
@@ -93,7 +96,7 @@ def check(args: argparse.Namespace) -> Answer:
 def _prove(args: argparse.Namespace, spec: ScriptSpecification) -> str:
     """Prove that frames do not depend on their order, and tell it."""
     frames = list(spread(range(spec.frames or 0), args.frames))
-    small = spec.model_copy(update={"resolution": preview_size(320, spec.aspect), "format": "png"})
+    small = spec.model_copy(update={"resolution": preview_size(320, spec.aspect), "format": "png", "tiles": None})
     plugins, hook = plugins_of(args.plugins), opened(args.cluster_conn_id)
     hook.settings.service(plugins)
     order = asyncio.run(prove(hook, small, plugins, frames, Printer()))
@@ -111,7 +114,7 @@ class Printer:
 
     def progress(self, progress: Progress) -> None:
         """See `Reporter.progress`."""
-        say(f"{progress.done} of {progress.total} frames")
+        say(f"{progress.done} of {progress.total} {progress.noun}")
 
     def note(self, text: str) -> None:
         """See `Reporter.note`; nothing is printed, since whoever wants a picture needs no notes."""
@@ -178,7 +181,7 @@ def preview(args: argparse.Namespace) -> Answer:
     spec = read_movie(args)
     small_size = preview_size(args.width, spec.aspect)
     renderer = spec.renderer.model_copy(update={"name": "interactive", "samples_per_pixel": 1})
-    small = spec.model_copy(update={"resolution": small_size, "renderer": renderer, "format": "png"})
+    small = spec.model_copy(update={"resolution": small_size, "renderer": renderer, "format": "png", "tiles": None})
     if args.frames < 1:
         raise InvalidSetting("--frames", f"{args.frames} is none.", remedy="ask for at least 1.")
     target = preview_target(args.output or Path(args.file).with_suffix(".preview.jpg").name)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.movie.tiles import LARGEST_JOINED
 
 FASTEST = 1000  # frames a second
 # Of any picture, read or written: 8 bytes a pixel with a margin of 128 on each axis (`av_image_check_size2`, libavutil/imgutils.c)
@@ -42,6 +43,8 @@ class Codec:
     :param alpha: ffmpeg's name of the pixel format that keeps what is transparent; empty for a codec that cannot.
     :param alpha_options: ffmpeg's that choose it then, after `options`.
     :param still: whether it makes a picture of one frame, and no movie.
+    :param joined: pixels of the longer side of a picture that is joined of tiles, without ffmpeg: what libpng reads unless
+        it is told otherwise (PNG_USER_WIDTH_MAX), and libjpeg's JPEG_MAX_DIMENSION.
     """
 
     endings: tuple[str, ...]
@@ -55,6 +58,7 @@ class Codec:
     alpha: str = ""
     alpha_options: tuple[str, ...] = ()
     still: bool = False
+    joined: int = 0
 
 
 TABLE: Mapping[str, Codec] = {
@@ -84,8 +88,17 @@ TABLE: Mapping[str, Codec] = {
         alpha_options=("-profile:v", "4", "-alpha_bits", "16"),
     ),
     "gif": Codec((".gif",), "pal8", (), rates=(0.002, 50), even=False),
-    "png": Codec((".png",), "rgb24", ("-c:v", "png", "-update", "1"), even=False, alpha="rgba", still=True),
-    "jpg": Codec((".jpg", ".jpeg"), "yuvj444p", ("-c:v", "mjpeg", "-q:v", "2", "-update", "1"), even=False, still=True),
+    "png": Codec(
+        (".png",), "rgb24", ("-c:v", "png", "-update", "1"), even=False, alpha="rgba", still=True, joined=LARGEST_JOINED
+    ),
+    "jpg": Codec(
+        (".jpg", ".jpeg"),
+        "yuvj444p",
+        ("-c:v", "mjpeg", "-q:v", "2", "-update", "1"),
+        even=False,
+        still=True,
+        joined=65500,
+    ),
 }
 CODECS: Mapping[str, tuple[str, ...]] = {name: one.endings for name, one in TABLE.items()}
 
@@ -140,7 +153,13 @@ def rate_text(rate: float) -> str:
 
 
 def problems(
-    codec: str, *, rate: float, crf: int | None = None, size: tuple[int, int] | None = None, alpha: bool = False
+    codec: str,
+    *,
+    rate: float,
+    crf: int | None = None,
+    size: tuple[int, int] | None = None,
+    alpha: bool = False,
+    joined: bool = False,
 ) -> Iterator[tuple[str, str]]:
     """Why a movie cannot be made: which field is wrong, and what would be right.
 
@@ -148,8 +167,10 @@ def problems(
     :param rate: frames a second.
     :param size: width and height; None where they are not known.
     :param alpha: whether the frames are transparent, and should stay so.
+    :param joined: whether they are joined of tiles: a picture then needs no ffmpeg.
     """
     one = TABLE[codec]
+    without = joined and one.still
     least, most = one.rates
     if not least <= rate <= most:
         yield "fps", f"{codec} takes from {least:g} to {most:g} frames a second, not {rate:g}"
@@ -157,9 +178,9 @@ def problems(
         yield "crf", f"leave it out, or take {', '.join(_with_crf())}: {codec} has no such quality"
     elif crf is not None and not 0 <= crf <= one.worst:
         yield "crf", f"{codec} takes from 0 (best) to {one.worst}, not {crf}"
-    if size is not None and max(size) > one.largest:
-        yield "resolution", f"at most {one.largest} pixels a side for {codec}, not {size[0]}x{size[1]}"
-    if size is not None and 8 * (size[0] + 128) * (size[1] + 128) >= _FFMPEGS_MOST:
+    if size is not None and max(size) > (largest := one.joined if without else one.largest):
+        yield "resolution", f"at most {largest} pixels a side for {codec}, not {size[0]}x{size[1]}"
+    if size is not None and not without and 8 * (size[0] + 128) * (size[1] + 128) >= _FFMPEGS_MOST:
         yield "resolution", f"make it smaller: ffmpeg takes no picture of {size[0]}x{size[1]}"
     if size is not None and one.even and any(side % 2 for side in size):
         yield "resolution", f"both sides must be even for video, not {size[0]}x{size[1]} ({codec} is {one.pixels})"
@@ -220,17 +241,23 @@ class Encoding:
                 remedy=f"end it in {' or '.join(CODECS[self.codec])}.",
             )
 
-    def check_size(self, size: tuple[int, int]) -> None:
+    def check_size(self, size: tuple[int, int], *, joined: bool = False) -> None:
         """The frames' size must suit the codec.
 
+        :param joined: whether they are joined of tiles.
         :raises InvalidSetting: it does not.
         """
-        for field, text in self.problems(size):
+        for field, text in self.problems(size, joined=joined):
             raise InvalidSetting(field, text)
 
-    def problems(self, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    def problems(self, size: tuple[int, int], *, joined: bool = False) -> Iterator[tuple[str, str]]:
         """See `problems`, of frames of that size."""
-        return problems(self.codec, rate=self.fps, crf=self.crf, size=size)
+        return problems(self.codec, rate=self.fps, crf=self.crf, size=size, joined=joined)
+
+    @property
+    def still(self) -> bool:
+        """Whether it makes a picture of one frame, and no movie."""
+        return TABLE[self.codec].still
 
     @property
     def rate(self) -> str:

@@ -8,7 +8,8 @@ import asyncio
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from airflow_brayns.movie.codecs import Encoding as Encoding  # a name of 0.2.0
 from airflow_brayns.movie.ffmpeg import Encoded, look_into, run_ffmpeg
 from airflow_brayns.movie.frame_store import listed
 from airflow_brayns.movie.images import contact_sheet, spread
+from airflow_brayns.movie.join import join_tiles, look_at, make_small
 from airflow_brayns.movie.overlays import Drawing
 from airflow_brayns.movie.parts import Parts, beside, mark_of
+from airflow_brayns.movie.tiles import Tiling
 
 _NUMBERED = re.compile(r"(\d{5,})\.(png|jpg)")
 _PICTURES = ("png", "mjpeg")  # they have no length
+_LARGEST_SHOWN = 4096  # pixels a side of the pictures beside a movie whose frames are joined of tiles
 _CLOCK = 0.01  # seconds: so finely ffmpeg tells how long a movie is
 
 
@@ -118,10 +122,15 @@ class FrameFiles:
         changed = [path for path, seen in zip(self.paths, self.seen, strict=True) if _identity(path) != seen]
         if changed:
             raise RenderingFailed(
-                f"{len(changed)} in {changed[0].parent} changed while they were encoded: {listed([int(path.stem) for path in changed])}.",
+                f"{len(changed)} in {changed[0].parent} changed while they were encoded: {listed(sorted({_number(path) for path in changed}))}.",
                 remedy="see what else writes there; a retry looks at all of them again.",
                 field="frames",
             )
+
+
+def _number(path: Path) -> int:
+    """The number of the frame that a file is of, whole or a tile."""
+    return int(path.stem.partition("-")[0])
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
@@ -145,6 +154,7 @@ async def encode_movie(
     poster: bool = False,
     sheet: bool = False,
     owner: str = "",
+    tiling: Tiling | None = None,
 ) -> Encoded:
     """Encode the frames of a folder, and check the movie that was made.
 
@@ -160,6 +170,7 @@ async def encode_movie(
     :param poster: whether to make the frame in the middle a picture beside the movie, see `parts.beside`.
     :param sheet: whether to put frames on one sheet beside it.
     :param owner: who encodes: what an earlier try of the same one left is taken away at once.
+    :param tiling: how the frames are divided into tiles, which `files` are then, all of each frame; None for whole frames.
     :raises InvalidSetting: the output's ending does not suit the codec.
     :raises RenderingFailed: gaps, odd sides, ffmpeg failed (with its last lines), a frame changed meanwhile, or the movie is not
         what it should be.
@@ -168,8 +179,8 @@ async def encode_movie(
     encoding.check_output(output)
     if files is None:
         files = FrameFiles.look(await asyncio.to_thread(check_sequence, folder, frames, first))
-    size = await asyncio.to_thread(_size_of, files.paths[0])
-    if any(encoding.problems(size)):
+    size = (tiling.width, tiling.height) if tiling else await asyncio.to_thread(_size_of, files.paths[0])
+    if any(encoding.problems(size, joined=tiling is not None)):
         raise RenderingFailed(
             f"the frames are {size[0]}x{size[1]}; video codecs take even sides only.",
             remedy="render them anew with even sides.",
@@ -178,17 +189,46 @@ async def encode_movie(
         )
     await asyncio.to_thread(lambda: output.parent.mkdir(parents=True, exist_ok=True))
     parts = Parts(output, mark_of(owner))
-    async with parts.held():
-        partial = parts.part(output)
-        await _encode_to(partial, files, encoding, described(output.stem, metadata or {}), progress)
-        made = await look_into(partial)
-        check_made(made, encoding.length(len(files.paths)), encoding.fps, size)
+    partial = parts.part(output)
+    async with parts.held(), _whole(files, tiling, encoding, partial, metadata or {}) as (whole, shown):
+        if partial in whole.paths:  # a picture that was joined is done
+            made = await look_at(partial)
+        else:
+            await _encode_to(partial, whole, encoding, described(output.stem, metadata or {}), progress)
+            made = await look_into(partial)
+        check_made(made, encoding.length(len(whole.paths)), encoding.fps, size)
         for wanted, make, final in zip((poster, sheet), (make_poster, make_sheet), beside(output), strict=True):
             if wanted:
-                await asyncio.to_thread(make, files.paths, output, parts.part(Path(final)), drawing=files.drawing)
+                await asyncio.to_thread(make, shown, output, parts.part(Path(final)), drawing=whole.drawing)
         await asyncio.to_thread(files.check_unchanged)
         await asyncio.to_thread(parts.publish)
     return replace(made, path=output)
+
+
+@asynccontextmanager
+async def _whole(
+    files: FrameFiles, tiling: Tiling | None, encoding: Encoding, target: Path, metadata: Mapping[str, Any]
+) -> AsyncIterator[tuple[FrameFiles, Sequence[Path]]]:
+    """The files of whole frames, joined of their tiles where there are some, and those that pictures beside the movie
+    are made of. What was joined is gone when the block ends.
+
+    :param target: where the frame goes that is a picture already.
+    """
+    if tiling is None:
+        yield files, files.paths
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        each, frames, shown = tiling.number, list[Path](), list[Path]()
+        about = {"comment": json.dumps(metadata, separators=(",", ":"))} if metadata and encoding.still else {}
+        for first in range(0, len(files.paths), each):
+            tiles = files.paths[first : first + each]
+            name = f"{_number(tiles[0]):05d}"
+            frames.append(target if encoding.still else Path(scratch) / f"{name}.png")
+            layers = files.drawing.layers if files.drawing is not None else ()
+            over = [(one.picture(one.shown[first // each]), *one.box[:2]) for one in layers]
+            await join_tiles(tiles, tiling, frames[-1], alpha=encoding.alpha, about=about, over=over)
+            shown.append(await make_small(frames[-1], Path(scratch) / f"{name}.jpg", _LARGEST_SHOWN))
+        yield FrameFiles.look(frames), shown
 
 
 async def _encode_to(

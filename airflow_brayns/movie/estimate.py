@@ -13,11 +13,11 @@ from typing import Any
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import ConnectionLost, RenderingFailed, ServiceFailed
 from airflow_brayns.movie.frame_store import listed
-from airflow_brayns.movie.images import check_picture
+from airflow_brayns.movie.images import check_picture, check_tile
 from airflow_brayns.movie.interfaces import Liveness, RenderService
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.reconnect import client_of
-from airflow_brayns.movie.render_call import ONE_PASS, SNAPSHOT, RenderCall, offers_one_pass
+from airflow_brayns.movie.render_call import ONE_PASS, SNAPSHOT, RenderCall, check_region, offers_one_pass
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.stage import Stage
 from airflow_brayns.movie.used import duration, hours_text
@@ -44,13 +44,14 @@ class Cost:
 class Estimate:
     """An estimate of what a movie takes.
 
-    :param frames: how many frames the movie has.
-    :param sample: the frames that were rendered, each with its seconds; each stands for a part of the movie of the same
+    :param frames: how many frames the movie has, or tiles where they are rendered in these.
+    :param sample: the frames, or tiles, that were rendered, each with its seconds; each stands for a part of the movie of the same
         length.
     :param start: seconds from a node's coming until its service is usable.
     :param load: seconds that the scene takes to load, with what the first frame takes longer than it does later.
     :param service: words for the service that rendered them.
     :param way: the way in which they were asked for, see `make_call`.
+    :param noun: what is counted: frames or tiles.
     """
 
     frames: int
@@ -59,6 +60,7 @@ class Estimate:
     load: float
     service: str = ""
     way: str = ""
+    noun: str = "frames"
 
     @property
     def each(self) -> tuple[float, float, float]:
@@ -99,7 +101,7 @@ class Estimate:
         """Words for people, in several lines."""
         each, quickest, slowest = self.each
         lines = [
-            f"{self.frames} frames of {each:.3g} s ({quickest:.3g} to {slowest:.3g}), by frames "
+            f"{self.frames} {self.noun} of {each:.3g} s ({quickest:.3g} to {slowest:.3g}), by {self.noun} "
             f"{listed([frame for frame, _ in self.sample])} of full quality on {self.service}.",
             f"Before that each node takes {self.start:.3g} s to start and {self.load:.3g} s to load. Not in it: the queue, faults, encoding.",
             f"  {'nodes':>5}  {'time':<42}node-hours",
@@ -150,13 +152,15 @@ class Sampling:
         try:
             async with client_of(self.service) as client:
                 began = time.monotonic()
+                if self.specification.tiles is not None:
+                    await check_region(client, str(self.service), self.service.version)
                 facts = await self.stage.prepare(client)
                 plan = Plan(self.specification, facts, "")
                 call = self.stage.call(self.way or (ONE_PASS if await offers_one_pass(client) else SNAPSHOT))
                 await call.begin(client, plan, facts.loaded)
                 load = time.monotonic() - began
                 timed = partial(self._seconds, client, plan, call)
-                sample = {frame: await timed(frame) for frame in sample_of(plan.frames)}
+                sample = {picture: await timed(picture) for picture in sample_of(plan.pictures)}
                 load += await self._surplus(sample, timed)
         except ConnectionLost as error:
             proof = await self.service.prove()
@@ -166,7 +170,7 @@ class Sampling:
         finally:
             await self.stage.close()
         told = f"{self.service}, braynsService {self.service.version}" if self.service.version else str(self.service)
-        return Estimate(len(plan.frames), tuple(sample.items()), start, load, told, call.name)
+        return Estimate(len(plan.pictures), tuple(sample.items()), start, load, told, call.name, plan.noun)
 
     async def _surplus(self, sample: dict[int, float], timed: Any) -> float:
         """The seconds by which the first frame after loading took longer than it does; where it may have, it is rendered
@@ -179,23 +183,24 @@ class Sampling:
         sample[first] = await timed(first)
         return max(0.0, before - sample[first])
 
-    async def _seconds(self, client: BraynsClient, plan: Plan, call: RenderCall, frame: int) -> float:
+    async def _seconds(self, client: BraynsClient, plan: Plan, call: RenderCall, picture: int) -> float:
         began = time.monotonic()
-        asked = asyncio.ensure_future(call.render(client, plan, frame))
+        asked = asyncio.ensure_future(call.render(client, plan, picture))
         try:
             while not asked.done() and (rest := call.since(began) + self.frame_timeout - time.monotonic()) > 0:
                 await asyncio.wait({asked}, timeout=rest)
             if not asked.done():
                 raise RenderingFailed(
-                    f"frame {frame} did not come within {self.frame_timeout:.0f} s.",
+                    f"{plan.named(picture)} did not come within {self.frame_timeout:.0f} s.",
                     remedy="give it more time, or a renderer with fewer samples.",
                     field="frame_timeout",
-                    frame=frame,
+                    frame=plan.part(picture)[0],
                 )
-            picture = await asked
+            data = await asked
         finally:
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
         seconds = time.monotonic() - began
-        check_picture(picture, plan.specification.resolution, plan.specification.format)
+        check = check_picture if plan.tiling is None else check_tile
+        check(data, plan.size, plan.specification.format)
         return seconds

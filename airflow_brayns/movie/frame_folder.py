@@ -17,16 +17,16 @@ from pathlib import Path
 
 from airflow_brayns.errors import InvalidSetting, StorageFailed
 from airflow_brayns.movie.frame_store import ASIDE, SILENT_SECONDS, Made, Survey, superseded
-from airflow_brayns.movie.images import check_picture
+from airflow_brayns.movie.images import check_picture, check_tile
 from airflow_brayns.movie.manifest import NAME, FrameRecord, Header, Manifest, digest
 from airflow_brayns.movie.parts import file_clock
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.used import UsedRecord
 
 _OURS = re.compile(
-    r"\d{5,}\.(png|jpg)|\.\d{5,}\.[A-Za-z0-9_-]+\.part(\.png|\.jpg)?|manifest\.jsonl|\.(driver|clock)-[A-Za-z0-9_-]+"
+    r"\d{5,}(-\d+-\d+)?\.(png|jpg)|\.\d{5,}(-\d+-\d+)?\.[A-Za-z0-9_-]+\.part(\.png|\.jpg)?|manifest\.jsonl|\.(driver|clock)-[A-Za-z0-9_-]+"
 )
-_FRAME = re.compile(r"\d{5,}\.(png|jpg)")
+_FRAME = re.compile(r"\d{5,}(-\d+-\d+)?\.(png|jpg)")  # of a tile with row and column
 _BEAT_SECONDS = 10.0
 _DOOR = ".driver-opening"
 _OPENING_SECONDS = 15.0
@@ -154,7 +154,8 @@ class FolderStore:
         return False
 
     def _write(self, plan: Plan, frame: int, data: bytes, made: Made) -> None:
-        check_picture(data, plan.specification.resolution, plan.specification.format)
+        check = check_picture if plan.tiling is None else check_tile
+        check(data, plan.size, plan.specification.format)
         path = self.folder / plan.file(frame)
         partial = self.folder / f".{path.stem}.{self._token}.part"
         try:
@@ -276,7 +277,7 @@ def put_aside(folder: Path, plan: Plan) -> int:
     :return: how many were moved.
     :raises StorageFailed: an entry cannot be moved.
     """
-    wanted = {plan.file(frame) for frame in plan.frames}
+    wanted = {plan.file(one) for one in plan.pictures}
     with os.scandir(folder) as entries:
         useless = [
             entry.name

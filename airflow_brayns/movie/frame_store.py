@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from airflow_brayns.errors import Superseded
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.plan import listed as listed
 from airflow_brayns.movie.used import UsedRecord
 
 # the folder beside the frames for those that a changed movie has no use for any more, each name once
@@ -18,7 +18,7 @@ SILENT_SECONDS = 60.0  # a holder that has not renewed its claim for so long is 
 
 @dataclass
 class Survey:
-    """The frames of a movie as a resume found them.
+    """The pictures of a movie (see `Plan.pictures`) as a resume found them.
 
     :param done: frames that are on disk as they should be.
     :param missing: frames that were never rendered, or whose file is gone.
@@ -36,25 +36,13 @@ class Survey:
         """The frames that are to be rendered, in order."""
         return sorted([*self.missing, *self.changed, *self.damaged])
 
-    def text(self) -> str:
+    def text(self, plan: Plan) -> str:
         """A sentence for the log that tells what was found."""
-        parts = [f"{len(self.done)} frames are there already"] if self.done else []
+        parts = [f"{len(self.done)} {plan.noun} are there already"] if self.done else []
         for name, frames in (("missing", self.missing), ("changed", self.changed), ("damaged", self.damaged)):
             if frames:
-                parts.append(f"{len(frames)} {name} ({listed(frames)})")
+                parts.append(f"{len(frames)} {name} ({plan.listed(frames)})")
         return "; ".join(parts) or "nothing to render"
-
-
-def listed(frames: Sequence[int]) -> str:
-    """Frame numbers as people write them, `0-4, 7, 9-11`; at most twenty groups of them."""
-    groups: list[list[int]] = []
-    for frame in sorted(frames):
-        if groups and frame == groups[-1][1] + 1:
-            groups[-1][1] = frame
-        else:
-            groups.append([frame, frame])
-    shown = [str(a) if a == b else f"{a}-{b}" for a, b in groups[:20]]
-    return ", ".join(shown) + (" …" if len(groups) > 20 else "")
 
 
 @dataclass(frozen=True)

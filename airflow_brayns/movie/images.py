@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_brayns.errors import RenderingFailed
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.errors.plain import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _NEAR = 6  # of 255: so far a picture is from what was reckoned; JPEG is not exact either
 _FORMATS = {"png": "PNG", "jpg": "JPEG"}
+_LOADERS = {"png": "pngload", "jpg": "jpegload"}  # libvips' names
+STREAMED = {"access": "sequential", "fail_on": "warning"}  # how libvips reads: row by row, and nothing that is broken
 _ENDS = {"png": b"IEND\xaeB`\x82", "jpg": b"\xff\xd9"}  # an image must end with this; Pillow forgives a missing end
 
 
@@ -29,8 +34,7 @@ def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -
     """
     from PIL import Image  # imported on use, since a DAG file that only names operators needs no Pillow
 
-    if not data.endswith(_ENDS[image_format]):
-        raise RenderingFailed(f"it is no whole {_FORMATS[image_format]}: its end is missing ({len(data)} bytes)")
+    check_end(data, image_format)
     try:
         with Image.open(io.BytesIO(data), formats=[_FORMATS[image_format]]) as image:
             if image.size != resolution:
@@ -40,6 +44,65 @@ def check_picture(data: bytes, resolution: tuple[int, int], image_format: str) -
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RenderingFailed(f"it is no whole {_FORMATS[image_format]} ({len(data)} bytes: {error})") from None
+
+
+def check_end(data: bytes, image_format: str) -> None:
+    """Check that an image ends as its format does.
+
+    :raises RenderingFailed: the image is cut off.
+    """
+    if not data.endswith(_ENDS[image_format]):
+        raise RenderingFailed(f"it is no whole {_FORMATS[image_format]}: its end is missing ({len(data)} bytes)")
+
+
+@cache
+def vips() -> Any:
+    """The module pyvips.
+
+    :raises InvalidSetting: it is not installed; the error names the extra that has it.
+    """
+    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells of each thread pool, as information
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:  # OSError: pyvips is there, but libvips is not
+        raise InvalidSetting(
+            "tiles",
+            f"they are joined by libvips, which is not installed on this worker ({error}).",
+            remedy="install the extra: pip install 'airflow-brayns[tiles]'; or leave `tiles` out.",
+        ) from None
+    pyvips.cache_set_max(0)  # it would take a file of the same name for the one that was there before
+    return pyvips
+
+
+def check_tile(data: bytes, size: tuple[int, int], image_format: str) -> None:
+    """Check a tile by decoding it to its last pixel, row by row.
+
+    :param size: the width and height that it must have.
+    :param image_format: `png` or `jpg`.
+    :raises RenderingFailed: it is cut off, of another size or of another format; the text says which.
+    """
+    check_end(data, image_format)
+    try:
+        image = vips().Image.new_from_buffer(data, "", **STREAMED)
+        if not image.get("vips-loader").startswith(_LOADERS[image_format]):
+            raise RenderingFailed(f"it is no {image_format}")
+        if (image.width, image.height) != size:
+            raise RenderingFailed(f"it is {image.width}x{image.height} pixels and not {size[0]}x{size[1]}")
+        image.avg()
+    except vips().Error as error:
+        raise RenderingFailed(
+            f"it is no whole {image_format} ({len(data)} bytes: {one_line(str(error))[:500]})"
+        ) from None
+
+
+def tile_color(data: bytes) -> tuple[int, int, int] | None:
+    """The colour that all pixels of a whole tile have; None where there are several."""
+    found = vips().Image.new_from_buffer(data, "", access="sequential").stats()
+    lows, highs = ([found(end, band + 1)[0] for band in range(min(3, found.height - 1))] for end in (0, 1))
+    if lows != highs:
+        return None
+    red, green, blue = (int(one) for one in (lows * 3)[:3])
+    return red, green, blue
 
 
 def color_of(data: bytes) -> tuple[int, int, int] | None:

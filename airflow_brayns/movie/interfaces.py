@@ -137,6 +137,7 @@ class Progress:
     :param left: the seconds to go; None while nobody can tell.
     :param nodes: how many frames each node rendered in this try.
     :param seconds: the seconds that the last frame took.
+    :param noun: what is counted: frames or tiles.
     """
 
     done: int
@@ -145,6 +146,7 @@ class Progress:
     left: float | None
     nodes: dict[str, int]
     seconds: float = 0.0
+    noun: str = "frames"
 
 
 class Reporter(Protocol):

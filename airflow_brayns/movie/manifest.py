@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.movie.plan import SceneFacts
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.used import Used, UsedRecord
 
 NAME = "manifest.jsonl"
@@ -46,6 +46,27 @@ class Header:
             )
             + "\n"
         )
+
+    def check_same(self, service: str, version: str, way: str | None) -> None:
+        """Check that a service may render what is left of the frames of this header.
+
+        :param version: its braynsService's; empty where it is not told.
+        :param way: the way that was asked for; None for that of the frames.
+        :raises InvalidSetting: its frames would be other ones than those that are there.
+        """
+        if version and self.version and version != self.version:
+            raise InvalidSetting(
+                "executable",
+                f"the frames that are there were rendered by braynsService {self.version}, and {service} is {version}: mixing "
+                "them would flicker.",
+                remedy="use the same version, or another frames_dir to render all of it anew.",
+            )
+        if way and way != self.way:
+            raise InvalidSetting(
+                "way",
+                f"the frames that are there were rendered by {self.way}: mixing them with {way} would flicker.",
+                remedy="leave `way` out, or use another frames_dir.",
+            )
 
     def withdrawn(self) -> Header:
         """That the frames before this line are of no use: they count as rendered in another way."""

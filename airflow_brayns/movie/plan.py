@@ -5,144 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from pydantic import BaseModel
 
-from airflow_brayns.errors import InvalidSetting, RenderingFailed
-from airflow_brayns.movie.camera import Bounds, Pose, camera_path
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.movie.camera import Pose, camera_path
 from airflow_brayns.movie.camera_fields import Camera
 from airflow_brayns.movie.fields import Misplaced
 from airflow_brayns.movie.frame_table import Binding, FrameTable
 from airflow_brayns.movie.images import spread
 from airflow_brayns.movie.lights import Turned
 from airflow_brayns.movie.scene_calls import SceneCall, clipping_calls, color_call, light_calls, model_calls
+from airflow_brayns.movie.scene_facts import SceneFacts as SceneFacts
 from airflow_brayns.movie.script import script_of
 from airflow_brayns.movie.shots import Shot, shot_at
 from airflow_brayns.movie.specification import Model, MovieSpecification, Simulation
+from airflow_brayns.movie.tiles import Tile, Tiling
 
-_LARGEST = 1e15  # the largest coordinate of a scene; beyond it a float has no room for a camera's way
 LOOKS = "looks"  # where a model stands, and whether it is shown
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
-@dataclass(frozen=True)
-class SceneFacts:
-    """The facts that a service tells of the loaded scene; all services of a movie tell the same.
-
-    :param bounds: the box that the models fill.
-    :param first, last: the first and the last frame of the simulation.
-    :param dt: the simulated seconds between two of them; 0 where there is no simulation.
-    :param models: the box that each model fills, in the specification's order; empty where the camera fits no one model.
-    :param loaded: what this service calls each model, which may be several there; other services may call them otherwise.
-    """
-
-    bounds: Bounds
-    first: int = 0
-    last: int = 0
-    dt: float = 0.0
-    models: tuple[Bounds, ...] = ()
-    loaded: tuple[tuple[int, ...], ...] = field(default=(), compare=False)
-
-    @classmethod
-    def read(cls, bounds: Mapping[str, Any], simulation: Mapping[str, Any]) -> SceneFacts:
-        """Read the facts from the results of `get-scene` and `get-simulation-parameters`.
-
-        :raises InvalidSetting: the scene is empty.
-        :raises RenderingFailed: the results describe no scene.
-        """
-        try:
-            low, high = _vector(bounds["min"]), _vector(bounds["max"])
-            if any(a > b for a, b in zip(low, high, strict=True)):
-                raise InvalidSetting(
-                    "models",
-                    "the scene is empty: the models that were loaded fill no room.",
-                    remedy="look into the files, and at what is hidden or clipped.",
-                )
-            dt = _number(simulation.get("dt") or 0) * _SECONDS.get(str(simulation.get("unit") or "ms"), 1e-3)
-            first, last = (int(_number(simulation.get(key) or 0)) for key in ("start_frame", "end_frame"))
-            return cls(_bounds(low, high), first, last, dt)
-        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
-            raise _no_scene(bounds, simulation) from error
-        except ValueError as error:
-            if isinstance(error, InvalidSetting):
-                raise
-            raise _no_scene(bounds, simulation) from error
-
-    def plain(self) -> dict[str, Any]:
-        """The facts as plain values, for the manifest."""
-        return {
-            "low": self.bounds.low,
-            "high": self.bounds.high,
-            "first": self.first,
-            "last": self.last,
-            "dt": self.dt,
-            **({"models": [[one.low, one.high] for one in self.models]} if self.models else {}),
-        }
-
-    def of_model(self, number: int | None) -> Bounds:
-        """The box of one model; of the whole scene for None.
-
-        :raises RenderingFailed: nobody has asked a service for it.
-        """
-        if number is None:
-            return self.bounds
-        if number >= len(self.models):
-            why = f"nothing tells how large model {number} is"
-            raise RenderingFailed(
-                why, remedy="leave it out, or give a camera of your own.", retry=False, field="camera.fit"
-            )
-        return self.models[number]
-
-    @classmethod
-    def from_plain(cls, value: Mapping[str, Any]) -> SceneFacts:
-        """Read what `plain` gave.
-
-        :raises ValueError: the value is anything else.
-        """
-        try:
-            low, high = _vector(value["low"]), _vector(value["high"])
-            first, last = int(_number(value["first"])), int(_number(value["last"]))
-            models = tuple(_bounds(_vector(one), _vector(other)) for one, other in value.get("models", ()))
-            return cls(_bounds(low, high), first, last, _number(value["dt"]), models)
-        except (KeyError, TypeError, ArithmeticError) as error:
-            raise ValueError("these are no facts of a scene") from error
-
-    def agrees_with(self, other: SceneFacts) -> bool:
-        """Tell whether two services have loaded the same scene."""
-        same = self.bounds.agrees_with(other.bounds) and (self.first, self.last) == (other.first, other.last)
-        return same and all(one.agrees_with(its) for one, its in zip(self.models, other.models, strict=False))
-
-
-def _number(value: Any) -> float:
-    """Check that a value is a number which can be reckoned with. The bounds of an empty scene are the largest floats
-    there are (3.10.1, source read).
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return float(value)
-
-
-def _vector(value: Any) -> tuple[float, float, float]:
-    x, y, z = value if isinstance(value, list | tuple) else ()
-    return _number(x), _number(y), _number(z)
-
-
-def _bounds(low: tuple[float, float, float], high: tuple[float, float, float]) -> Bounds:
-    if any(abs(part) > _LARGEST for part in (*low, *high)):
-        raise ValueError("a scene of that size cannot be looked at")
-    return Bounds(low, high)
-
-
-def _no_scene(bounds: Any, simulation: Any) -> RenderingFailed:
-    return RenderingFailed(
-        f"get-scene and get-simulation-parameters answered {reprlib.repr(bounds)} and {reprlib.repr(simulation)}, which is no scene",
-        remedy="See that a braynsService answers there, and none of another kind.",
-    )
+def listed(frames: Sequence[int]) -> str:
+    """Frame numbers as people write them, `0-4, 7, 9-11`; at most twenty groups of them."""
+    groups: list[list[int]] = []
+    for frame in sorted(frames):
+        if groups and frame == groups[-1][1] + 1:
+            groups[-1][1] = frame
+        else:
+            groups.append([frame, frame])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in groups[:20]]
+    return ", ".join(shown) + (" …" if len(groups) > 20 else "")
 
 
 def simulation_frames(simulation: Simulation, fps: float, facts: SceneFacts) -> list[int]:
@@ -276,9 +172,53 @@ class Plan:
         """The number of digits that a frame's number has in its file's name."""
         return max(5, len(str(self.total - 1)))
 
-    def file(self, frame: int) -> str:
-        """The name of a frame's file."""
-        return f"{frame:0{self.digits}d}.{self.specification.format}"
+    @cached_property
+    def tiling(self) -> Tiling | None:
+        """How frames are divided into tiles; None where each is rendered whole."""
+        return self.specification.tiling
+
+    @cached_property
+    def pictures(self) -> Sequence[int]:
+        """The numbers of the pictures to render: of the frames or, where those are rendered in tiles, of the tiles of all
+        frames, numbered through. Each picture is asked for, kept and, where need be, rendered again by itself.
+        """
+        if self.tiling is None:
+            return self.frames
+        each = self.tiling.number
+        return [number for frame in self.frames for number in range(frame * each, (frame + 1) * each)]
+
+    def part(self, picture: int) -> tuple[int, Tile | None]:
+        """The number of the frame that a picture is of, and the tile that it is; None for a whole frame."""
+        if self.tiling is None:
+            return picture, None
+        frame, number = divmod(picture, self.tiling.number)
+        return frame, self.tiling.tile(number)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of each picture."""
+        return self.specification.resolution if self.tiling is None else self.tiling.size
+
+    def named(self, picture: int) -> str:
+        """A picture's name in messages."""
+        frame, tile = self.part(picture)
+        return f"frame {frame}" if tile is None else f"the tile of frame {frame} in {tile}"
+
+    def listed(self, pictures: Sequence[int]) -> str:
+        """Pictures as people write them: the frames' numbers, or how many tiles of which frames."""
+        frames = sorted({self.part(one)[0] for one in pictures})
+        return listed(frames) if self.tiling is None else f"{len(pictures)} of frames {listed(frames)}"
+
+    @property
+    def noun(self) -> str:
+        """What the pictures are called: frames or tiles."""
+        return "frames" if self.tiling is None else "tiles"
+
+    def file(self, picture: int) -> str:
+        """The name of a picture's file."""
+        frame, tile = self.part(picture)
+        place = "" if tile is None else f"-{tile.row + 1}-{tile.column + 1}"
+        return f"{frame:0{self.digits}d}{place}.{self.specification.format}"
 
     def varies(self, word: str) -> bool:
         """Whether anything of a word of the specification, such as `camera` or `models.0`, differs from frame to frame."""
@@ -368,10 +308,15 @@ class Plan:
         same = [spec.renderer.name, spec.renderer.parameters(), spec.resolution, spec.format]
         return _hash([*same, spec.quality if spec.format == "jpg" else None, self.scene])
 
-    def key(self, frame: int) -> str:
-        """The key of a frame: the digest of all that its picture depends on. A frame on disk with another key is not
-        this one.
-        """
+    def key(self, picture: int) -> str:
+        """The key of a picture: the digest of all that it depends on. A picture on disk with another key is not this one."""
+        frame, _ = self.part(picture)
+        if self.tiling is None:
+            return self._key_of(frame)
+        place = f"{self.tiling.columns}x{self.tiling.rows}:{picture % self.tiling.number}"
+        return hashlib.sha256(f"{self._key_of(frame)}{place}".encode()).hexdigest()[:16]
+
+    def _key_of(self, frame: int) -> str:
         if script_of(self.specification) is not None:  # its number is all that the frame function is told
             return hashlib.sha256(f"{self._common}{frame}".encode()).hexdigest()[:16]
         numbers = self.pose(frame).numbers()
@@ -392,6 +337,6 @@ class Plan:
         return _hash(found) if found else ""
 
     def keyed_frames(self) -> Iterator[tuple[int, str]]:
-        """Yield each frame to render with its key."""
-        for frame in self.frames:
-            yield frame, self.key(frame)
+        """Yield each picture to render with its key."""
+        for picture in self.pictures:
+            yield picture, self.key(picture)

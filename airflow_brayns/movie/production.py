@@ -25,12 +25,21 @@ from airflow_brayns.movie.interfaces import Liveness, RenderService, Reporter, S
 from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.overlay_layers import check_scale
-from airflow_brayns.movie.plan import Plan, SceneFacts, scene_hash
+from airflow_brayns.movie.plan import Plan, scene_hash
 from airflow_brayns.movie.queue import FrameQueue
 from airflow_brayns.movie.reconnect import check_ours, client_of
-from airflow_brayns.movie.render_call import FORMER, ONE_PASS, SNAPSHOT, RenderCall, make_call, offers_one_pass
+from airflow_brayns.movie.render_call import (
+    FORMER,
+    ONE_PASS,
+    SNAPSHOT,
+    RenderCall,
+    check_region,
+    make_call,
+    offers_one_pass,
+)
 from airflow_brayns.movie.restarts import Restarts
 from airflow_brayns.movie.scene import scene_of
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.script import Script, why_changed, without_values
 from airflow_brayns.movie.script_output import captured
 from airflow_brayns.movie.shared_state import SharedState
@@ -48,8 +57,8 @@ class Outcome:
     """The outcome of a production.
 
     :param plan: the movie's frames.
-    :param survey: the frames as a resume found them.
-    :param rendered: how many frames this try rendered.
+    :param survey: the pictures as a resume found them.
+    :param rendered: how many pictures this try rendered.
     """
 
     plan: Plan
@@ -173,7 +182,7 @@ class Production:
             await self._store.begin(asked)
             header = asked
         await self._put_aside(plan)
-        self._reporter.note(f"All {len(survey.done)} frames are there already.")
+        self._reporter.note(f"All {len(survey.done)} {plan.noun} are there already.")
         return Outcome(plan, survey, header, 0)
 
     async def _render_all(self) -> None:
@@ -260,6 +269,8 @@ class Production:
 
     async def _join(self, service: RenderService, client: BraynsClient, stage: Stage) -> RenderCall:
         """Load the scene on a service; the first service to have it makes the plan."""
+        if self._spec.tiles is not None:
+            await check_region(client, str(service), service.version)
         facts = await stage.prepare(client)
         async with self._planning:
             if not self._shared.planned:
@@ -321,15 +332,15 @@ class Production:
         await asyncio.to_thread(check_scale, plan)
         survey = await self._store.survey(plan, self._manifest)
         if survey.done or survey.changed or survey.damaged:
-            self._reporter.note(f"Of {len(plan.frames)} frames: {survey.text()}.")
+            self._reporter.note(f"Of {len(plan.pictures)} {plan.noun}: {survey.text(plan)}.")
         if known is not None and survey.changed:
             why = why_changed(known.specification, self._spec, scene=known.scene != self._scene)
             if why:
-                self._reporter.note(f"{len(survey.changed)} frames are rendered anew, since {why}.")
+                self._reporter.note(f"{len(survey.changed)} {plan.noun} are rendered anew, since {why}.")
         if known is not None and survey.done and known.way == FORMER:
             survey = await self._without_former(plan, known)
         if known is not None and survey.done:
-            self._check_same(service, known)
+            known.check_same(str(service), service.version, self._forced_way)
             way, measured, version = known.way, known.measured, known.version or service.version
         else:
             way, measured, version = await self._choose(service, client, plan, survey.left[0]), {}, service.version
@@ -338,7 +349,7 @@ class Production:
             await self._store.begin(header)
         await self._put_aside(plan)
         self._survey, self._header = survey, header
-        self._shared.begin(plan, FrameQueue(deque(survey.left), len(plan.frames), done=len(survey.done)))
+        self._shared.begin(plan, FrameQueue(deque(survey.left), len(plan.pictures), done=len(survey.done)))
 
     async def _without_former(self, plan: Plan, known: Header) -> Survey:
         """Survey the frames without those of 0.2.0's `render-image`, whose pictures are other ones than any way gives
@@ -355,21 +366,6 @@ class Production:
         """Move frames of other specifications aside, so that they are not in the way of this one, and not lost."""
         if self._sample is None and (number := await self._store.put_aside(plan)):
             self._reporter.note(f"{number} frames that are none of this movie's were moved into the folder {ASIDE}.")
-
-    def _check_same(self, service: RenderService, known: Header) -> None:
-        if service.version and known.version and service.version != known.version:
-            raise InvalidSetting(
-                "executable",
-                f"the frames that are there were rendered by braynsService {known.version}, and {service} is {service.version}: mixing "
-                "them would flicker.",
-                remedy="use the same version, or another frames_dir to render all of it anew.",
-            )
-        if self._forced_way and self._forced_way != known.way:
-            raise InvalidSetting(
-                "way",
-                f"the frames that are there were rendered by {known.way}: mixing them with {self._forced_way} would flicker.",
-                remedy="leave `way` out, or use another frames_dir.",
-            )
 
     async def _choose(self, service: RenderService, client: BraynsClient, plan: Plan, frame: int) -> str:
         """Choose the way that this movie is rendered in, by what is known; nothing is tried."""

@@ -53,8 +53,9 @@ class RenderCall(Protocol):
         """
         ...
 
-    async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
-        """Have a service render a frame, and return its image; empty where the service writes it to `file_path` itself.
+    async def render(self, client: BraynsClient, plan: Plan, picture: int, file_path: str = "") -> bytes:
+        """Have a service render a picture of the plan, a frame or a tile, and return its image; empty where the service
+        writes it to `file_path` itself. A tile leaves no region behind.
 
         :param file_path: the path that the service is to write to; empty to get the image over the connection.
         :raises RpcFailed: the service refused.
@@ -88,13 +89,15 @@ class Snapshot:
         self._loaded = self._loaded if loaded is None else loaded
         await _reset(client, plan)
 
-    async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
+    async def render(self, client: BraynsClient, plan: Plan, picture: int, file_path: str = "") -> bytes:
         """See `RenderCall.render`."""
+        frame, region, projection = look_of(plan, picture)
         spec, pose, shown = plan.at(frame), plan.pose(frame), plan.simulation_frame(frame)
         request: dict[str, Any] = {
-            "image_settings": image_settings(spec),
-            "camera": dict(zip(("name", "params"), pose.projection(), strict=True)),
+            "image_settings": image_settings(spec, plan.size),
+            "camera": dict(zip(("name", "params"), projection, strict=True)),
             "camera_view": pose.view(),
+            **(region or {}),
             "renderer": {"name": spec.renderer.name, "params": spec.renderer.parameters()},
             "simulation_frame": plan.facts.first if shown is None else shown,
         }
@@ -103,10 +106,22 @@ class Snapshot:
         return await take_snapshot(client, request, file_path, before=plan.changes(frame, self._loaded))
 
 
-def image_settings(spec: MovieSpecification) -> dict[str, Any]:
-    """The part of a snapshot's request that says what file the picture becomes."""
+def look_of(plan: Plan, picture: int) -> tuple[int, dict[str, Any] | None, tuple[str, dict[str, Any]]]:
+    """The frame that a picture is of, the region of it (None for the whole), and the projection that is set for it."""
+    frame, tile = plan.part(picture)
+    name, parameters = plan.pose(frame).projection()
+    if plan.tiling is None or tile is None:
+        return frame, None, (name, parameters)
+    return frame, plan.tiling.region(tile), plan.tiling.projection(name, parameters)
+
+
+def image_settings(spec: MovieSpecification, size: tuple[int, int]) -> dict[str, Any]:
+    """The part of a snapshot's request that says what file the picture becomes.
+
+    :param size: its width and height.
+    """
     quality = {"quality": spec.quality} if spec.format == "jpg" else {}
-    return {"format": spec.format, "size": list(spec.resolution), **quality}
+    return {"format": spec.format, "size": list(size), **quality}
 
 
 async def take_snapshot(
@@ -153,33 +168,35 @@ class OnePass:
         """See `RenderCall.begin`."""
         self._loaded = self._loaded if loaded is None else loaded
         await _reset(client, plan)
-        for method, params in self._common(plan.specification):
+        for method, params in self._common(plan.specification, plan.size):
             await client.call(method, params)
 
-    def _common(self, spec: MovieSpecification) -> list[tuple[str, Any]]:
+    def _common(self, spec: MovieSpecification, size: tuple[int, int]) -> list[tuple[str, Any]]:
         return [
-            ("set-application-parameters", {"viewport": list(spec.resolution)}),
+            ("set-application-parameters", {"viewport": list(size)}),
             (f"set-renderer-{spec.renderer.name}", spec.renderer.parameters()),
         ]
 
-    async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
+    async def render(self, client: BraynsClient, plan: Plan, picture: int, file_path: str = "") -> bytes:
         """See `RenderCall.render`. All requests go out together: the service takes them in order, with none of another
-        frame between.
+        picture between.
         """
+        frame, region, (name, parameters) = look_of(plan, picture)
         spec, pose = plan.at(frame), plan.pose(frame)
-        name, projection = pose.projection()
         messages: list[Message] = [
             *plan.changes(frame, self._loaded),
+            *([("set-camera-region", region)] if region else []),
             ("set-camera-view", pose.view()),
-            (f"set-camera-{name}", projection),
+            (f"set-camera-{name}", parameters),
         ]
         if pose.near_clip != NEAR_CLIP or plan.varies("camera"):
             messages.insert(0, ("set-camera-near-clip", {"distance": pose.near_clip}))
         if plan.varies("renderer"):
-            messages = [*self._common(spec), *messages]
+            messages = [*self._common(spec, plan.size), *messages]
         if (shown := plan.simulation_frame(frame)) is not None:
             messages.insert(0, ("set-simulation-parameters", {"current": shown}))
-        return await render_pass(client, spec, messages, again=self._common(spec))
+        after: list[Message] = [("set-camera-region", WHOLE_PICTURE)] if region else []
+        return await render_pass(client, spec, messages, after, again=self._common(spec, plan.size))
 
 
 async def render_pass(
@@ -219,6 +236,23 @@ def _accumulation(reply: Reply) -> tuple[int, int]:
     except (KeyError, TypeError, ValueError, OverflowError):
         told = reprlib.repr(reply.result)
         raise RenderingFailed(f"render-image answered {told}, which is no image") from None
+
+
+async def check_region(client: BraynsClient, service: str, version: str) -> None:
+    """Check by its schema that a service renders a part of a picture, which tiles need.
+
+    :param service: its name; `version` is empty where it is not told.
+    :raises InvalidSetting: it does not.
+    """
+    try:
+        await client.call("schema", {"endpoint": "set-camera-region"})
+    except RpcFailed:
+        raise InvalidSetting(
+            "tiles",
+            f"{service} is braynsService {version or 'of a version that it does not tell'}, which renders whole pictures only: "
+            "`set-camera-region` came with 3.9.",
+            remedy="use braynsService 3.9 or later, or leave `tiles` out.",
+        ) from None
 
 
 async def offers_one_pass(client: BraynsClient) -> bool:

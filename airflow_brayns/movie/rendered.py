@@ -17,7 +17,8 @@ from airflow_brayns.movie.frame_store import Survey
 from airflow_brayns.movie.manifest import NAME as MANIFEST
 from airflow_brayns.movie.manifest import Header, Manifest, digest
 from airflow_brayns.movie.overlays import Drawing
-from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.script import specification_of, without_values
 from airflow_brayns.movie.used import Used
 
@@ -134,7 +135,7 @@ def whole_frames(folder: Path, plan: Plan, manifest: Manifest, *, retry: bool = 
     :raises RenderingFailed: some are missing, damaged or of another movie; the error lists them.
     """
     # looked at before they are found right
-    files = FrameFiles.look([folder / plan.file(frame) for frame in plan.frames], Drawing.of(plan))
+    files = FrameFiles.look([folder / plan.file(one) for one in plan.pictures], Drawing.of(plan))
     survey = survey_folder(folder, plan, manifest, thorough=True)
     if survey.left:
         # touched, so that whoever renders reads the file though size and time are as they were
@@ -150,4 +151,4 @@ CLEAR = "clear the task that renders them: it renders only these."
 
 def incomplete(folder: str, plan: Plan, survey: Survey) -> str:
     """The sentence that says why a movie is not encoded."""
-    return f"{len(survey.left)} of {len(plan.frames)} in {folder} cannot be encoded: {survey.text()}."
+    return f"{len(survey.left)} of {len(plan.pictures)} in {folder} cannot be encoded: {survey.text(plan)}."

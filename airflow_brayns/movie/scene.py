@@ -14,7 +14,7 @@ from airflow_brayns.errors import BraynsError, InvalidSetting, RenderingFailed, 
 from airflow_brayns.movie.camera import Bounds
 from airflow_brayns.movie.fields import Color
 from airflow_brayns.movie.plan import LOOKS as _LOOKS
-from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.scene_calls import (
     SceneCall,
     clipping_calls,
@@ -24,6 +24,7 @@ from airflow_brayns.movie.scene_calls import (
     primitive_calls,
     ramp_call,
 )
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.specification import Coloring, Model, MovieSpecification
 from airflow_brayns.movie.surface import ColorRamp
 

@@ -23,9 +23,11 @@ from airflow_brayns.movie.render_call import (
 from airflow_brayns.movie.scene import scene_models
 from airflow_brayns.movie.script_run import ScriptRun
 from airflow_brayns.movie.script_wanted import Named, Wanted
+from airflow_brayns.movie.tiles import Tile, Tiling
 
 # parts of the names of methods that may change which lights there are
 _LIGHTS = ("light", "clear-", "remove-", "update-model", "instantiate-")
+_DIVIDED = ("perspective", "orthographic")  # projections that tiles divide
 _STANDING = ("set-", "enable-")  # methods that may change how the service stands
 
 
@@ -68,8 +70,9 @@ class ScriptCall:
         """See `RenderCall.begin`; the run has set it all before its scene."""
         self._standing, self._renderer, self._lights = None, "", None
 
-    async def render(self, client: BraynsClient, plan: Plan, frame: int, file_path: str = "") -> bytes:
-        """See `RenderCall.render`."""
+    async def render(self, client: BraynsClient, plan: Plan, picture: int, file_path: str = "") -> bytes:
+        """See `RenderCall.render`. The frame function runs for each tile, which may be the only one here of its frame."""
+        frame, tile = plan.part(picture)
         async with self._turn:
             wanted = await self._run.frame(client, frame)
             spec = plan.specification
@@ -78,11 +81,16 @@ class ScriptCall:
             await self._look(client)
             if (wanted.renderer[0] if wanted.renderer else self._renderer) == "production" and self._lights == 0:
                 raise ScriptFailed(_dark(frame), frame=frame)
+            if plan.tiling is not None and tile is not None:
+                standing = self._standing or await _standing(client)
+                wanted = _tiled(wanted, standing, plan.tiling, tile, frame)
             if self.name == SNAPSHOT:
-                request = {"image_settings": image_settings(spec), **_snapshot(wanted)}
+                request = {"image_settings": image_settings(spec, plan.size), **_snapshot(wanted)}
                 return await take_snapshot(client, request, file_path)
             assert self._standing is not None
             before, after = _messages(wanted, self._standing)
+            if tile is not None:  # the user's code may have set that of the whole frame
+                before.insert(0, ("set-application-parameters", {"viewport": list(plan.size)}))
             return await render_pass(client, spec, before, after)
 
     async def _look(self, client: BraynsClient) -> None:
@@ -148,6 +156,27 @@ def _messages(wanted: Wanted, standing: _Standing) -> tuple[list[Message], list[
         before.append((f"set-camera-{wanted.projection[0]}", wanted.projection[1]))
         after.append((f"set-camera-{standing.projection[0]}", standing.projection[1]))
     return before, after
+
+
+def _tiled(wanted: Wanted, standing: _Standing, tiling: Tiling, tile: Tile, frame: int) -> Wanted:
+    """One tile of what a frame function wants.
+
+    :raises ScriptFailed: it wants a camera that cannot be divided.
+    """
+    name, parameters = wanted.projection or standing.projection
+    if name not in _DIVIDED:
+        told = f"frame {frame} has a {name} camera, and `tiles` divide what a {' or '.join(_DIVIDED)} one sees"
+        raise ScriptFailed(f"{told}.", remedy="Take one of these, or leave `tiles` out.", frame=frame)
+    if (wanted.region or standing.region) not in (None, WHOLE_PICTURE):
+        told = f"frame {frame} has a camera with a region of its own, and `tiles` divide whole pictures"
+        raise ScriptFailed(f"{told}.", remedy="Leave one of them out.", frame=frame)
+    return replace(
+        wanted,
+        view=wanted.view or standing.view,
+        near_clip=standing.near_clip["distance"] if wanted.near_clip is None else wanted.near_clip,
+        projection=tiling.projection(name, parameters),
+        region=tiling.region(tile),
+    )
 
 
 def _snapshot(wanted: Wanted) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from airflow_brayns.movie.yaml_text import Text
 SUFFIX = ".py"
 # The fields of a specification that a file may set, by globals of their names.
 SETTINGS = (
-    "frames", "fps", "resolution", "output", "format", "quality", "codec", "crf", "renderer", "frame_range", "overlays", "budget",
+    "frames", "fps", "resolution", "tiles", "output", "format", "quality", "codec", "crf", "renderer", "frame_range", "overlays", "budget",
 )  # fmt: skip
 FORM = "def frame(service, number)"
 _numbers = itertools.count(1)

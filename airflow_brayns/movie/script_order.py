@@ -13,9 +13,10 @@ from PIL import Image, ImageChops
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.movie.interfaces import RenderService, Reporter
-from airflow_brayns.movie.plan import Plan, SceneFacts
+from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.reconnect import client_of
 from airflow_brayns.movie.render_call import SNAPSHOT, offers_one_pass
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.script import Script, ScriptSpecification
 from airflow_brayns.movie.script_call import ScriptCall
 from airflow_brayns.movie.script_output import captured

@@ -12,9 +12,9 @@ from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, ScriptFailed
 from airflow_brayns.movie.camera import Bounds
 from airflow_brayns.movie.interfaces import RenderService, Reporter
-from airflow_brayns.movie.plan import SceneFacts
 from airflow_brayns.movie.render_call import NEAR_CLIP, WHOLE_PICTURE
 from airflow_brayns.movie.scene import call_where_known, empty, facts_of
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.script import Functions, Script
 from airflow_brayns.movie.script_import import from_folder
 from airflow_brayns.movie.script_output import said_by
@@ -112,10 +112,10 @@ class ScriptRun:
 
     def _beginning(self) -> list[tuple[str, Any]]:
         """What a service is set to before `scene`, whatever somebody has left on it."""
-        renderer = self._spec.renderer
+        renderer, tiling = self._spec.renderer, self._spec.tiling
         return [
             ("set-framebuffer-static", None),
-            ("set-application-parameters", {"viewport": list(self._spec.resolution)}),
+            ("set-application-parameters", {"viewport": list(tiling.size if tiling else self._spec.resolution)}),
             ("set-simulation-parameters", {"current": 0}),
             ("set-camera-near-clip", {"distance": NEAR_CLIP}),
             ("set-camera-region", WHOLE_PICTURE),

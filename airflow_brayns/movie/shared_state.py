@@ -11,8 +11,8 @@ from collections import Counter, deque
 
 from airflow_brayns.errors import BraynsError, BudgetSpent, NothingSeen, RenderingFailed
 from airflow_brayns.movie.budget import budget_spent
-from airflow_brayns.movie.frame_store import FrameStore, Made, listed
-from airflow_brayns.movie.images import color_of, is_empty, spread
+from airflow_brayns.movie.frame_store import FrameStore, Made
+from airflow_brayns.movie.images import color_of, is_empty, spread, tile_color
 from airflow_brayns.movie.interfaces import Progress, RenderService, Reporter
 from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.plan import Plan
@@ -78,8 +78,8 @@ class SharedState:
 
     @property
     def outstanding(self) -> int:
-        """See `FrameStore`."""
-        return self._store.outstanding
+        """See `FrameStore`; tiles are large, so one of a service is written while the next one is rendered."""
+        return self._store.outstanding if self.plan.tiling is None else 1
 
     def note(self, text: str) -> None:
         """Write a sentence for people into the log."""
@@ -131,6 +131,8 @@ class SharedState:
     def ahead(self, service: RenderService) -> int:
         """The number of frames that a service may be asked for at once."""
         typical = self.pace.typical(service)
+        if self.plan.tiling is not None:
+            return 1
         return 2 if typical is not None and typical < _QUEUE_AHEAD_BELOW else 1
 
     def would_not_finish(self, service: RenderService) -> bool:
@@ -159,15 +161,26 @@ class SharedState:
         self.frames.finish(frame)
         self.rendered += 1
         if not self._is_seen:
-            color = color_of(data) if data else None
+            color = await self._color(data) if data else None
             self._look(frame, flat or color is not None, flat or (color is not None and self._is_empty(color)))
         self._nodes[service.node or service.endpoint] += 1
         self.pace.add(service, seconds)
         self._changed.set()
         rate = self.pace.rate(list(self.live.values()))
         self._reporter.progress(
-            Progress(self.frames.done, self.frames.total, rate, self.seconds_left(), dict(self._nodes), seconds)
+            Progress(
+                self.frames.done,
+                self.frames.total,
+                rate,
+                self.seconds_left(),
+                dict(self._nodes),
+                seconds,
+                self.plan.noun,
+            )
         )
+
+    async def _color(self, data: bytes) -> tuple[int, int, int] | None:
+        return color_of(data) if self.plan.tiling is None else await asyncio.to_thread(tile_color, data)
 
     def _is_empty(self, color: tuple[int, int, int]) -> bool:
         return is_empty(color, self.plan.specification.renderer.background_color)
@@ -181,16 +194,21 @@ class SharedState:
         :raises NothingSeen: nothing is seen in them either.
         """
         first, self._is_seen = not self._blank, not empty
-        if flat and first:
+        tiles = 1 if self.plan.tiling is None else self.plan.tiling.number  # a tile may well show nothing
+        if flat and first and tiles == 1:
             self._reporter.trouble(f"Frame {frame} is of one colour: nothing of the scene is seen in it. {_REMEDY}")
         if not empty:
             return
-        if first:
+        if first and tiles == 1:
             self.frames.bring_forward(spread(list(self.frames.waiting), _LOOKS)[1:])
         self._blank.append(frame)
-        if len(self._blank) >= min(_LOOKS, self.frames.total) and not self._has_others and self.plan.sample is None:
+        if (
+            len(self._blank) >= min(_LOOKS * tiles, self.frames.total)
+            and not self._has_others
+            and self.plan.sample is None
+        ):
             raise NothingSeen(
-                f"nothing of the scene is seen: frames {listed(sorted(self._blank))} are of one colour.",
+                f"nothing of the scene is seen: {self.plan.noun} {self.plan.listed(self._blank)} are of one colour.",
                 remedy="l" + _REMEDY[1:],
                 field="models",
             )
@@ -210,10 +228,11 @@ class SharedState:
         alone = not any(one.endpoint != service.endpoint for one in self.live.values())
         blame = self.frames.fail if held else self.frames.blame
         again = blame(frame, service, str(error), alone=alone)
-        self._reporter.trouble(f"Frame {frame} failed on {service}: {error}")
+        named = self.plan.named(frame)
+        self._reporter.trouble(f"{named.capitalize()} failed on {service}: {error}")
         if frame in self.frames.given_up:
             self._reporter.trouble(
-                f"Frame {frame} failed on {DEADLY} different services; the others are rendered without it."
+                f"{named.capitalize()} failed on {DEADLY} different services; the others are rendered without it."
             )
         self._changed.set()
         return again
@@ -247,13 +266,13 @@ class SharedState:
     def gaps(self, missing: list[int]) -> RenderingFailed:
         """The error for frames that are missing."""
         given_up = self.frames.given_up
-        text = f"{len(missing)} of {self.frames.total} frames are missing ({listed(missing)})."
+        text = f"{len(missing)} of {self.frames.total} {self.plan.noun} are missing ({self.plan.listed(missing)})."
         remedy = "Look at camera and scene in the frames that failed." if given_up else ""
         if given_up:
             worst = min(given_up)
             text += (
-                f" Frames {listed(sorted(given_up))} failed on {DEADLY} different services, so it is the frame. "
-                f"Of frame {worst}: {given_up[worst]}"
+                f" {self.plan.noun.capitalize()} {self.plan.listed(sorted(given_up))} failed on {DEADLY} different services, so it is the frame. "
+                f"Of {self.plan.named(worst)}: {given_up[worst]}"
             )
         if len(given_up) < len(missing):
             why = f" The last failure: {self.failures[-1].why}" if self.failures else ""
@@ -263,5 +282,9 @@ class SharedState:
             )
         idle = bool(self.failures) and self.failures[-1].idle
         return RenderingFailed(
-            text, remedy=remedy, retry=len(given_up) < len(missing), frame=min(given_up, default=None), idle=idle
+            text,
+            remedy=remedy,
+            retry=len(given_up) < len(missing),
+            frame=self.plan.part(min(given_up))[0] if given_up else None,
+            idle=idle,
         )

@@ -39,14 +39,16 @@ from airflow_brayns.movie.simulation import Simulation as Simulation
 from airflow_brayns.movie.surface import ColorRamp as ColorRamp
 from airflow_brayns.movie.surface import Material as Material
 from airflow_brayns.movie.surface import Transform as Transform
+from airflow_brayns.movie.tiles import LARGEST_JOINED, MOST_TILES, Tiling, size_problems
+from airflow_brayns.movie.tiles import LARGEST_SIDE as LARGEST_SIDE
+from airflow_brayns.movie.tiles import SMALLEST_SIDE as SMALLEST_SIDE
 from airflow_brayns.movie.versions import LATEST, words_since_first
 
 if TYPE_CHECKING:
     from airflow_brayns.movie.yaml_text import Text
 
-SMALLEST_SIDE, LARGEST_SIDE = 64, 16384  # a smaller one kills braynsService (3.10.1, run)
-_MOST_PIXELS = 178_000_000  # Pillow takes a larger picture for an attack
-Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
+Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_JOINED)]
+Across = Annotated[int, Field(ge=1, le=MOST_TILES)]
 
 
 _BACKGROUND = "renderer.background_color"
@@ -69,7 +71,11 @@ class MovieSpecification(Part):
     :param shots: several shots, one after another, in place of `camera` and `frames`.
     :param renderer: how it is rendered.
     :param camera: where it is seen from.
-    :param resolution: width and height in pixels; both even, but for `gif`: video codecs take no others.
+    :param resolution: width and height in pixels; both even, but for `gif` and pictures: video codecs take no others. At
+        most 16384 a side without `tiles`.
+    :param tiles: how many tiles a frame is rendered in, across and down, such as [4, 4], each by whichever node is free,
+        and joined without a seam; None for whole frames. For a picture too large for one node, up to 1,000,000 pixels a
+        side for `png` and 65,500 for `jpg`. It needs braynsService 3.9 and the extra `tiles`.
     :param fps: frames a second: a number, or a text such as `30000/1001`; at most 50 for `gif`.
     :param frames: how many the movie has; leave it out with `simulation`, which tells.
     :param simulation: show a simulation; None for a scene that does not change.
@@ -98,6 +104,7 @@ class MovieSpecification(Part):
     shots: tuple[Shot, ...] = ()
     renderer: Renderer = Renderer()
     resolution: tuple[Side, Side] = (1920, 1080)
+    tiles: tuple[Across, Across] | None = None
     fps: Rate = 25.0
     camera: Camera = Camera()
     frames: int | None = Field(default=None, ge=1, le=MOST_FRAMES)
@@ -112,6 +119,12 @@ class MovieSpecification(Part):
     output: str = Field(default="movie.mp4", min_length=1)
     overlays: Overlays | None = None
     budget: NodeHours | None = None
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        """What the size and the codec do not take: which field is wrong, and what would be right."""
+        yield from size_problems(self.resolution, self.tiles)
+        size, joined = self.resolution, self.tiles is not None
+        yield from problems(self.codec, rate=self.fps, crf=self.crf, size=size, alpha=self.transparent, joined=joined)
 
     def _shot_problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if not self.shots:
@@ -149,19 +162,13 @@ class MovieSpecification(Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for field, text in problems(
-            self.codec, rate=self.fps, crf=self.crf, size=self.resolution, alpha=self.transparent
-        ):
+        for field, text in self._problems():
             raise misplaced((field,), text)
         if self.transparent and self.format == "jpg":
             raise misplaced(("format",), "jpg keeps no transparency: take png, or a background_color without alpha")
         if TABLE[self.codec].still and self.frames != 1 and len({*(self.frame_range or (0, 1))}) > 1:
             raise misplaced(
                 ("frames",), f"{self.output!r} is one picture: write `frames: 1`, or an `output` such as movie.mp4"
-            )
-        if self.resolution[0] * self.resolution[1] > _MOST_PIXELS:
-            raise misplaced(
-                ("resolution",), f"more than {_MOST_PIXELS:,} pixels cannot be checked; take a smaller picture"
             )
         for location, text in self._shot_problems():
             raise misplaced(location, text)
@@ -334,6 +341,11 @@ class MovieSpecification(Part):
     @property
     def _length(self) -> int | None:
         return sum(one.frames for one in self.shots) if self.shots else self.frames
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How frames are divided into tiles; None where each is rendered whole."""
+        return None if self.tiles is None else Tiling(*self.tiles, *self.resolution)
 
     @property
     def aspect(self) -> float:

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.movie.interfaces import RenderService, Reporter
-from airflow_brayns.movie.plan import SceneFacts
 from airflow_brayns.movie.render_call import RenderCall, make_call
 from airflow_brayns.movie.scene import prepare
+from airflow_brayns.movie.scene_facts import SceneFacts
 from airflow_brayns.movie.script import Script
 from airflow_brayns.movie.script_call import ScriptCall
 from airflow_brayns.movie.script_run import ScriptRun

@@ -193,7 +193,7 @@ class RenderWorker:
             except BraynsError as gone:
                 again = again if hung else self._shared.failed(frame, self._service, gone, held=bool(held))
                 told = f"{error}. {gone}" if hung else str(gone)
-                told = f"frame {frame} ended it as it did others: {told}" if again else told
+                told = f"{self._shared.plan.named(frame)} ended it as it did others: {told}" if again else told
                 return Aside(told, frame if again else None, hung)
             if not hung:
                 self._losses[frame] += 1
@@ -204,7 +204,11 @@ class RenderWorker:
                     return None
                 again = self._strike(frame, error, held=bool(held))
         if self._strikes >= _STRIKES:
-            told = f"frame {frame} failed here as on others" if again else f"{_STRIKES} frames in a row failed"
+            told = (
+                f"{self._shared.plan.named(frame)} failed here as on others"
+                if again
+                else f"{_STRIKES} frames in a row failed"
+            )
             return Aside(f"{told}: {error}", frame if again else None, hung)
         return None
 

@@ -124,6 +124,12 @@ class RendersFrames(BraynsOperator):
 
         :raises InvalidSetting: a value cannot work; the error names the field.
         """
+        if specification.tiles is not None and self.on_cluster():
+            raise InvalidSetting(
+                "frames_on",
+                "tiles are joined on the worker, where their files must be.",
+                remedy="leave it at worker, or leave `tiles` out of the specification.",
+            )
         return RenderRequest(
             specification,
             folder,

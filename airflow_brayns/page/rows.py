@@ -235,7 +235,8 @@ def _progress(told: dict[str, Any]) -> dict[str, Any]:
     shares = {}
     if isinstance(nodes, dict):
         shares = {one_line(str(name), 100): _number(share) for name, share in list(nodes.items())[:_MOST]}
-    return {**numbers, "nodes": shares, "at": _text(told, "at")}
+    noun = {"noun": "tiles"} if told.get("noun") == "tiles" else {}
+    return {**numbers, **noun, "nodes": shares, "at": _text(told, "at")}
 
 
 def _head(task: Task) -> dict[str, Any]:

@@ -152,7 +152,8 @@ async def encode_here(
     :param files: the frames; None for those that lie in the folder.
     """
     told, plain = -1, metadata.get("specification")
-    decided = request.decided(None if plain is None else specification_of(plain))
+    told_of = None if plain is None else specification_of(plain)
+    decided = request.decided(told_of)
     target = decided.target.absolute()
 
     def progress(done: int, total: int) -> None:
@@ -164,7 +165,7 @@ async def encode_here(
     made = await encode_movie(
         Path(request.folder), target, decided.encoding, files=files, frames=request.frames,
         metadata={**metadata, "encoding": decided.encoding.plain()}, progress=progress, poster=request.poster,
-        sheet=request.sheet, owner=request.owner.about,
+        sheet=request.sheet, owner=request.owner.about, tiling=None if told_of is None else told_of.tiling,
     )  # fmt: skip
     log.info("The movie is %s", made.text())
     poster, sheet = beside(target)

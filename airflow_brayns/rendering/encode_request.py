@@ -44,7 +44,7 @@ class EncodeRequest:
         """
         encoding = self.encoding.over(told.encoding if told else Encoding())
         if told:
-            encoding.check_size(told.resolution)
+            encoding.check_size(told.resolution, joined=told.tiles is not None)
         if self.target is None and told is None:
             raise InvalidSetting(
                 "output_file", f"{self.folder} has no manifest that tells it.", remedy="say where the movie goes."

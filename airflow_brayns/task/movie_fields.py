@@ -15,6 +15,7 @@ from airflow.sdk import Context
 from airflow_brayns.brayns.official import official_client
 from airflow_brayns.errors import BraynsError, InvalidSetting, together
 from airflow_brayns.movie.frame_folder import remove_frames
+from airflow_brayns.movie.images import vips
 from airflow_brayns.movie.overlay_layers import check_overlays
 from airflow_brayns.movie.script import ScriptSpecification, script_of, specification_of
 from airflow_brayns.movie.script_file import SUFFIX, ScriptFile, is_movie
@@ -41,8 +42,16 @@ def read_specification(operator: BraynsOperator, value: Any, context: Mapping[st
 
     :param context: a file's text is a template too, rendered with plain values of this (see `task.file_values`);
         None to take it as it is.
-    :raises InvalidSetting: it is no specification; the error names the key and, in a file, its line.
+    :raises InvalidSetting: it is no specification, or nothing here can join its tiles; the error names the key and, in a
+        file, its line.
     """
+    found = _read_specification(operator, value, context)
+    if found.tiles is not None:
+        vips()
+    return found
+
+
+def _read_specification(operator: BraynsOperator, value: Any, context: Mapping[str, Any] | None) -> MovieSpecification:
     if isinstance(value, MovieSpecification):
         return value
     if isinstance(value, str) and (plain := literal(value) if value.lstrip()[:1] == "{" else None):

@@ -149,6 +149,7 @@ def value_of(progress: Progress) -> dict[str, Any]:
         "frames_per_second": round(progress.rate, 3),
         "seconds_left": None if progress.left is None else round(progress.left),
         "nodes": dict(progress.nodes),
+        **({} if progress.noun == "frames" else {"noun": progress.noun}),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -159,4 +160,4 @@ def text_of(progress: Progress) -> str:
     nodes = ", ".join(f"{node} {number}" for node, number in sorted(progress.nodes.items())[:12])
     more = f" and {len(progress.nodes) - 12} more" if len(progress.nodes) > 12 else ""
     share = 100 * progress.done // max(progress.total, 1)
-    return f"{progress.done} of {progress.total} frames ({share} %), {progress.rate:.2f} a second{left}; {nodes}{more}"
+    return f"{progress.done} of {progress.total} {progress.noun} ({share} %), {progress.rate:.2f} a second{left}; {nodes}{more}"

@@ -10,6 +10,8 @@ ffmpeg=$(python -c 'from airflow_brayns.movie.ffmpeg import ffmpeg; print(ffmpeg
 airflow brayns movie preview dags/movies/neuron.yaml -w 320 -o docs/images/preview.jpg
 airflow dags test brayns_movie_batch -c "{\"folder\": \"$PWD/dags/movies\"}"
 "$ffmpeg" -v error -y -i out/batch/flight.sheet.jpg -vf scale=1000:-2 -q:v 4 docs/images/batch.jpg
+# The poster, and a part of it in full size where four of its tiles meet
+"$ffmpeg" -v error -y -i out/batch/poster.png -filter_complex '[0]split[a][b];[a]scale=480:600[c];[b]crop=480:600:3300:3330[d];[c][d]hstack' -frames:v 1 -update 1 -q:v 5 docs/images/poster.jpg
 # The page's, of `make test-ui`
 [ ! -f build/ui/states-light-wide.png ] || "$ffmpeg" -v error -y -i build/ui/states-light-wide.png -vf scale=1000:-2 docs/images/page.png
 # Four failed tasks on Airflow's page, for the page about what is wrong

@@ -96,14 +96,15 @@ class KeptFrames:
         return f"/frames/{plan.file(frame)}"
 
 
-def sharing(frames: int, *services: RenderService, done: int = 0) -> SharedState:
+def sharing(frames: int, *services: RenderService, done: int = 0, **changes: Any) -> SharedState:
     """What workers share of a movie of so many frames, with these services at work; `store` and `told` are the test's to read."""
     told, store = Remembers(), KeptFrames()
     shared = SharedState(store, told, 300, Ledger())  # type: ignore[arg-type]
     shared.store, shared.told = store, told  # type: ignore[attr-defined]
     facts = SceneFacts.from_plain({"low": [0, 0, 0], "high": [1, 1, 1], "first": 0, "last": 0, "dt": 0})
-    plan = Plan(specification(Path("/a.obj"), frames=frames), facts, "scene")
-    shared.begin(plan, FrameQueue(deque(range(done, frames)), frames, done=done))
+    plan = Plan(specification(Path("/a.obj"), frames=frames, **changes), facts, "scene")
+    number = len(plan.pictures)
+    shared.begin(plan, FrameQueue(deque(range(done, number)), number, done=done))
     for service in services:
         shared.joins(service)
     return shared

@@ -23,13 +23,14 @@ OTHERWISE = {
     "script_call": "script", "script_digest": "script", "script_file": "script", "script_import": "script", "script_order": "script",
     "script_output": "script", "script_run": "script", "script_service": "script", "script_thread": "script", "script_traceback": "script",
     "script_wanted": "script", "render_call": "render call", "frame_store": "frame store", "holding": "session", "used": "ledger", "restarts": "set aside",
+    "tiles": "tile", "join": "tile",
     "overlays": "overlay", "overlay_fields": "overlay", "overlay_layers": "overlay", "overlay_pictures": "overlay", "drawn": "overlay",
 }  # fmt: skip
 # Modules whose names mean what they mean everywhere, or are somebody else's.
 PLAIN = {
     "answers", "broken_connection", "camera", "camera_curve", "camera_fields", "client", "codecs", "command", "connection_test", "easing", "encode", "encode_request", "fetch", "ffmpeg", "fields", "files", "file_template", "form", "frame_table", "images",
     "interfaces", "lights", "literal", "loaders", "local", "location", "model", "official", "protocol", "reconnect", "render", "rendered", "renderer", "request", "sbatch_errors", "scale", "scene",
-    "scene_calls", "settings", "shapes", "shell", "shots", "simulation", "slurm", "ssh", "surface", "tasks", "tls", "versions", "websocket", "words", "yaml_text",
+    "scene_calls", "scene_facts", "settings", "shapes", "shell", "shots", "simulation", "slurm", "ssh", "surface", "tasks", "tls", "versions", "websocket", "words", "yaml_text",
 }  # fmt: skip
 
 

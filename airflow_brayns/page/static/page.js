@@ -375,7 +375,7 @@ const MovieCard = React.memo(function MovieCard({ row }) {
   const done = row.done || 0;
   const nodes = Object.entries(row.nodes || {});
   return h("li", { className: "card", style: { listStyle: "none" }, "aria-label": `movie of ${row.dag_id} ${row.run_id}` },
-    h("div", { className: "line" }, h(State, { row }), h("span", { className: "grow" }, row.total ? `${done} of ${row.total} frames` : ""),
+    h("div", { className: "line" }, h(State, { row }), h("span", { className: "grow" }, row.total ? `${done} of ${row.total} ${row.noun || "frames"}` : ""),
       row.state === "rendering" && row.frames_per_second > 0 && h("span", { className: "dim" }, `${row.frames_per_second} a second`),
       row.state === "rendering" && row.seconds_left != null && h("span", { className: "dim" }, `${duration(row.seconds_left)} left`)),
     row.total > 0 && h("progress", { max: row.total, value: done, "aria-label": "frames that are there" }),

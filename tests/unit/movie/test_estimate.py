@@ -127,15 +127,23 @@ def services(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(estimate, "client_of", client_of)
     monkeypatch.setattr(estimate, "offers_one_pass", offers)
+
+    async def has_regions(client: Any, service: str, version: str) -> None:
+        pass
+
+    monkeypatch.setattr(estimate, "check_region", has_regions)
     monkeypatch.setattr(estimate, "check_picture", lambda *_: None)
+    monkeypatch.setattr(estimate, "check_tile", lambda *_: None)
 
 
-async def measured(scene: Scene, *, frames: int = 200, timeout: float = 1000, way: str | None = None) -> Estimate:
+async def measured(
+    scene: Scene, *, frames: int = 200, timeout: float = 1000, way: str | None = None, **changes: Any
+) -> Estimate:
     async def prove() -> Proof:
         return Proof(Liveness.ENDED, "brayns1 on n1 was killed by signal 11 (SIGSEGV)")
 
     service = RenderService("n1:5000", "brayns1", "n1", version="3.10.1", prove=prove)
-    spec = specification(Path("/a.obj"), frames=frames)
+    spec = specification(Path("/a.obj"), frames=frames, **changes)
     try:
         return await Sampling(spec, service, scene, way, timeout).measure(5)  # type: ignore[arg-type]
     finally:
@@ -166,6 +174,17 @@ async def test_what_the_first_frame_takes_longer_counts_once_for_each_node_and_n
 async def test_a_movie_of_one_frame_is_rendered_once() -> None:
     scene = Scene(30)
     assert (await measured(scene, frames=1)).each == pytest.approx((30, 30, 30), abs=0.1)
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_of_a_picture_in_tiles_three_tiles_are_rendered() -> None:
+    scene = Scene(10, 12, 17)
+    found = await measured(scene, frames=1, resolution=[512, 640], tiles=[4, 5], output="a.png")
+    assert (scene.asked, found.frames) == ([3, 10, 16], 20)
+    assert found.text([1]).startswith("20 tiles of 13 s (10 to 17), by tiles 3, 10, 16 of full quality")
+    late = r"^frame_timeout: give it more time.*\n +the tile of frame 0 in row 1, column 4 did not come within 5 s"
+    with pytest.raises(RenderingFailed, match=late):
+        await measured(Scene(10), frames=1, resolution=[512, 640], tiles=[4, 5], output="a.png", timeout=5)
 
 
 @pytest.mark.usefixtures("jumping_clock")

@@ -260,7 +260,7 @@ async def test_what_a_resume_finds(store: FolderStore) -> None:
     (store.folder / "00002.png").unlink()
     found = await store.survey(PLAN, manifest)
     assert (found.done, found.missing, found.changed, found.damaged, found.left) == ({0}, [2, 3], [], [1], [1, 2, 3])
-    assert found.text() == "1 frames are there already; 2 missing (2-3); 1 damaged (1)"
+    assert found.text(PLAN) == "1 frames are there already; 2 missing (2-3); 1 damaged (1)"
     other = Plan(specification(Path("/a.obj"), frames=4, resolution=[96, 66]), PLAN.facts, "scene")
     assert (await store.survey(other, manifest)).changed == [0, 1]
 
@@ -356,4 +356,4 @@ def test_who_has_taken_a_folder_over_is_told(by: str, why: str) -> None:
 
 
 def test_nothing_found_is_nothing_to_render() -> None:
-    assert Survey().text() == "nothing to render"
+    assert Survey().text(PLAN) == "nothing to render"

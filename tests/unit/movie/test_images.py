@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from airflow_brayns.errors import RenderingFailed
-from airflow_brayns.movie.images import check_picture, contact_sheet, difference, is_empty, is_of_one_color, spread
+from airflow_brayns.errors import InvalidSetting, RenderingFailed
+from airflow_brayns.movie.images import (
+    check_picture,
+    check_tile,
+    contact_sheet,
+    difference,
+    is_empty,
+    is_of_one_color,
+    spread,
+    tile_color,
+    vips,
+)
 
 
 def encoded(image: Image.Image, image_format: str = "PNG") -> bytes:
@@ -124,3 +136,45 @@ def test_a_few_of_many_frames_are_spread_evenly(frames: list[int], number: int, 
 def test_a_picture_of_the_background_shows_nothing(color: tuple[int, int, int], empty: bool) -> None:
     """As recorded of 3.10.1: a background of 0.05, 0.08, 0.2 is 63, 80, 122 in the picture."""
     assert is_empty(color, (0.05, 0.08, 0.2, 1.0)) == empty
+
+
+# ---- tiles
+def tile(size: tuple[int, int], kind: str = "PNG", color: tuple[int, ...] | None = (9, 8, 7)) -> bytes:
+    rows = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    made = Image.fromarray(rows) if color is None else Image.new("RGB" if len(color) == 3 else "RGBA", size, color)
+    buffer = io.BytesIO()
+    made.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def test_a_tile_is_checked_to_its_last_pixel() -> None:
+    whole = tile((96, 64), color=None)
+    check_tile(whole, (96, 64), "png")
+    check_tile(tile((96, 64), "JPEG", None), (96, 64), "jpg")
+    broken = whole[:4000] + bytes(100) + whole[4100:]
+    for data, size, kind, says in (
+        (whole[:-20], (96, 64), "png", "its end is missing"),
+        (broken, (96, 64), "png", "it is no whole png"),
+        (whole, (96, 66), "png", "it is 96x64 pixels and not 96x66"),
+        (b"no picture" + whole[-8:], (96, 64), "png", "it is no whole png"),
+        (tile((96, 64), "JPEG")[:-2] + whole[-8:], (96, 64), "png", "it is no png"),
+    ):
+        with pytest.raises(RenderingFailed, match=says):
+            check_tile(data, size, kind)
+
+
+def test_the_colour_of_a_tile_of_one_colour() -> None:
+    assert tile_color(tile((96, 64))) == (9, 8, 7)
+    assert tile_color(tile((96, 64), color=(1, 2, 3, 0))) == (1, 2, 3)
+    assert tile_color(tile((96, 64), color=None)) is None
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    vips.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    with pytest.raises(
+        InvalidSetting, match=r"^tiles: install the extra: pip install 'airflow-brayns\[tiles\]'; or leave"
+    ):
+        vips()
+    monkeypatch.undo()
+    assert vips().Image

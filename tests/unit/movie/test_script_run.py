@@ -8,9 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageChops
 
 from airflow_brayns.errors import InvalidSetting, ScriptFailed
+from airflow_brayns.movie.join import join_tiles
 from airflow_brayns.movie.script_file import ScriptFile
 from tests.support.bounds import until
 from tests.support.movie import Remembers, check_whole, produce, records
@@ -218,3 +221,43 @@ async def test_a_file_that_cannot_be_loaded_any_more_is_said(emulator: Any, tmp_
     with pytest.raises(InvalidSetting, match="has no function `frame`"):
         ScriptFile(file).load()
     assert not (tmp_path / "f" / "00000.png").exists()
+
+
+# ---- tiles ---------------------------------------------------------------------------------------------------------
+TILED = HEAD.replace("(96, 64)", "(192, 128)").replace('"interactive"', '"interactive", "ao_samples": 0')
+
+
+async def test_a_frame_in_tiles_is_the_one_that_is_rendered_whole(emulator: Any, tmp_path: Path) -> None:
+    """A Camera, a Snapshot and what the service stands at, in both ways; and a function that sets the whole size."""
+    returned = {
+        "camera": FRAME,
+        "snapshot": FRAME.replace("return camera", "return brayns.Snapshot(camera=camera, resolution=brayns.Resolution(192, 128))"),
+        "none": FRAME.replace("return camera", "brayns.set_resolution(service, brayns.Resolution(192, 128))\n    brayns.set_camera(service, camera)"),
+    }  # fmt: skip
+    services = [emulator(**FAST), emulator(**FAST)]
+    await made(script(tmp_path / "whole", head=TILED), services, tmp_path / "w")
+    whole = [Image.open(tmp_path / "w" / f"0000{frame}.png").convert("RGB") for frame in range(4)]
+    for name, frame in returned.items():
+        for way in ("one-pass", "snapshot"):
+            file, folder = script(tmp_path / name, frame, head=f"{TILED}tiles = (3, 2)\n"), tmp_path / name / way
+            outcome, _ = await made(file, services, folder, way=way)
+            check_whole(folder, 24)
+            for number, one in enumerate(whole):
+                tiles = [folder / outcome.plan.file(picture) for picture in range(number * 6, number * 6 + 6)]
+                await join_tiles(tiles, outcome.plan.tiling, folder / "joined.png", alpha=False, about={})
+                with Image.open(folder / "joined.png") as joined:
+                    apart = np.asarray(ImageChops.difference(joined, one)).max(2)
+                assert (apart > 2).mean() < 0.001, (name, way, number)
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        ("camera.image_start = (0.25, 1)\n    return camera", "frame 0 has a camera with a region of its own"),
+        ('service.request("set-camera-cylindric", {"fovy": 45})', "frame 0 has a cylindric camera, and `tiles`"),
+    ],
+)
+async def test_a_camera_that_cannot_be_divided_is_refused(emulator: Any, tmp_path: Path, frame: str, says: str) -> None:
+    file = script(tmp_path, FRAME.replace("return camera", frame), head=f"{TILED}tiles = (3, 2)\n")
+    with pytest.raises(ScriptFailed, match=says):
+        await made(file, [emulator("--plugin", "braynsCylindricCamera", **FAST)], tmp_path / "f")

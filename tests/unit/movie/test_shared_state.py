@@ -184,6 +184,31 @@ async def test_pictures_of_one_colour_all_over_a_movie_end_it(on_cluster: bool) 
     assert not raised.value.retry
 
 
+async def test_a_frame_in_tiles_shows_nothing_only_if_no_tile_shows_something() -> None:
+    """Three empty tiles are the frame's corners; one of one colour that is not the background's is within something."""
+    shared: Any = sharing(1, ONE, resolution=[256, 128], tiles=[4, 2], output="a.png")
+    assert shared.frames.total == 8
+    for _ in range(7):
+        await shared.keep(ONE, shared.take(ONE, 0), image("black"), 1.0, "snapshot")
+    assert not shared.told.troubles
+    with pytest.raises(NothingSeen, match=r"nothing of the scene is seen: tiles 8 of frames 0 are of one colour\."):
+        await shared.keep(ONE, 7, image("black"), 1.0, "snapshot")
+    shared = sharing(1, ONE, resolution=[256, 128], tiles=[4, 2], output="a.png")
+    for tile in range(8):
+        await shared.keep(ONE, shared.take(ONE, 0), image("white" if tile == 5 else "black"), 1.0, "snapshot")
+
+
+def test_tiles_are_asked_for_one_by_one_and_named_by_their_place() -> None:
+    """They are large: of each service one is on its way, and one is written."""
+    shared: Any = sharing(2, ONE, TWO, resolution=[256, 128], tiles=[4, 2])
+    shared.pace.add(ONE, 0.01)
+    assert (shared.ahead(ONE), shared.outstanding) == (1, 1)
+    shared.frames.take(14)
+    shared.failed(14, ONE, RenderingFailed("black"))
+    assert shared.told.troubles == ["The tile of frame 1 in row 2, column 3 failed on brayns1 on n1: black"]
+    assert "16 of 16 tiles are missing (16 of frames 0-1)." in str(shared.gaps(shared.missing()))
+
+
 # ---- frames that fail --------------------------------------------------------------------------------------------------
 def test_a_frame_that_fails_is_told_with_its_service_and_at_last_given_up() -> None:
     shared: Any = sharing(4, ONE, TWO, THREE)

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from PIL import Image
 
 from airflow_brayns import BraynsServiceOperator, EncodeMovieOperator, ReleaseNodesOperator, RenderFramesOperator
 from airflow_brayns.movie.ffmpeg import ffmpeg
+from airflow_brayns.movie.images import vips
 from tests.support.local import gone, movie
 from tests.support.task import Ti
 
@@ -41,6 +44,10 @@ def test_a_file_is_a_template_and_its_errors_name_the_line(
         ("renew_before", {"renew_before": "soon"}),
         ("specification", {"specification": "/nowhere/movie.yaml"}),
         ("camera.path", {"spec": {"camera": {"path": "spiral"}}}),
+        ("tiles", {"spec": {"tiles": [0, 4]}}),
+        ("tiles", {"spec": {"tiles": [3, 3]}}),  # 43x24 pixels each
+        ("resolution", {"spec": {"resolution": [40_000, 40_000], "tiles": [4, 4]}}),  # h264
+        ("frames_on", {"spec": {"resolution": [256, 144], "tiles": [2, 2]}, "frames_on": "cluster"}),
     ],
 )
 def test_bad_input_asks_for_no_node(
@@ -48,6 +55,30 @@ def test_bad_input_asks_for_no_node(
 ) -> None:
     with pytest.raises(AirflowFailException, match=field):
         movie(data, tmp_path, **changes).execute(context)
+    assert not state.exists()
+
+
+def test_a_still_in_tiles_by_two_services(context: Any, cluster: Any, data: Path, tmp_path: Path) -> None:
+    """One file comes out, and its pictures; the tiles are gone with the frames."""
+    spec = {"frames": 1, "resolution": [513, 300], "tiles": [4, 3], "output": "cover.png"}
+    operator = movie(data, tmp_path, spec, output_file=str(tmp_path / "cover.png"))
+    assert operator.execute(context) == str(tmp_path / "cover.png")
+    with Image.open(tmp_path / "cover.png") as cover:
+        assert cover.size == (513, 300)
+        assert json.loads(cover.text["comment"])["specification"]["tiles"] == [4, 3]
+    assert sorted(path.name for path in tmp_path.iterdir() if "cover" in path.name) == [
+        "cover.png", "cover.poster.jpg", "cover.sheet.jpg",
+    ]  # fmt: skip
+
+
+def test_tiles_without_the_extra_ask_for_no_node(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vips.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    spec = {"frames": 1, "resolution": [512, 256], "tiles": [4, 2], "output": "cover.png"}
+    with pytest.raises(AirflowFailException, match=r"tiles: install the extra"):
+        movie(data, tmp_path, spec, output_file=str(tmp_path / "cover.png")).execute(context)
     assert not state.exists()
 
 

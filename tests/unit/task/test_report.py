@@ -184,6 +184,8 @@ def test_what_pages_read() -> None:
     assert abs((datetime.fromisoformat(value.pop("at")) - datetime.now().astimezone()).total_seconds()) < 5
     assert value == {"done": 3, "total": 100, "frames_per_second": 1.235, "seconds_left": None, "nodes": {"n1": 3}}
     assert value_of(at(3))["seconds_left"] == 50
+    assert value_of(at(3, noun="tiles"))["noun"] == "tiles"
+    assert text_of(at(3, noun="tiles")).startswith("3 of 100 tiles (3 %)")
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------
