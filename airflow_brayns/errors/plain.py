@@ -56,19 +56,20 @@ def plain_text(text: str, most: int | None = LONGEST) -> str:
     return f"{seen[:head].rstrip()} … {seen[len(seen) - (most - head - 3) :].lstrip()}"
 
 
-def in_lines(text: str, most: int = 119) -> str:
+def in_lines(text: str, most: int = 117, before: str = "") -> str:
     """A message in lines that a page shows whole: a long one goes on, indented, in the next line.
 
-    :param most: characters of a line.
+    :param most: characters of a line; of Airflow's page 1,600 pixels wide, no more are seen (3.3.2).
+    :param before: what whoever shows the message puts before its first line.
     """
     lines: list[str] = []
-    for line in text.split("\n"):
+    for line in f"{before}{text}".split("\n"):
         indent = INDENT if line.startswith(INDENT) or lines else ""
         further = indent or INDENT
         wrapped = textwrap.wrap(line.strip(), most, initial_indent=indent, subsequent_indent=further,
                                 break_long_words=False, break_on_hyphens=False)  # fmt: skip
         lines += (wrapped or [""]) if len(line) > most else [line]
-    return "\n".join(lines)
+    return "\n".join(lines)[len(before) :]
 
 
 def one_line(text: str, most: int = 200) -> str:

@@ -25,7 +25,7 @@ from airflow_brayns.services.booking import check_machine
 from airflow_brayns.services.service_log import ServiceLog
 from airflow_brayns.services.session import Session
 
-_LOG_TAIL = 20
+_LOG_TAIL = 8  # lines in an error: Airflow's page opens at a log's end, and with more the remedy was above its window (3.3.2, seen)
 _MOST_UNFOLDED = 3  # lines of a service that come at once and are not folded away: Airflow's page shows a group's name alone (3.3.2, read)
 _SILENCE_LIMIT = 600.0  # seconds that a cluster may be out of reach while something is awaited
 _FORGOTTEN_LOOKS = 3

@@ -24,7 +24,7 @@ class BraynsTaskError(AirflowException):
 
     def __init__(self, error: BraynsError) -> None:
         nothing = "" if error.remedy or isinstance(error, Stopped) else f"{_NOTHING}\n"
-        super().__init__(in_lines(f"{nothing}{error}"))
+        super().__init__(in_lines(f"{nothing}{error}", before=f"{type(self).__name__}: "))
         self.error = error
 
 
@@ -32,7 +32,7 @@ class BraynsTaskFailed(AirflowFailException):
     """The same where no retry can help."""
 
     def __init__(self, error: BraynsError) -> None:
-        super().__init__(in_lines(str(error)))
+        super().__init__(in_lines(str(error), before=f"{type(self).__name__}: "))
         self.error = error
 
 
@@ -52,6 +52,9 @@ class _Guard(ContextDecorator):
                 count("brayns.released_idle")
             # From nothing: Airflow prints the cause too, and so the same message twice with a traceback between.
             raise (BraynsTaskError if error.retry else BraynsTaskFailed)(error) from None
+        if isinstance(error, BraynsTaskError | BraynsTaskFailed):
+            # Of an `execute` that calls another one: the way through ours says nothing, and pushes the message off the page.
+            raise error.with_traceback(None)
 
 
 guarded = _Guard()

@@ -10,13 +10,14 @@ import sys
 import tempfile
 import urllib.parse
 from pathlib import Path
-
-from playwright.sync_api import Browser, sync_playwright
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.support.airflow import Airflow
+from tests.ui.browser import PATIENCE, chromium
 
 HERE = Path(__file__).parent
+SCREEN = {"width": 1600, "height": 900}
 CONNECTIONS = {
     "here": {"conn_type": "brayns_cluster", "extra": {"scheduler": "local", "executable": "brayns-emulator"}},
     "site": {"conn_type": "brayns_cluster", "extra": {"scheduler": "slurm", "ssh_conn_id": "site_login"}},
@@ -27,26 +28,54 @@ from airflow.sdk import DAG
 from airflow_brayns import BraynsMovieOperator, BraynsServiceOperator
 
 scene = {"models": [{"path": "/data/neuron.swc"}], "framez": 24}
+lmod = "module() { echo 'Lmod has detected the following error: The following module(s) are unknown: brayns' >&2; return 1; }"
 with DAG("failures", schedule=None):
     BraynsServiceOperator(task_id="plugin", cluster_conn_id="here", plugins=["braynsNothing"])
-    BraynsServiceOperator(task_id="setup", cluster_conn_id="here", setup="module load brayns || exit 1")
+    BraynsServiceOperator(task_id="setup", cluster_conn_id="here", setup=lmod + "\\nmodule load brayns || exit 1")
     BraynsServiceOperator(task_id="login", cluster_conn_id="site")
     BraynsMovieOperator(task_id="movie", cluster_conn_id="here", specification=scene, output_file="/tmp/movie.mp4")
 """
-TASKS = ("plugin", "setup", "login", "movie")
+# Of each task, what its picture has to show: what to do, and what happened.
+TASKS = {
+    "plugin": ("take it off the list", "plugin 'braynsNothing'"),
+    "setup": ("Look at setup", "module(s) are unknown: brayns"),
+    "login": ("check the connection's host", "cannot be reached"),
+    "movie": ("did you mean frames", "It is not known here"),
+}
+# The log has come, and the page has gone to its end, as it does by itself.
+AT_END = """() => {
+  const log = document.querySelector('[data-testid=virtual-scroll-container]');
+  return log?.textContent.includes('Post Execute') && log.scrollTop + log.clientHeight >= log.scrollHeight - 2;
+}"""
+# Where this machine keeps things is nobody's business: the paths of a site stand in the picture.
+PLACES = {
+    str(HERE.parents[1]): "/opt/airflow/lib",
+    sys.prefix: "/opt/airflow",
+    sys.base_prefix: "/usr",
+    str(Path.home()): "/home/jane",
+}
+RENAME = """places => {
+  const words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (words.nextNode()) for (const [here, there] of places) words.currentNode.data = words.currentNode.data.replaceAll(here, there);
+}"""
 SECONDS = 900  # for what takes one minute on a machine that does nothing else
 
 
-def picture(browser: Browser, airflow: Airflow, run_id: str, task: str) -> None:
-    """The first screen of a task's page, as it stands when it is opened."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(SECONDS * 1000)
-    page.goto(
-        f"http://127.0.0.1:{airflow.port}/dags/failures/runs/{urllib.parse.quote(run_id)}/tasks/{task}?try_number=1"
-    )
-    page.get_by_text("Task failed with exception").first.wait_for()
-    page.screenshot(path=HERE / f"failed-{task}.jpg", type="jpeg", quality=80)
-    page.close()
+def picture(page: Any, address: str, task: str) -> None:
+    """The first screen of a task's page, as it stands when it is opened.
+
+    :raises AssertionError: one cannot read on it what happened, and what to do.
+    """
+    page.goto(f"{address}/tasks/{task}?try_number=1", wait_until="domcontentloaded")
+    page.wait_for_function(AT_END)
+    log = page.get_by_test_id("virtual-scroll-container").bounding_box()
+    for words in TASKS[task]:
+        box = page.get_by_text(words).last.bounding_box()
+        for at, size in (("x", "width"), ("y", "height")):
+            seen = log[at] <= box[at] and box[at] + box[size] <= log[at] + log[size]
+            assert seen, f"{words} of {task} is at {box}, the log at {log}"
+    page.evaluate(RENAME, sorted(PLACES.items(), reverse=True))  # /opt/x before /opt
+    page.screenshot(path=HERE / f"failed-{task}.jpg", type="jpeg", quality=75)
 
 
 def main() -> None:
@@ -55,17 +84,19 @@ def main() -> None:
         (home / "dags").mkdir()
         (home / "dags" / "failures.py").write_text(DAG)
         connections = {f"AIRFLOW_CONN_{name.upper()}": json.dumps(one) for name, one in CONNECTIONS.items()}
-        airflow = Airflow(home, home / "dags", {**connections, "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "0"})
+        airflow = Airflow(home, home / "dags", connections)
         try:
             airflow.start()
             run_id = airflow.trigger("failures", {})
             assert airflow.finished("failures", run_id, SECONDS) == "failed"
-            with sync_playwright() as driver:
-                arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-                browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+            with chromium() as browser:
+                context = browser.new_context(viewport=SCREEN)
+                context.set_default_timeout(PATIENCE)
+                host = f"http://127.0.0.1:{airflow.port}"
+                context.add_cookies([{"name": "_token", "value": airflow.token(), "url": host}])
                 for task in TASKS:
-                    picture(browser, airflow, run_id, task)
-                browser.close()
+                    picture(context.new_page(), f"{host}/dags/failures/runs/{urllib.parse.quote(run_id)}", task)
+                context.close()
         finally:
             airflow.stop()
 

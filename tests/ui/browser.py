@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from tests.support.cluster import REPO
 
 playwright = pytest.importorskip("playwright.sync_api", reason="`make test-ui` installs it")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="`make test-ui` installs it")
 
 PICTURES = REPO / "build" / "ui"
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 400, "height": 860}
@@ -58,7 +60,7 @@ def seen_with(token: str, browser: Any, address: str, path: str = "plugin/brayns
 
 
 def picture(page: Any, name: str) -> None:
-    """The page as it stands, wide and narrow, light and dark; nothing of it may be outside of the window."""
+    """The page as it stands, wide and narrow, light and dark. Nothing of it may be outside of the window, or a barrier."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     for theme in ("light", "dark"):
         page.evaluate("theme => { document.documentElement.className = theme }", theme)
@@ -66,5 +68,26 @@ def picture(page: Any, name: str) -> None:
             page.set_viewport_size(size)
             page.screenshot(path=PICTURES / f"{name}-{theme}-{width}.png")
             assert page.evaluate(OUTSIDE) == [], f"{name} {width}: these are outside of the window"
+            assert barriers(page) == [], f"{name} {theme} {width}: axe-core calls these serious"
     page.set_viewport_size(WIDE)
     page.evaluate("() => { document.documentElement.className = 'light' }")
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe-core finds serious or worse in our part of the page; the rest is Airflow's."""
+    found = axe.Axe().run(page, context=".brayns", options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{one['id']} {node['html'][:120]}: {node.get('failureSummary', '')}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+def details(route: Any) -> None:
+    """The parameters of `brayns_session`, as Airflow's API tells them, where the database has no serialized DAG."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    dag = DagBag(str(REPO / "dags" / "brayns_session.py"), bundle_name="ui").dags["brayns_session"]
+    told = {name: dag.params.get_param(name).dump() for name in dag.params}
+    route.fulfill(content_type="application/json", body=json.dumps({"params": told}))

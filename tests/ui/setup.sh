@@ -1,8 +1,9 @@
 #!/bin/sh
-# setup.sh VENV: Debian's Chromium, and what drives it; only `make test-ui` needs them.
+# setup.sh VENV: Debian's Chromium, and what drives it; only `make test-ui` and `make pictures` need them.
 set -eu
 [ -x /usr/bin/chromium ] || {
     apt-get update -q >/dev/null || true
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core >/dev/null
 }
-"$1/bin/python" -c 'import playwright' 2>/dev/null || "$1/bin/uv" pip install -q --python "$1/bin/python" 'playwright>=1.50'
+"$1/bin/python" -c 'import axe_playwright_python, playwright' 2>/dev/null ||
+    "$1/bin/uv" pip install -q --python "$1/bin/python" -r "$(dirname "$0")/requirements.txt"

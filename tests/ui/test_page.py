@@ -36,15 +36,12 @@ class Known(Airflow):
             "AIRFLOW__BRAYNS__INSTALLATION_ID": "ui",
         }
 
-    def token(self, role: str) -> str:
+    def token(self, role: str = "admin") -> str:
         body = json.dumps({"username": role, "password": role}).encode()
         address = f"http://127.0.0.1:{self.port}/auth/token"
         asked = urllib.request.Request(address, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return str(json.load(answer)["access_token"])
-
-    def _token(self) -> str:
-        return self.token("admin")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,9 +11,8 @@ import pytest
 
 from tests.support.airflow import free_port
 from tests.support.bounds import until
-from tests.support.cluster import REPO
 from tests.support.page import NOW, Page, Stored, booking, page, progress, service, token_of
-from tests.ui.browser import chromium, picture, seen_with
+from tests.ui.browser import chromium, details, picture, seen_with
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -51,15 +49,6 @@ def stored(the_page: Page) -> Iterator[Stored]:
 def browser() -> Iterator[Any]:
     with chromium() as one:
         yield one
-
-
-def details(route: Any) -> None:
-    """The parameters of the DAG, as Airflow's API tells them; the database of these tests has no serialized DAG."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    dag = DagBag(str(REPO / "dags" / "brayns_session.py"), bundle_name="ui").dags["brayns_session"]
-    told = {name: dag.params.get_param(name).dump() for name in dag.params}
-    route.fulfill(content_type="application/json", body=json.dumps({"params": told}))
 
 
 def waiting(stored: Stored, number: int, wait: Any, **more: Any) -> None:

@@ -36,4 +36,4 @@ def _unwrapped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     pattern held on one machine and not on the next.
     """
     if "in_lines" not in request.keywords:
-        monkeypatch.setattr("airflow_brayns.task.guard.in_lines", lambda text: text)
+        monkeypatch.setattr("airflow_brayns.task.guard.in_lines", lambda text, **_: text)

@@ -44,7 +44,7 @@ examine() { # examine NAME N SERVICE SCRIPT: what its folder and the scheduler t
     printf 'folder %s\n' "$(printf '%s' "$5" | coded)"
     [ ! -e "$5/keeper.sh" ] || printf 'idle %s\n' "$(sed -n '/^idle_limit=/{s/^idle_limit=//p;q;}' "$5/keeper.sh")"
     [ ! -e "$5/services/$3/port" ] || printf 'asked %s\n' "$(first "$5/services/$3/port")"
-    [ ! -e "$5/services/$3/log" ] || printf 'tail %s\n' "$(tail -c 8192 "$5/services/$3/log" | tail -n 20 | coded)"
+    [ ! -e "$5/services/$3/log" ] || printf 'tail %s\n' "$(tail -c 8192 "$5/services/$3/log" | tail -n 8 | coded)"
     look_at_jobs "$5"
     # While neither its end nor the job's is known.
     if [ -n "$4" ] && [ -e "$5/services/$3/listening" ] && [ ! -e "$5/services/$3/exit" ] && [ ! -e "$5/ended" ]; then

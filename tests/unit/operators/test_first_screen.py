@@ -25,6 +25,9 @@ from tests.support.task import run_trigger
 pytestmark = [pytest.mark.slow, pytest.mark.in_lines]
 
 LINES, WIDTH = 20, 120
+# The page opens at the log's end (3.3.2, seen): of 25 lines at 1280 x 800, one is Airflow's last and eight are the traceback's.
+SEEN_ABOVE, FRAMES = 16, 8
+_OF_AIRFLOW = 5  # frames of its task runner, which a test has not
 _LOGGED = re.compile(r"^\S+ \[(?:info|warning|error) *\] (.*?) +\[airflow\S*\] loc=\S+$")
 LMOD = "module() { echo 'Lmod has detected the following error: The following module(s) are unknown: brayns' >&2; return 1; }"
 
@@ -155,8 +158,12 @@ def test_the_first_screen_of_a_failed_task_says_what_happened_and_what_to_do(
     told_first = " ".join(" ".join(error).split())
     assert re.search(fault.happened, shown), whole
     assert re.search(f"{fault.remedy}.*{fault.happened}", told_first), whole
+    assert len(error) <= SEEN_ABOVE, whole
+    below = traceback.extract_tb(raised.value.__traceback__)[1:]
+    assert len(below) + _OF_AIRFLOW <= FRAMES, below
     assert len(error[0]) < WIDTH and re.search(fault.remedy, " ".join(error[:2])), "what to do comes first"
-    assert [line for line in error if len(line) >= WIDTH and " " in line.strip()] == []
+    seen = [f"{type(raised.value).__name__}: {error[0]}", *error[1:]]
+    assert [line for line in seen if len(line) >= WIDTH and " " in line.strip()] == []
     told = "".join(traceback.format_exception(raised.value))
     assert told.count(error[0]) == 1, told
     assert error[0] not in logged, "what the error says is not said before it, too"

@@ -53,8 +53,26 @@ def test_a_message_is_printed_once_in_lines_that_a_page_shows() -> None:
     assert "deeper" not in printed
     assert " ".join(printed.split()).count(said.strip()) == 1
     told = str(raised.value).splitlines()
-    assert all(len(line) < 120 for line in told)
+    assert all(len(line) < 118 for line in [f"BraynsTaskError: {told[0]}", *told]), "as Airflow's page shows the first"
     assert all(line.startswith("    ") for line in told[1:])
+
+
+def test_the_way_through_our_own_code_is_not_printed_below_the_message() -> None:
+    """Airflow's page opens at the end of a log: with a traceback of many lines, what to do was above its window."""
+
+    @guarded
+    def inner() -> None:
+        raise ServiceFailed("it ended", remedy="Look at setup.")
+
+    @guarded
+    def outer() -> None:
+        inner()
+
+    with pytest.raises(AirflowException) as raised:
+        outer()
+    names = [one.name for one in traceback.extract_tb(raised.value.__traceback__)][1:]
+    assert "outer" not in names and len(names) == 2, names
+    assert raised.value.error.remedy == "Look at setup."  # type: ignore[attr-defined]
 
 
 def test_what_is_none_of_ours_passes() -> None:
