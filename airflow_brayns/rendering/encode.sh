@@ -61,7 +61,7 @@ unpack_drawn() { # what is drawn over the frames, into drawn_in, where ffmpeg ru
     case $(sha256sum <"$drawn") in "$drawn_sha256"*) ;; *) return 1 ;; esac
     for place in "${TMPDIR:-/tmp}" /dev/shm /var/tmp; do
         drawn_in=$(mktemp -d "$place/airflow-brayns.XXXXXX" 2>/dev/null) || continue
-        if tar -xzf "$drawn" -C "$drawn_in" --no-same-owner; then return 0; fi
+        if tar -xzof "$drawn" -C "$drawn_in"; then return 0; fi
         rm -rf "$drawn_in"
     done
     drawn_in=

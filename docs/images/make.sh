@@ -1,6 +1,6 @@
 #!/bin/sh
-# `make pictures`: the README's, four frames of the movie of `make demo`; the preview of the how-to page; the sheet of a movie that
-# the batch made of dags/movies/.
+# `make pictures`: the README's, four frames of the movie of `make demo`; the preview of the how-to page; the sheet and the poster of
+# two movies that the batch made of dags/movies/.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PWD/.venv/bin:$PATH
@@ -10,6 +10,7 @@ ffmpeg=$(python -c 'from airflow_brayns.movie.ffmpeg import ffmpeg; print(ffmpeg
 airflow brayns movie preview dags/movies/neuron.yaml -w 320 -o docs/images/preview.jpg
 airflow dags test brayns_movie_batch -c "{\"folder\": \"$PWD/dags/movies\"}"
 "$ffmpeg" -v error -y -i out/batch/flight.sheet.jpg -vf scale=1000:-2 -q:v 4 docs/images/batch.jpg
+cp out/batch/column.poster.jpg docs/images/column.jpg
 # The poster, and a part of it in full size where four of its tiles meet
 "$ffmpeg" -v error -y -i out/batch/poster.png -filter_complex '[0]split[a][b];[a]scale=480:600[c];[b]crop=480:600:3300:3330[d];[c][d]hstack' -frames:v 1 -update 1 -q:v 5 docs/images/poster.jpg
 # The page's, of `make test-ui`

@@ -1,0 +1,113 @@
+"""The films of `dags/movies/` that are shown in the docs: their data come from committed scripts, and they show what they should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from airflow_brayns.movie.encode import FrameFiles, encode_movie
+from airflow_brayns.movie.overlay_layers import check_overlays
+from airflow_brayns.movie.overlays import Drawing
+from airflow_brayns.movie.specification import MovieSpecification
+from tests.support.cluster import REPO
+from tests.support.movie import produce
+
+MOVIES, SCENES = REPO / "dags" / "movies", REPO / "dags" / "scenes"
+
+
+def values_of(path: Path) -> dict[str, Any]:
+    """All that is in an HDF5 file."""
+    found: dict[str, Any] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, one: found.__setitem__(name, one[()]) if isinstance(one, h5py.Dataset) else None)
+    return found
+
+
+def test_the_column_is_what_its_script_grows(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, SCENES / "grow_column.py", tmp_path], check=True, cwd=tmp_path)
+    grown = {path.relative_to(tmp_path): path for path in tmp_path.rglob("*.*")}
+    kept = {path.relative_to(SCENES / "column"): path for path in (SCENES / "column").rglob("*.*")}
+    assert grown.keys() == kept.keys()
+    for name, path in grown.items():
+        if path.suffix != ".h5":
+            assert path.read_text() == kept[name].read_text()
+            continue
+        ours, theirs = values_of(path), values_of(kept[name])
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            same = (
+                np.allclose(value, theirs[key], atol=1e-4)
+                if value.dtype.kind == "f"
+                else np.array_equal(value, theirs[key])
+            )
+            assert same, key
+    assert sum(path.stat().st_size for path in kept.values()) < 250_000
+
+
+@pytest.mark.slow
+async def test_the_column_is_cut_open_its_colours_are_the_legends_and_the_bar_is_as_long_as_it_says(
+    emulator: Any, tmp_path: Path
+) -> None:
+    spec = MovieSpecification.read_file(MOVIES / "column.yaml")
+    check_overlays(spec)
+    size = (480, 270)
+    spec = spec.model_copy(update={"resolution": size, "step": 20})
+    service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
+    outcome, _ = await produce(spec, [service], tmp_path / "frames")
+    plan = outcome.plan
+    assert (plan.total, list(plan.frames)) == (46, [0, 20, 40])
+    paths = [tmp_path / "frames" / plan.file(frame) for frame in plan.frames]
+    drawing = Drawing.of(plan)
+    assert drawing is not None
+    layers = {one.field: one for one in drawing.layers}
+    assert list(layers) == ["overlays.title", "overlays.legend", "overlays.time", "overlays.scale_bar"]
+    assert layers["overlays.time"].shown == ["t = 0.0 ms", "t = 10.5 ms", "t = 21.0 ms"]
+    # 900 away, 45 degrees: 2.761 µm a pixel of 270
+    assert set(layers["overlays.scale_bar"].shown) == {(72, "200 µm")}
+    frames = [np.asarray(Image.open(path).convert("RGB"), int) for path in paths]
+    bright = [int((frame.min(2) > 150).sum()) for frame in frames]
+    assert bright[0] < 20 < 300 < bright[1], "the wave is under way"
+    rest, peak = frames[0].reshape(-1, 3), frames[1].reshape(-1, 3)
+    assert (rest[:, 2] > rest[:, 0] + 60).sum() > 3000, "at rest it is blue, as the legend's lower end"
+    assert (peak[:, 0] > peak[:, 2] + 60).sum() > 100, "and orange in between"
+    movie = await encode_movie(
+        tmp_path, tmp_path / "column.mp4", spec.encoding, files=FrameFiles.look(paths, drawing), poster=True
+    )
+    assert (movie.frames, movie.width, movie.height) == (3, *size)
+    with Image.open(tmp_path / "column.poster.jpg") as poster:
+        box = layers["overlays.legend"].box
+        column = [poster.getpixel((box[0] + box[2] - 6, y)) for y in range(box[1] + 20, box[1] + box[3] - 4)]
+    assert np.min(column[0]) > 150, "the highest value at the top"
+    assert np.argmax(column[-1]) == 2
+
+
+@pytest.mark.slow
+async def test_what_is_cut_out_is_not_there(emulator: Any, tmp_path: Path) -> None:
+    """From the side of the cut the middle of the column is seen, which is dark where the cut is wide open."""
+    plain = json.loads(json.dumps(MovieSpecification.read_file(MOVIES / "column.yaml").plain()))
+    shares = []
+    for name, clipping in (("cut", plain["clipping"]), ("whole", [])):
+        still = {"path": "still", "view": "top", "distance": 900, "target": [0, 0, 0]}
+        changed = {
+            **plain,
+            "clipping": clipping,
+            "resolution": [192, 192],
+            "camera": still,
+            "frame_range": [0, 0],
+            "overlays": None,
+        }
+        service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
+        outcome, _ = await produce(MovieSpecification.check(changed), [service], tmp_path / name)
+        picture = np.asarray(Image.open(tmp_path / name / outcome.plan.file(0)).convert("RGB"), int)
+        shares.append([(picture[y : y + 34, x : x + 34, 2] > 60).mean() for y, x in ((98, 98), (60, 60))])
+    (cut_away, cut_left), (whole, _) = shares
+    assert cut_away < 0.02 < 0.3 < whole
+    assert cut_left > 0.3
