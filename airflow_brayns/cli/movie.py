@@ -33,6 +33,7 @@ from airflow_brayns.services.booking import book
 from airflow_brayns.services.literal import literal
 
 SCHEMA = schema_file()
+_LARGEST_DRAWN = 8192  # pixels a side
 
 
 def read_movie(args: argparse.Namespace) -> MovieSpecification:
@@ -153,6 +154,12 @@ def preview_size(width: int, aspect: float) -> tuple[int, int]:
     return width // 2 * 2, max(SMALLEST_SIDE, height)
 
 
+def drawn_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The size at which overlays are drawn that are then made smaller: the movie's, or that of a huge picture's shape."""
+    share = min(1.0, _LARGEST_DRAWN / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
+
+
 def preview_target(output: str) -> Path:
     """Where the sheet goes.
 
@@ -188,7 +195,7 @@ def preview(args: argparse.Namespace) -> Answer:
     plugins = plugins_of(args.plugins)
     hook = opened(args.cluster_conn_id)
     hook.settings.service(plugins)
-    asyncio.run(_render(hook, small, plugins, args.frames, target, spec.resolution))
+    asyncio.run(_render(hook, small, plugins, args.frames, target, drawn_size(spec.resolution)))
     return Answer(text=str(target))
 
 

@@ -112,8 +112,8 @@ class Production:
             specification, script, reporter, load_timeout=load_timeout, frame_timeout=frame_timeout, preview=sample is not None
         )  # fmt: skip
         self._restarts = Restarts()
-        self._left: tuple[list[int], int] | None = (
-            None  # what is missing, and of how many: known before a service is there
+        self._left: tuple[list[int], Plan] | None = (
+            None  # what is missing, and of which plan, before a service is there
         )
 
     # ---- the whole ---------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Production:
             return None  # only a service tells how large that one model is
         plan = Plan(self._spec, facts, self._scene, self._sample)
         survey = await self._store.survey(plan, self._manifest)
-        self._left = survey.left, len(plan.frames)
+        self._left = survey.left, plan
         if survey.left:
             return None
         asked = replace(header, specification=self._spec.plain())

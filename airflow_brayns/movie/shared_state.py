@@ -250,13 +250,13 @@ class SharedState:
             return last or RenderingFailed("No service became usable.", remedy="Look at the services' own lines above.")
         return self.gaps(self.missing())
 
-    def spent(self, left: tuple[list[int], int] | None) -> BudgetSpent:
+    def spent(self, left: tuple[list[int], Plan] | None) -> BudgetSpent:
         """The error that ends the movie since its budget is spent.
 
-        :param left: the frames that were missing when this try began, and of how many; None where nobody could tell.
+        :param left: the pictures that were missing when this try began, and their plan; None where nobody could tell.
         """
         self.ledger.ended_by_budget = True
-        left = (self.missing(), self.frames.total) if self.planned else left
+        left = (self.missing(), self.plan) if self.planned else left
         return budget_spent(self.ledger.budget or 0.0, self.ledger.total, left)
 
     def missing(self) -> list[int]:

@@ -16,6 +16,7 @@ from PIL import Image
 from airflow_brayns.movie.encode import FrameFiles, encode_movie
 from airflow_brayns.movie.overlay_layers import check_overlays
 from airflow_brayns.movie.overlays import Drawing
+from airflow_brayns.movie.rendered import just_rendered
 from airflow_brayns.movie.specification import MovieSpecification
 from tests.support.cluster import REPO
 from tests.support.movie import produce
@@ -111,3 +112,25 @@ async def test_what_is_cut_out_is_not_there(emulator: Any, tmp_path: Path) -> No
     (cut_away, cut_left), (whole, _) = shares
     assert cut_away < 0.02 < 0.3 < whole
     assert cut_left > 0.3
+
+
+@pytest.mark.slow
+async def test_the_poster_is_one_picture_of_twenty_tiles(emulator: Any, tmp_path: Path) -> None:
+    """Small: 20 tiles by two services, of what `dags/movies/poster.yaml` shows; light and grain are the same all over."""
+    whole_spec = MovieSpecification.read_file(MOVIES / "poster.yaml")
+    services = [emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0) for _ in range(2)]
+    found = []
+    for tiles in (whole_spec.tiles, None):
+        spec = whole_spec.model_copy(update={"resolution": (320, 400), "tiles": tiles})
+        folder = tmp_path / str(tiles is None)
+        outcome, _ = await produce(spec, services, folder)
+        files, known = just_rendered(folder, outcome.plan, outcome.header)
+        await encode_movie(
+            folder, folder / "poster.png", spec.encoding, files=files, metadata=known, tiling=spec.tiling
+        )
+        with Image.open(folder / "poster.png") as picture:
+            found.append(np.asarray(picture).astype(int))
+    joined, whole = found
+    assert joined.shape == whole.shape == (400, 320, 3)
+    assert whole.std() > 10
+    assert np.abs(joined - whole).mean() < 1

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from airflow_brayns.cli.definition import _PREVIEW
-from airflow_brayns.cli.movie import _sheet, preview, preview_size
+from airflow_brayns.cli.movie import _sheet, drawn_size, preview, preview_size
 from airflow_brayns.movie.camera import Bounds
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.specification import MovieSpecification
@@ -110,6 +110,18 @@ def test_a_connection_that_cannot_work_is_said_before_a_node_is_asked_for(
     said = airflow_brayns_command("movie", "preview", str(FILE), "--cluster-conn-id", conn_id)
     assert (said.code, said.out) == (1, "")
     assert ("no connection 'nix'" if conn_id == "nix" else "start_timeot") in said.err
+
+
+def test_check_tells_how_large_tiles_are(airflow_brayns_command: CommandLine) -> None:
+    said = airflow_brayns_command("movie", "check", str(FILE.with_name("poster.yaml")))
+    assert "1 frames" in said.out and "4800x6000" in said.out
+    assert "\n  4 x 5 tiles of 1200x1200 pixels\n" in said.out
+
+
+def test_what_is_drawn_over_a_huge_picture_is_previewed_in_its_shape_and_not_in_its_size() -> None:
+    """40,000 x 40,000 pixels of it are 6.4 GB."""
+    assert drawn_size((3840, 2160)) == (3840, 2160)
+    assert drawn_size((40_000, 20_000)) == (8192, 4096)
 
 
 def test_check_tells_people_and_programs(airflow_brayns_command: CommandLine, tmp_path: Path) -> None:

@@ -18,12 +18,10 @@ from airflow_brayns.movie.encode import encode_movie
 from airflow_brayns.movie.ffmpeg import Encoded
 from airflow_brayns.movie.join import join_tiles, look_at
 from airflow_brayns.movie.rendered import just_rendered
-from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.tiles import Tiling
 from tests.support.movie import produce, records, specification
 
 FAST = {"snapshot_seconds": 0}
-POSTER = Path(__file__).parents[3] / "dags" / "movies" / "poster.yaml"
 # Without ambient occlusion, whose rays are another chance in each picture.
 RENDERER = {"name": "interactive", "samples_per_pixel": 4, "ao_samples": 0}
 STILL = {"path": "still"}
@@ -270,25 +268,3 @@ async def test_a_frame_of_which_only_some_tiles_show_something_is_none_that_show
         tmp_path, [emulator(**FAST)], data / "cube.obj", tiles=(5, 5), resolution=(325, 325), camera=far
     )
     assert (picture.max(2) > picture.min()).mean() > 0
-
-
-@pytest.mark.slow
-async def test_the_poster_of_the_examples(emulator: Any, tmp_path: Path) -> None:
-    """Small: 20 tiles by two services, of what `dags/movies/poster.yaml` shows; light and grain are the same all over."""
-    whole_spec = MovieSpecification.read_file(POSTER)
-    services = [emulator("--plugin", "braynsCircuitExplorer", **FAST) for _ in range(2)]
-    found = []
-    for tiles in (whole_spec.tiles, None):
-        spec = whole_spec.model_copy(update={"resolution": (320, 400), "tiles": tiles})
-        folder = tmp_path / str(tiles is None)
-        outcome, _ = await produce(spec, services, folder)
-        files, known = just_rendered(folder, outcome.plan, outcome.header)
-        await encode_movie(
-            folder, folder / "poster.png", spec.encoding, files=files, metadata=known, tiling=spec.tiling
-        )
-        with Image.open(folder / "poster.png") as picture:
-            found.append(np.asarray(picture).astype(int))
-    joined, whole = found
-    assert joined.shape == whole.shape == (400, 320, 3)
-    assert whole.std() > 10
-    assert np.abs(joined - whole).mean() < 1
