@@ -12,11 +12,12 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from airflow_brayns.errors import InvalidSetting, StorageFailed
 from airflow_brayns.movie.frame_store import ASIDE, SILENT_SECONDS, Made, Survey, superseded
+from airflow_brayns.movie.glimpse import GLIMPSE, NEWEST, SHEET, Glimpse, remove_glimpse
 from airflow_brayns.movie.images import check_picture, check_tile
 from airflow_brayns.movie.manifest import NAME, FrameRecord, Header, Manifest, digest
 from airflow_brayns.movie.parts import file_clock
@@ -48,6 +49,7 @@ class FolderStore:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._beating: threading.Thread | None = None
+        self._glimpse: Glimpse | None = None
 
     async def open(self) -> Manifest:
         """See `FrameStore.open`. Until `close` the claim is renewed again and again, whether frames come or not."""
@@ -144,6 +146,14 @@ class FolderStore:
         self._check_ours()
         await asyncio.to_thread(self._append, record.line())
 
+    def shows(self, plan: Plan, done: Collection[int]) -> str:
+        """See `FrameStore.shows`."""
+        if plan.tiling is not None:
+            return ""
+        self._glimpse = Glimpse(self.folder, plan, done)
+        newest = f"{NEWEST}.{plan.specification.format}"
+        return f"While it is rendered, {self.folder / GLIMPSE / SHEET} shows what is there of it, and {newest} beside that its newest frame."
+
     def file_path(self, plan: Plan, frame: int) -> str:
         """See `FrameStore.file_path`."""
         return ""
@@ -174,6 +184,8 @@ class FolderStore:
             made.job, made.service, made.version, made.way, plan.scene,
         )  # fmt: skip
         self._append(record.line())
+        if self._glimpse is not None:
+            self._glimpse.keep(frame, data)
 
     def _append(self, line: str) -> None:
         try:
@@ -314,6 +326,7 @@ def remove_frames(folder: Path) -> None:
     for path in aside.iterdir() if aside.is_dir() else ():
         if _FRAME.fullmatch(path.name) and (path.is_symlink() or not path.is_dir()):
             path.unlink()
+    remove_glimpse(folder)
     for one in (aside, folder / _DOOR, folder):
         with contextlib.suppress(OSError):
             one.rmdir()

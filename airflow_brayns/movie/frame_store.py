@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -88,6 +89,13 @@ class FrameStore(Protocol):
 
     async def note(self, record: UsedRecord) -> None:
         """Write into the manifest what a try has used."""
+        ...
+
+    def shows(self, plan: Plan, done: Collection[int]) -> str:
+        """Begin to show the movie while it is rendered, and tell where in words; empty where it is not shown.
+
+        :param done: frames that are there already.
+        """
         ...
 
     def file_path(self, plan: Plan, frame: int) -> str:

@@ -142,12 +142,16 @@ def difference(one: bytes, other: bytes) -> float:
         return float(sum(ImageStat.Stat(apart).mean) / 3)
 
 
+SHEET_WIDTH, SHEET_COLUMNS, SHEET_FRAMES = 1600, 4, 16
+CELL = SHEET_WIDTH // SHEET_COLUMNS
+
+
 def contact_sheet(
     frames: Sequence[tuple[str, Path]],
     target: Path,
     *,
-    columns: int = 4,
-    width: int = 1600,
+    columns: int = SHEET_COLUMNS,
+    width: int = SHEET_WIDTH,
     over: Iterable[Image] = (),
 ) -> Path:
     """Draw small pictures of frames on one sheet, each with its label, and return the sheet's path.
@@ -158,7 +162,7 @@ def contact_sheet(
     :param width: the sheet's width in pixels.
     :param over: a picture for each frame that is drawn over it; none for nothing.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
     columns = max(1, min(columns, len(frames)))
     cell = width // columns
@@ -169,13 +173,8 @@ def contact_sheet(
         if drawn is not None:
             small.alpha_composite(drawn.resize(small.size))
             small = small.convert("RGB")
-        small.thumbnail((cell - 8, cell * 4))
-        ImageDraw.Draw(small).text((6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
-        thumbnails.append(small)
-    height = max(one.height for one in thumbnails) + 8
-    sheet = Image.new("RGB", (width, height * math.ceil(len(thumbnails) / columns)), (24, 26, 30))
-    for number, one in enumerate(thumbnails):
-        sheet.paste(one, (number % columns * cell + (cell - one.width) // 2, number // columns * height + 4))
+        thumbnails.append(thumbnail(small, label, cell))
+    sheet = lay_out(thumbnails, columns=columns, width=width)
     partial = target.with_name(f".{secrets.token_hex(6)}.part{target.suffix}")
     try:
         sheet.save(partial)
@@ -183,6 +182,42 @@ def contact_sheet(
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+def thumbnail(image: Image, label: str, cell: int = CELL) -> Image:
+    """Make an image small, with a label in its corner.
+
+    :param image: it is changed.
+    :param cell: the width of its place on a sheet.
+    """
+    from PIL import ImageDraw
+
+    image.thumbnail((cell - 8, cell * 4))
+    ImageDraw.Draw(image).text((6, 4), label, fill="white", stroke_width=2, stroke_fill="black")
+    return image
+
+
+def lay_out(
+    thumbnails: Sequence[Image | None],
+    *,
+    columns: int = SHEET_COLUMNS,
+    width: int = SHEET_WIDTH,
+    cell: tuple[int, int] = (0, 0),
+) -> Image:
+    """Put small images on one sheet.
+
+    :param thumbnails: the images in order; None for one that is not there yet, whose place is left free.
+    :param cell: width and height of an image that is not there.
+    """
+    from PIL import Image
+
+    across = width // columns
+    height = max(cell[1] if one is None else one.height for one in thumbnails) + 8
+    sheet = Image.new("RGB", (width, height * math.ceil(len(thumbnails) / columns)), (24, 26, 30))
+    for number, one in enumerate(thumbnails):
+        shown = one or Image.new("RGB", cell, (38, 41, 48))
+        sheet.paste(shown, (number % columns * across + (across - shown.width) // 2, number // columns * height + 4))
+    return sheet
 
 
 def spread(frames: Sequence[int], number: int) -> list[int]:

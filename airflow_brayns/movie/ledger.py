@@ -15,7 +15,7 @@ from airflow_brayns.movie.interfaces import Reporter
 from airflow_brayns.movie.manifest import Manifest
 from airflow_brayns.movie.used import Used, UsedRecord
 
-_RECORD_SECONDS = 60.0
+_LOOK_SECONDS, _RECORD_SECONDS = 5.0, 60.0
 _LAST_RECORD_SECONDS = 2.0  # a task that was told to stop has four
 
 
@@ -56,6 +56,7 @@ class Ledger:
         self._nodes: dict[str, _Node] = {}
         self._seconds = dict.fromkeys(("rendering", "starting", "waiting", "lost"), 0.0)
         self._frames, self._recorded = 0, 0.0
+        self._told_held, self._told_at = tuple[str, ...](), 0.0
         self._began, self._left = time.time(), dict[str, float]()
         self.earlier, self._spent_before = Used(), 0.0
         self.budget, self.ended_by_budget = budget, False
@@ -129,8 +130,7 @@ class Ledger:
         """Tell whether the budget does for a frame of so many seconds, in which all nodes that are held cost."""
         if self.budget is None:
             return True
-        held = sum(node.until is None for node in self._nodes.values())
-        return self.total.node_seconds + held * seconds < self.budget * 3600
+        return self.total.node_seconds + len(self._held()) * seconds < self.budget * 3600
 
     # ---- what was used -----------------------------------------------------------------------------------------
     @property
@@ -149,9 +149,13 @@ class Ledger:
         return self.earlier + self.used
 
     async def kept(self, store: FrameStore) -> None:
-        """Write into the manifest what was used, again and again: a try that is killed has told most of it."""
+        """Write into the manifest what was used, soon after nodes come or go, and then again and again: a try that is killed
+        has told most of it, and which nodes it left.
+        """
         while True:
-            await asyncio.sleep(_RECORD_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._told_held == self._held() and time.monotonic() - self._told_at < _RECORD_SECONDS:
+                continue
             with contextlib.suppress(BraynsError):  # whoever keeps frames tells what is wrong with the place
                 await self._record(store, self.used)
 
@@ -165,7 +169,11 @@ class Ledger:
 
     async def _record(self, store: FrameStore, used: Used, *, last: bool = False) -> None:
         if used.node_seconds > self._recorded:
-            held = () if last else tuple(place for place, node in self._nodes.items() if node.until is None)
+            held = () if last else self._held()
+            self._told_held, self._told_at = held, time.monotonic()
             spent = self.budget if last and self.ended_by_budget and self.budget is not None else 0.0
             await store.note(UsedRecord(self._movie, self._holder, time.time(), used, held, spent))
             self._recorded = used.node_seconds
+
+    def _held(self) -> tuple[str, ...]:
+        return tuple(place for place, node in self._nodes.items() if node.until is None)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -349,7 +348,9 @@ class Production:
             await self._store.begin(header)
         await self._put_aside(plan)
         self._survey, self._header = survey, header
-        self._shared.begin(plan, FrameQueue(deque(survey.left), len(plan.pictures), done=len(survey.done)))
+        self._shared.begin(plan, FrameQueue.of(plan, survey))
+        if told := self._store.shows(plan, survey.done):
+            self._reporter.note(told)
 
     async def _without_former(self, plan: Plan, known: Header) -> Survey:
         """Survey the frames without those of 0.2.0's `render-image`, whose pictures are other ones than any way gives

@@ -6,13 +6,40 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from airflow_brayns.movie.frame_store import Survey
+from airflow_brayns.movie.images import SHEET_FRAMES, spread
 from airflow_brayns.movie.interfaces import RenderService
+from airflow_brayns.movie.plan import Plan
 
 DEADLY = 3  # a frame that failed on so many different services is at fault itself
 _TIMEOUT_FACTOR, _TIMEOUT_FLOOR = 10.0, 20.0
+
+
+def rough_first(left: Sequence[int], shown: Sequence[int]) -> list[int]:
+    """Order frames so that the whole movie is seen early: some that are spread over it, first, last, middle, quarters
+    and so on, and then the others one after another.
+
+    :param left: the frames to render, in order.
+    :param shown: the frames that are spread over the movie, in order.
+    """
+    wanted = set(left)
+    early = [frame for frame in _halved(shown) if frame in wanted]
+    return [*early, *sorted(wanted.difference(early))]
+
+
+def _halved(frames: Sequence[int]) -> list[int]:
+    found = dict.fromkeys([*frames[:1], *frames[-1:]])
+    parts = deque([(0, len(frames) - 1)])
+    while parts:
+        first, last = parts.popleft()
+        if last - first > 1:
+            middle = (first + last) // 2
+            found[frames[middle]] = None
+            parts += [(first, middle), (middle, last)]
+    return list(found)
 
 
 @dataclass
@@ -34,6 +61,16 @@ class FrameQueue:
     blamed: dict[int, set[str]] = field(default_factory=dict)
     given_up: dict[int, str] = field(default_factory=dict)
     done: int = 0
+
+    @classmethod
+    def of(cls, plan: Plan, survey: Survey) -> FrameQueue:
+        """The queue of what is left of a movie. The whole movie is seen early, but where neighbours may be quicker one
+        after another: the steps of a simulation, a movie's Python, or the tiles of a frame.
+        """
+        order = survey.left
+        if plan.shown is None and not plan.specification.is_python and plan.tiling is None:
+            order = rough_first(order, spread(plan.frames, SHEET_FRAMES))
+        return cls(deque(order), len(plan.pictures), done=len(survey.done))
 
     @property
     def over(self) -> bool:

@@ -200,7 +200,7 @@ class SharedState:
         if not empty:
             return
         if first and tiles == 1:
-            self.frames.bring_forward(spread(list(self.frames.waiting), _LOOKS)[1:])
+            self.frames.bring_forward(spread(sorted(self.frames.waiting), _LOOKS)[1:])
         self._blank.append(frame)
         if (
             len(self._blank) >= min(_LOOKS * tiles, self.frames.total)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from airflow_brayns.cluster.answers import coded, decode, whole
 from airflow_brayns.cluster.cluster import Cluster
@@ -180,6 +180,10 @@ class ClusterFrames:
         self._place.check_taken(answer)
         if "begun" not in answer.split("\n"):
             raise self._place.unwritable()
+
+    def shows(self, plan: Plan, done: Collection[int]) -> str:
+        """See `FrameStore.shows`; no picture comes here."""
+        return ""
 
     def file_path(self, plan: Plan, frame: int) -> str:
         """See `FrameStore.file_path`."""

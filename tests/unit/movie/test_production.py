@@ -16,6 +16,7 @@ from PIL import Image
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import BudgetSpent, InvalidSetting, NothingSeen, RenderingFailed, StorageFailed, Superseded
+from airflow_brayns.movie.images import spread
 from airflow_brayns.movie.interfaces import RenderService
 from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.used import Used
@@ -251,6 +252,16 @@ async def test_what_the_nodes_did_is_told_and_each_try_adds_to_it(emulator, data
     assert (nothing.node_seconds, told.frames) == (0, 12), "a movie that failed at encoding still tells it"
 
 
+async def test_a_running_movie_is_seen_as_a_whole_early(emulator, data: Path, tmp_path: Path) -> None:
+    _, told = await produce(specification(data / "cube.obj", frames=40), [emulator(**QUICK)], tmp_path)
+    order = [record["frame"] for record in records(tmp_path)]
+    assert set(order[:14]) < set(spread(range(40), 16)), "two that come at once may be written in either order"
+    with Image.open(tmp_path / "glimpse" / "contact-sheet.jpg") as sheet:
+        assert sheet.width == 1600
+    assert (tmp_path / "glimpse" / "newest.png").resolve().name in [f"{frame:05d}.png" for frame in order[-2:]]
+    assert f"{tmp_path}/glimpse/contact-sheet.jpg shows" in told.text
+
+
 async def test_when_the_budget_is_spent_no_frame_is_begun_and_a_larger_one_goes_on(
     emulator, data: Path, tmp_path: Path
 ) -> None:
@@ -258,7 +269,7 @@ async def test_when_the_budget_is_spent_no_frame_is_begun_and_a_larger_one_goes_
     slow = {"snapshot_seconds": 0, "frame_seconds": 0.1}
     told, budget = Remembers(), 3.0 / 3600
     services, ledger = [emulator(**slow), emulator(**slow)], Ledger("movie", "1", budget)
-    with pytest.raises(BudgetSpent, match=r"frames are missing \([0-9]+-59\)") as spent:
+    with pytest.raises(BudgetSpent, match=r"frames are missing") as spent:
         await produce(spec, services, tmp_path, reporter=told, ledger=ledger)
     before = len(records(tmp_path))
     assert 5 < before < 60 and spent.value.missing == 60 - before
@@ -299,7 +310,7 @@ async def test_with_no_service_left_the_missing_frames_are_named_and_a_retry_goe
 ) -> None:
     spec = specification(data / "cube.obj", frames=12)
     with pytest.raises(
-        RenderingFailed, match=r"(?s)it goes on from the frames.*of 12 frames are missing \(.*-11\)"
+        RenderingFailed, match=r"(?s)it goes on from the frames.*[1-9] of 12 frames are missing \([0-9, -]+\)"
     ) as error:
         await produce(spec, [emulator(crash_at_picture=8, **QUICK)], tmp_path)
     assert error.value.retry

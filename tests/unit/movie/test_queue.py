@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_brayns.movie.frame_store import Survey
 from airflow_brayns.movie.interfaces import RenderService
-from airflow_brayns.movie.queue import DEADLY, FrameQueue, Pace
+from airflow_brayns.movie.plan import Plan
+from airflow_brayns.movie.queue import DEADLY, FrameQueue, Pace, rough_first
+from airflow_brayns.movie.scene_facts import SceneFacts
+from airflow_brayns.movie.script import ScriptSpecification
+from tests.support.movie import specification
 
 ONE, TWO, THREE = (RenderService(f"n{number}:5000", f"brayns{number}") for number in (1, 2, 3))
 
@@ -136,3 +144,48 @@ def test_the_rate_is_that_of_all_who_are_there_together() -> None:
     assert pace.rate([]) == 0
     pace.add(THREE, 0.0)
     assert pace.rate([THREE]) == 10_000
+
+
+# ---- rough first -------------------------------------------------------------------------------------------------------
+def test_the_whole_movie_is_seen_early_and_then_the_rest_comes_in_order() -> None:
+    order = rough_first(range(17), range(0, 17, 4))
+    assert order == [0, 16, 8, 4, 12, 1, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15]
+
+
+def test_on_a_resume_what_is_there_is_not_shown_again() -> None:
+    assert rough_first([3, 4, 16, 5], range(0, 17, 4)) == [16, 4, 3, 5]
+
+
+@pytest.mark.parametrize("frames", range(5))
+def test_short_movies_have_each_frame_once(frames: int) -> None:
+    assert sorted(rough_first(range(frames), range(frames))) == list(range(frames))
+
+
+def plan(**changes: Any) -> Plan:
+    facts = SceneFacts.from_plain({"low": [0, 0, 0], "high": [1, 1, 1], "first": 0, "last": 99, "dt": 0.1})
+    return Plan(specification(Path("/a.obj"), **{"frames": 99, **changes}), facts, "scene")
+
+
+def test_sixteen_frames_that_are_spread_over_the_movie_come_first() -> None:
+    asked = FrameQueue.of(plan(), Survey(done={0}, missing=list(range(1, 99))))
+    assert (asked.total, asked.done, len(asked.waiting)) == (99, 1, 98)
+    assert list(asked.waiting)[:3] == [98, 46, 20], "0 is there already"
+    assert list(asked.waiting)[15:] == sorted(list(asked.waiting)[15:])
+
+
+def test_the_steps_of_a_simulation_stay_one_after_another() -> None:
+    found = plan(frames=None, simulation={"start": 0, "end": 9})
+    left = list(found.frames)
+    assert list(FrameQueue.of(found, Survey(missing=left)).waiting) == left
+
+
+def test_a_movie_of_python_stays_in_order() -> None:
+    source = {"file": "/growth.py", "arguments": {}, "digests": {}}
+    found = replace(plan(), specification=ScriptSpecification.check({"frames": 40, "script": source}))
+    assert list(FrameQueue.of(found, Survey(missing=list(range(40)))).waiting) == list(range(40))
+
+
+def test_the_tiles_of_a_frame_stay_in_order() -> None:
+    tiled = plan(frames=1, tiles=[8, 8], resolution=[1024, 1024])
+    asked = FrameQueue.of(tiled, Survey(missing=list(tiled.pictures)))
+    assert (asked.total, list(asked.waiting)) == (64, list(tiled.pictures))
