@@ -20,6 +20,7 @@ from airflow_brayns.movie.rendered import just_rendered
 from airflow_brayns.movie.specification import MovieSpecification
 from tests.support.cluster import REPO
 from tests.support.movie import produce
+from tests.unit.movie.test_overlays import read
 
 MOVIES, SCENES = REPO / "dags" / "movies", REPO / "dags" / "scenes"
 
@@ -134,3 +135,46 @@ async def test_the_poster_is_one_picture_of_twenty_tiles(emulator: Any, tmp_path
     assert joined.shape == whole.shape == (400, 320, 3)
     assert whole.std() > 10
     assert np.abs(joined - whole).mean() < 1
+
+
+@pytest.mark.slow
+async def test_the_two_shots_of_the_cell_have_their_titles_and_bars_and_fade_into_each_other(
+    emulator: Any, tmp_path: Path
+) -> None:
+    full = MovieSpecification.read_file(MOVIES / "cell.yaml")
+    check_overlays(full)
+    assert full.encoding.length(108) == 94
+    plain = full.plain()
+    first, second = plain["shots"]
+    moved = [{**one, "frame": at} for at, one in zip((0, 5), second["camera"]["keyframes"], strict=True)]
+    second = {**second, "frames": 6, "fade": 4, "camera": {**second["camera"], "keyframes": moved}}
+    short = {**plain, "frames": None, "resolution": [480, 270], "shots": [{**first, "frames": 5}, second]}
+    spec = MovieSpecification.check({name: one for name, one in short.items() if one is not None})
+    service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
+    outcome, _ = await produce(spec, [service], tmp_path / "frames")
+    plan, drawing = outcome.plan, Drawing.of(outcome.plan)
+    assert drawing is not None
+    title, bar = drawing.layers
+    assert title.shown == ["A pyramidal cell"] * 5 + ["Its soma and the dendrites around it"] * 6
+    lengths = [int(text.removesuffix(" µm")) for _, text in bar.shown]
+    assert lengths[:5] == [200] * 5
+    assert (lengths[5], lengths[-1]) == (100, 20), "it follows the camera"
+    assert lengths == sorted(lengths, reverse=True)
+    paths = [tmp_path / "frames" / plan.file(frame) for frame in plan.frames]
+    made = await encode_movie(tmp_path, tmp_path / "cell.mp4", spec.encoding, files=FrameFiles.look(paths, drawing))
+    assert made.frames == 7
+    found = [np.asarray(one, float) for one in read(made.path, (480, 270))]
+    left, top, wide, high = title.box
+    part = np.s_[top : top + high, left : left + wide]
+    wanted = []
+    for frame, path in enumerate(paths):
+        with Image.open(path) as picture:
+            wanted.append(np.asarray(drawing.on(picture, frame).convert("RGB"), float))
+    halves = (wanted[3] + wanted[7]) / 2  # the fade's middle is of both shots, with both titles
+
+    def apart(one: Any, other: Any) -> float:
+        return float(np.abs(one - other).mean())
+
+    for at, right, wrong in ((0, wanted[0], wanted[5]), (6, wanted[10], wanted[4]), (3, halves, wanted[3])):
+        assert apart(found[at], right) < apart(found[at], wrong) / 2
+        assert apart(found[at][part], right[part]) < apart(found[at][part], wrong[part]) / 2
