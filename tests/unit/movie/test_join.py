@@ -236,6 +236,18 @@ async def test_a_tile_is_rendered_again_by_itself(emulator: Any, data: Path, tmp
 
 
 @pytest.mark.slow
+async def test_a_service_that_dies_at_a_tile_leaves_it_to_another(emulator: Any, data: Path, tmp_path: Path) -> None:
+    spec = specification(
+        data / "cube.obj", resolution=(256, 256), tiles=(4, 4), frames=1, output="a.png", renderer=RENDERER
+    )
+    services = [emulator(crash_at_picture=3, **FAST), emulator(frame_seconds=0.02, **FAST)]
+    outcome, told = await produce(spec, services, tmp_path)
+    assert outcome.rendered == 16
+    assert {one["node"] for one in records(tmp_path)} == {"node1", "node2"}
+    assert "brayns1 on node1 is set aside" in told.text
+
+
+@pytest.mark.slow
 async def test_a_used_service_renders_whole_pictures_again(emulator: Any, data: Path, tmp_path: Path) -> None:
     one = emulator(**FAST)
     for way in ("one-pass", "snapshot"):

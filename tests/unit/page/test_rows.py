@@ -191,6 +191,13 @@ def test_a_movie_is_one_row_with_its_nodes_and_files() -> None:
     assert (found["state"], found["movie"]) == ("made", made)
 
 
+def test_tiles_are_called_tiles_and_nothing_else_is() -> None:
+    for noun, shown in (("tiles", "tiles"), ("<b>", None), (None, None)):
+        told = {**progress(3, 16), **({"noun": noun} if noun else {})}
+        [found] = Reading([task("movie", "running", brayns_progress=told)]).movies()
+        assert found.get("noun") == shown
+
+
 def test_the_booking_of_an_encoding_is_no_service() -> None:
     encoded = task("encode", allocation=booking(), brayns_movie={"movie": "/m.mp4"})
     assert Reading([encoded]).services() == []
