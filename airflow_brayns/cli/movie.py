@@ -33,6 +33,7 @@ from airflow_brayns.services.booking import book
 from airflow_brayns.services.literal import literal
 
 SCHEMA = schema_file()
+_DRAWN_LONGER, _DRAWN_SHORTER = 2048, 512  # pixels a side of what is drawn over a preview, before it is made as small
 _LARGEST_DRAWN = 8192  # pixels a side
 
 
@@ -224,7 +225,9 @@ async def _render(
 
 def _sheet(plan: Plan, folder: Path, target: Path, full_size: tuple[int, int]) -> None:
     """Put small frames on a sheet, with what is drawn over the movie's made as small as they are."""
-    full = replace(plan, specification=plan.specification.model_copy(update={"resolution": full_size}))
+    shrunk = min(1.0, max(_DRAWN_LONGER / max(full_size), _DRAWN_SHORTER / min(full_size)))
+    size = tuple(round(side * shrunk) for side in full_size)  # 40,000 pixels a side need not be drawn for that
+    full = replace(plan, specification=plan.specification.model_copy(update={"resolution": size}))
     drawing = Drawing.of(full)
     over = (drawing.over(index) for index in range(len(plan.frames))) if drawing else ()
     contact_sheet([(str(frame), folder / plan.file(frame)) for frame in plan.frames], target, over=over)

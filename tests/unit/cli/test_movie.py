@@ -56,14 +56,16 @@ def test_check_tells_what_cannot_be_drawn(tmp_path: Path, airflow_brayns_command
     assert f"there is no {tmp_path}/logo.png where this runs" in " ".join(said.err.split())
 
 
-def test_a_preview_shows_what_is_drawn_over_the_movie_made_as_small(tmp_path: Path) -> None:
+@pytest.mark.parametrize("full_size", [(1280, 720), (1_280_000, 720_000)])
+def test_a_preview_shows_what_is_drawn_over_the_movie_made_as_small(tmp_path: Path, full_size: tuple[int, int]) -> None:
+    """Also where a picture of the movie's own size would be larger than any memory."""
     plain = {"models": [{"path": "/a.obj"}], "frames": 2, "resolution": (1280, 720)}
     full = MovieSpecification.check({**plain, "overlays": {"title": "A title " * 5, "size": 0.06}})
     small = full.model_copy(update={"resolution": (320, 180)})
     plan = Plan(small, SceneFacts(Bounds((-1, -1, -1), (1, 1, 1))), "scene", 2)
     for frame in plan.frames:
         Image.new("RGB", (320, 180), (0, 0, 90)).save(tmp_path / plan.file(frame))
-    _sheet(plan, tmp_path, tmp_path / "sheet.png", (1280, 720))
+    _sheet(plan, tmp_path, tmp_path / "sheet.png", full_size)
     with Image.open(tmp_path / "sheet.png") as sheet:
         white = sheet.convert("L").point(lambda one: 255 * (one > 200)).crop((40, 0, 1600, 60)).getbbox()
     assert white is not None
