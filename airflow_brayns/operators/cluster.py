@@ -109,7 +109,7 @@ class AllocateNodesOperator(AllocatingOperator):
                 services=None,
                 owner=self.owner_of(context).token,
                 since=since,
-                deferred_at=self.now(),
+                deferred_at=self.deferral(),
             ),
             method_name="resume",
             timeout=self.execution_timeout,

@@ -237,7 +237,7 @@ class RenderFramesOperator(RendersFrames):
                 movie=prepared.owner.movie,
                 owner=prepared.owner.token,
                 about=prepared.owner.about,
-                deferred_at=self.now(),
+                deferred_at=self.deferral(),
             ),
             method_name="resume",
             timeout=self.execution_timeout,

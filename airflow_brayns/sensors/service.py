@@ -80,7 +80,7 @@ class BraynsServiceSensor(BraynsOperator):
                 remedy="raise it if it is only slow; the log above tells how far it came.",
                 field="timeout",
             )
-        trigger.deferred_at = self.now()
+        trigger.deferred_at = self.deferral()
         limit = self.execution_timeout if left is None else timedelta(seconds=left)
         return self.defer(trigger=trigger, method_name="resume", timeout=limit)
 

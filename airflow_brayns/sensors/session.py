@@ -61,7 +61,7 @@ class BraynsSessionSensor(BraynsOperator):
         why = None if patience == 0 else self.block(within(patience, self._hold()))
         if why is not None:
             return self._ended(context, why)
-        trigger.deferred_at = self.now()
+        trigger.deferred_at = self.deferral()
         self.defer(trigger=trigger, method_name="resume", timeout=self.execution_timeout)
         raise AssertionError
 

@@ -27,6 +27,7 @@ from airflow_brayns.services.settings import DEFAULT_CONN_ID, FIELDS, WAITING, C
 from airflow_brayns.task import blocking
 from airflow_brayns.task.fields import is_set
 from airflow_brayns.task.guard import guarded
+from airflow_brayns.task.lateness import deferral, startup_of
 
 Result = TypeVar("Result")
 # The time for what Airflow is still told when a loop has ended; a task that is killed has 5 s in all.
@@ -49,6 +50,7 @@ class BraynsOperator(BaseOperator):
     )
     template_fields_renderers = {"environment": "json", "sbatch_options": "json"}
     ui_color = "#e8f0fb"
+    _startup_seconds = 0.0
     allocates: bool = False  # whether `allocated_by` of a release may name a task of this operator
 
     def __init__(
@@ -183,7 +185,7 @@ class BraynsOperator(BaseOperator):
         try:
             if "settings" in self.hook.__dict__:  # where no settings were read, no cluster is needed
                 self.hook.prepare()
-            return blocking.run(watched())
+            return blocking.run(watched(), cancellable=cancellable)
         except asyncio.CancelledError:
             raise Stopped(self.stopped_text) from None
         finally:
@@ -237,6 +239,15 @@ class BraynsOperator(BaseOperator):
         """Come back from the triggerer: what the task has said before it left, it says no more."""
         self.hook.quiet = True
         return super().resume_execution(next_method, next_kwargs, context)
+
+    def pre_execute(self, context: Context) -> None:
+        """See `BaseOperator.pre_execute`; it notes how long this task took to begin, which tells how busy Airflow is."""
+        super().pre_execute(context)
+        self._startup_seconds = startup_of(context)
+
+    def deferral(self) -> str:
+        """The time from which a trigger holds its event (`BraynsTrigger.hold`), for a task that defers now."""
+        return deferral(self._startup_seconds)
 
     @staticmethod
     def now() -> str:

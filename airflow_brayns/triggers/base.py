@@ -14,6 +14,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_brayns.errors import BraynsError
 from airflow_brayns.services.settings import ClusterSettings
+from airflow_brayns.task.lateness import LATEST_SECONDS
 from airflow_brayns.version import __version__
 
 HOLD_SECONDS = 5.0
@@ -27,7 +28,8 @@ class BraynsTrigger(BaseTrigger):
     older triggerer takes the trigger too. A constructor raises nothing but a TypeError, which fails the one trigger;
     anything else ends Airflow's trigger runner (3.3.2).
 
-    :param deferred_at: when the task deferred, in ISO 8601; None from 0.2.0 and before.
+    :param deferred_at: when the task deferred, in ISO 8601; later where Airflow is busy (`BraynsOperator.deferral`); None from
+        0.2.0 and before.
     :param newer: arguments of a newer version. They were sent, so they ask for something that this version cannot do:
         the event is an error that says so.
     """
@@ -74,4 +76,4 @@ class BraynsTrigger(BaseTrigger):
         """
         if self.deferred_at is not None:
             passed = (datetime.now(UTC) - datetime.fromisoformat(self.deferred_at)).total_seconds()
-            await asyncio.sleep(min(HOLD_SECONDS, max(0.0, HOLD_SECONDS - passed)))
+            await asyncio.sleep(min(HOLD_SECONDS + LATEST_SECONDS, max(0.0, HOLD_SECONDS - passed)))

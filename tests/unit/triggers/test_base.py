@@ -162,6 +162,8 @@ def test_an_event_that_comes_right_after_the_deferral_is_held(
     now = datetime.now(UTC)
     held = asyncio.run(seconds_to_event(trigger(kind, deferred_at=now.isoformat())))
     assert held > 2
+    later = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    assert asyncio.run(seconds_to_event(trigger(kind, deferred_at=later))) > 4, "Airflow is busy"
     long_ago = (now - timedelta(hours=1)).isoformat()
     assert asyncio.run(seconds_to_event(trigger(kind, deferred_at=long_ago))) < 2
     assert asyncio.run(seconds_to_event(trigger(kind))) < 2, "as an older version has serialised it"
