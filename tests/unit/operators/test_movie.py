@@ -71,6 +71,28 @@ def test_a_still_in_tiles_by_two_services(context: Any, cluster: Any, data: Path
     ]  # fmt: skip
 
 
+def test_tiles_that_were_kept_are_joined_again_by_whoever_encodes(
+    context: Any, cluster: Any, data: Path, tmp_path: Path
+) -> None:
+    """As the manifest says, also to another format; one that is gone is told of."""
+    spec = {"frames": 1, "resolution": [512, 256], "tiles": [4, 2], "output": "cover.png"}
+    frames = tmp_path / "tiles"
+    made = movie(
+        data, tmp_path, spec, output_file=str(tmp_path / "a.png"), frames_dir=str(frames), keep_frames=True
+    ).execute(context)
+    assert len(list(frames.glob("*.png"))) == 8
+    encode = EncodeMovieOperator(
+        task_id="task", cluster_conn_id="here", frames_dir=str(frames), output_file=str(tmp_path / "b.jpg"), codec="jpg"
+    )
+    with Image.open(encode.execute(context)) as joined, Image.open(made) as first:
+        assert joined.size == first.size == (512, 256)
+    (frames / "00000-1-2.png").unlink()
+    with pytest.raises(
+        AirflowFailException, match=r"1 of 8 in \S+ cannot be encoded: 7 tiles are there already; 1 missing"
+    ):
+        encode.execute(context)
+
+
 def test_tiles_without_the_extra_ask_for_no_node(
     context: Any, cluster: Any, data: Path, tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
