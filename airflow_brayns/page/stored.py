@@ -15,7 +15,7 @@ from typing import Any
 from airflow.models import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
-from airflow.models.task_state_store import TaskStateStoreModel
+from airflow.models.task_state_store import TaskStateStoreModel as StateStore
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import and_, case, or_, select, union
@@ -26,6 +26,7 @@ from airflow_brayns.services.settings import CONNECTION_TYPE
 
 SESSION = "brayns_session"  # the DAG by which the page allocates
 _KEYS = (keys.ALLOCATION, keys.SERVICES, keys.WAIT, keys.TUNNEL, keys.LOG, keys.MOVIE, keys.HELD, keys.RELEASED)
+_PLACE = ("dag_id", "run_id", "task_id", "map_index")  # what a task instance is found by
 _LIVE = ("queued", "running")
 _RECENT = timedelta(hours=24)  # for so long what has ended is shown
 _MOST_RUNS = 1000
@@ -92,7 +93,7 @@ def _runs(session: Any) -> dict[int, Run]:
     """
     recent = or_(DagRun.state.in_(_LIVE), DagRun.end_date > datetime.now(UTC) - _RECENT)
     told = select(XComModel.dag_run_id).where(XComModel.key == keys.ALLOCATION)
-    kept = select(TaskStateStoreModel.dag_run_id).where(TaskStateStoreModel.key == keys.PROGRESS)
+    kept = select(StateStore.dag_run_id).where(StateStore.key == keys.PROGRESS)
     ours = union(told, kept, select(DagRun.id).where(DagRun.dag_id == SESSION))
     columns = (
         DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.state, DagRun.triggering_user_name, DagRun.queued_at,
@@ -110,22 +111,19 @@ def _facts(session: Any, runs: Sequence[int]) -> Iterator[tuple[int, str, int, A
     """Run, task, map index and state, each with one fact: its key, its value, and when it was stored."""
     if not runs:
         return
-    mine = and_(
-        TaskInstance.dag_id == XComModel.dag_id, TaskInstance.run_id == XComModel.run_id,
-        TaskInstance.task_id == XComModel.task_id, TaskInstance.map_index == XComModel.map_index,
-    )  # fmt: skip
-    place = (XComModel.dag_run_id, XComModel.task_id, XComModel.map_index, TaskInstance.state)
-    wanted = select(*place, XComModel.key, XComModel.value, XComModel.timestamp).join(TaskInstance, mine)
-    yield from session.execute(wanted.where(XComModel.dag_run_id.in_(runs), XComModel.key.in_(_KEYS)))
-    store = TaskStateStoreModel
-    mine = and_(
-        TaskInstance.dag_id == store.dag_id, TaskInstance.run_id == store.run_id,
-        TaskInstance.task_id == store.task_id, TaskInstance.map_index == store.map_index,
-    )  # fmt: skip
-    place = (store.dag_run_id, store.task_id, store.map_index, TaskInstance.state)
-    stored = select(*place, store.key, store.value, store.updated_at).join(TaskInstance, mine)
-    for *where, value, at in session.execute(stored.where(store.dag_run_id.in_(runs), store.key == keys.PROGRESS)):
+    yield from session.execute(_of_tasks(XComModel, XComModel.timestamp, runs, _KEYS))
+    for *where, value, at in session.execute(_of_tasks(StateStore, StateStore.updated_at, runs, (keys.PROGRESS,))):
         yield (*where, _value(value), at)
+
+
+def _of_tasks(model: Any, at: Any, runs: Sequence[int], names: Collection[str]) -> Any:
+    """The query for what tasks have stored under some keys, of one of the two tables that hold it.
+
+    :param at: the column that says when.
+    """
+    mine = and_(*(getattr(TaskInstance, name) == getattr(model, name) for name in _PLACE))
+    told = (model.dag_run_id, model.task_id, model.map_index, TaskInstance.state, model.key, model.value, at)
+    return select(*told).join(TaskInstance, mine).where(model.dag_run_id.in_(runs), model.key.in_(names))
 
 
 def _value(text: str) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 from tests.benchmarks.estimate import measure_estimate
 from tests.benchmarks.movie import measure_movies
 from tests.benchmarks.overlays import measure_overlays
+from tests.benchmarks.page import measure_page
 from tests.benchmarks.tiles import measure_tiles
 from tests.support.airflow import Airflow
 from tests.support.cluster import REPO, TestCluster, bring_up, take_down
@@ -176,6 +177,7 @@ def main() -> None:
             measure_estimate(row),
             measure_overlays(row),
             measure_tiles(row),
+            *measure_page(row, home),
             *measure_waits(cluster),
             measure_handover(cluster, home / "airflow"),
         ]

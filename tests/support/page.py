@@ -142,6 +142,15 @@ class Stored:
             connection.execute(insert(table).values(**known))
 
 
+def crowd(stored: Stored, services: int, movies: int) -> None:
+    """As many sessions that are ready, and movies that are being rendered."""
+    for number in range(1, services + 1):
+        stored.session(number=number, run_id=f"manual__2026-11-26T10:{number}")
+    for number in range(movies):
+        run = stored.run("brayns_movie", run_id=f"manual__2026-11-26T11:{number}")
+        stored.task(run, "render", "running", brayns_progress=progress(number, movies))
+
+
 def booking(number: int = 1, **more: Any) -> dict[str, Any]:
     """As `task.handover.announce` tells it."""
     name = f"ab-{number:012x}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.page import NOW, ROLES, Page, Stored, booking, page, progress, service
+from tests.support.page import NOW, ROLES, Page, Stored, booking, crowd, page, progress, service
 
 pytestmark = pytest.mark.slow
 
@@ -188,11 +188,7 @@ def test_the_table_of_all_runs_is_not_read_through(the_page: Page, stored: Store
 
 
 def test_a_page_of_500_services_and_200_movies_is_one_quick_small_answer(the_page: Page, stored: Stored) -> None:
-    for number in range(1, 501):
-        stored.session(number=number, run_id=f"manual__2026-11-26T10:{number}")
-    for number in range(200):
-        run = stored.run("brayns_movie", run_id=f"manual__2026-11-26T11:{number}")
-        stored.task(run, "render", "running", brayns_progress=progress(number, 200))
+    crowd(stored, 500, 200)
     took = []
     for _ in range(5):
         began = time.thread_time(), time.process_time()
