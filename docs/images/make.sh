@@ -14,8 +14,11 @@ cp out/batch/column.poster.jpg docs/images/column.jpg
 "$ffmpeg" -v error -y -i out/batch/cell.mp4 -vf "select='eq(n,8)+eq(n,42)+eq(n,60)+eq(n,93)',scale=500:-2,tile=2x2" -frames:v 1 -update 1 -q:v 3 docs/images/cell.jpg
 # The poster, and a part of it in full size where four of its tiles meet
 "$ffmpeg" -v error -y -i out/batch/poster.png -filter_complex '[0]split[a][b];[a]scale=480:600[c];[b]crop=480:600:3300:3330[d];[c][d]hstack' -frames:v 1 -update 1 -q:v 5 docs/images/poster.jpg
-# The page's, of `make test-ui`
-[ ! -f build/ui/states-light-wide.png ] || "$ffmpeg" -v error -y -i build/ui/states-light-wide.png -vf scale=1000:-2 docs/images/page.png
+# The page's, of `make test-ui`; with few colours, which is all that they have
+small="scale='min(1000,iw)':-2,split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none"
+for picture in page:states-light-wide page-form:way-form-light-wide page-viewer:way-viewer-light-narrow; do
+    [ ! -f "build/ui/${picture#*:}.png" ] || "$ffmpeg" -v error -y -i "build/ui/${picture#*:}.png" -vf "$small" "docs/images/${picture%:*}.png"
+done
 # Four failed tasks on Airflow's page, for the page about what is wrong
 sh tests/ui/setup.sh .venv
 python docs/images/failures.py

@@ -10,7 +10,7 @@ const url = (path) => new URL(path, document.baseURI);
 
 const STYLE = `
 .brayns { height: 100%; overflow: auto; color: var(--chakra-colors-fg, inherit); font-size: 14px; line-height: 1.45;
-  --line: var(--chakra-colors-border, #8885); --soft: var(--chakra-colors-bg-subtle, #8881); --dim: var(--chakra-colors-fg-muted, #777);
+  --line: var(--chakra-colors-border-emphasized, #8888); --soft: var(--chakra-colors-bg-subtle, #8881); --dim: var(--chakra-colors-fg-muted, #777);
   --good: #1a7f45; --busy: #1d63c4; --warn: #a15c00; --bad: #c0281f; --on: #fff; }
 .dark .brayns { --good: #56c98a; --busy: #79b0ff; --warn: #f0b35a; --bad: #ff8a80; --on: #101418; }
 .brayns * { box-sizing: border-box; }
@@ -39,8 +39,10 @@ const STYLE = `
 .brayns label { display: block; font-weight: 600; } .brayns fieldset label { font-weight: 400; overflow-wrap: anywhere; }
 .brayns legend { font-weight: 600; padding: 0 4px; } .brayns .help { font-weight: 400; color: var(--dim); font-size: 13px; }
 .brayns :is(input[type=text], input[type=number], select) { width: 100%; font: inherit; color: inherit; background: var(--chakra-colors-bg, transparent);
-  border: 1px solid var(--line); border-radius: 6px; padding: 5px 8px; } .dark .brayns { color-scheme: dark; }
-.brayns input[aria-invalid=true] { border-color: var(--bad); } .brayns progress { width: 100%; height: 10px; accent-color: var(--busy); }
+  border: 1px solid var(--dim); border-radius: 6px; padding: 5px 8px; } .dark .brayns { color-scheme: dark; }
+.brayns input[aria-invalid=true] { border-color: var(--bad); } .brayns progress { width: 100%; height: 10px; appearance: none; border: 0; border-radius: 5px; overflow: hidden; background: var(--line); }
+.brayns progress::-webkit-progress-bar { background: var(--line); } .brayns progress::-webkit-progress-value { background: var(--busy); }
+.brayns progress::-moz-progress-bar { background: var(--busy); }
 .brayns dialog { color: inherit; background: var(--chakra-colors-bg, Canvas); border: 1px solid var(--line); border-radius: 10px; padding: 18px; max-width: min(520px, 92vw); margin: auto; }
 .brayns dialog::backdrop { background: #0008; }
 .brayns .heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }`;
@@ -252,7 +254,9 @@ function Copy({ text, what }) {
     }
     setTimeout(() => setSaid(""), 2000);
   };
-  return h("button", { type: "button", onClick: copy, "aria-label": `Copy ${what}` }, said || "Copy", h("span", { role: "status", hidden: true }, said));
+  return h(React.Fragment, null,
+    h("button", { type: "button", onClick: copy, "aria-label": `Copy ${what}` }, said || "Copy"),
+    h("span", { className: "heard", role: "status" }, said));
 }
 
 const Lines = ({ text, what }) => h("div", null, h("div", { className: "line" }, h("strong", { className: "grow" }, what), h(Copy, { text, what })), h("pre", { tabIndex: 0, "aria-label": what }, text));
@@ -554,7 +558,7 @@ function Brayns() {
   return h("main", { className: "brayns" }, style, h("div", null,
     h("header", null, h("h1", null, "Brayns"), h("button", { type: "button", className: "main", disabled: !may, "aria-expanded": open, onClick: () => setOpen(!open) }, "Allocate…")),
     h(Trouble, { trouble, shown }), h(Cannot, { session }),
-    started && h("div", { className: "note", role: "status" }, "Asked for: ", h(Link, { to: runOf({ dag_id: session.dag_id, run_id: started }) }, h("bdi", null, started))),
+    started && !services.some((row) => row.run_id === started) && h("div", { className: "note", role: "status" }, "Asked for: ", h(Link, { to: runOf({ dag_id: session.dag_id, run_id: started }) }, h("bdi", null, started))),
     open && may && h(Allocate, { session, onStarted, onClose: () => setOpen(false) }),
     h("h2", null, `Services (${running} running)`),
     services.length === 0 && h("p", { className: "dim" }, "Nothing that you may see runs, or has ended in the last day.", may && " Allocate starts a braynsService to work with."),
