@@ -41,7 +41,7 @@ def numbers_of(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(re.fullmatch("0*[1-9][0-9]{0,5}", word) for word in words):
         raise InvalidSetting(
-            "--nodes", f"{text[:60]!r} has something else.", remedy="give one number, or several with commas: 1,2,4"
+            "--nodes", f"{text[:60]!r} has something else.", remedy="give one number, or several with commas: 1,2,4."
         )
     return sorted(set(map(int, words)))
 
