@@ -12,7 +12,7 @@ import pytest
 from tests.support.airflow import free_port
 from tests.support.bounds import until
 from tests.support.page import NOW, Page, Stored, booking, page, progress, service, token_of
-from tests.ui.browser import chromium, details, picture, seen_with
+from tests.ui.browser import barriers, chromium, details, picture, seen_with
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -95,6 +95,16 @@ def test_every_state_is_told_in_plain_words(browser: Any, address: str, stored: 
         picture(seen, "states")
         seen.locator("li", has_text="10:09").scroll_into_view_if_needed()
         picture(seen, "movies")
+
+
+def test_a_barrier_would_be_found(browser: Any, address: str, stored: Stored) -> None:
+    """What looks for barriers in each picture looks at the page, and at its colours."""
+    faint = "<p style='color: #ccc; background: #fff'>hard to read</p><img src='brayns/files/icon.svg'>"
+    with seen_with(token_of("viewer"), browser, address) as seen:
+        seen.get_by_text("Services (").wait_for()
+        assert barriers(seen) == []
+        seen.evaluate("html => document.querySelector('.brayns > div').insertAdjacentHTML('beforeend', html)", faint)
+        assert {"color-contrast", "image-alt"} <= {one.partition(" ")[0] for one in barriers(seen)}
 
 
 def test_whoever_may_only_look_has_no_way_to_act(browser: Any, address: str, stored: Stored) -> None:
