@@ -11,10 +11,10 @@ scripts = runpy.run_path("airflow_brayns/cluster/scripts/__init__.py")
 settings = """scheduler nodes idle_limit start_timeout time_limit heartbeat_limit cpus_per_task proofs shared place dir token ffmpeg proved look
               state_dir keeper keeper_length about asked refusals python""".split()
 head = "#!/bin/sh\n" + "".join(f"{name}=$1\n" for name in settings)
-for command in scripts["COMMANDS"]:
-    pathlib.Path(f"build/shell/{command}.sh").write_text(head + scripts["script_of"](command))
+for command in scripts["COMMANDS"]:  # with its comments, which tell shellcheck what is meant; they are not sent
+    pathlib.Path(f"build/shell/{command}.sh").write_text(head + "".join(map(scripts["file_text"], scripts["COMMANDS"][command])))
 rendering = pathlib.Path("airflow_brayns/rendering")
-pathlib.Path("build/shell/frames.sh").write_text(head + scripts["script_of"]("others")
+pathlib.Path("build/shell/frames.sh").write_text(head + scripts["file_text"]("common")
                                                     + "".join((rendering / name).read_text() for name in ("frames.sh", "ffmpeg.sh", "check.sh")))
 COMMANDS
 # SC2034, SC2329, SC2317: what a file does not use, the calls behind it do; SC3067, SC3043: dash, busybox and bash know `test -O` and `local`

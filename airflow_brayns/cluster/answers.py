@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.allocation import AllocationStatus, Job, ServiceStatus
@@ -176,14 +176,22 @@ def read_jobs(answer: str) -> list[Job]:
     return reader.jobs
 
 
+def _by_name(jobs: Iterable[Job]) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.name, []).append(job)
+    return found
+
+
 def read_status(answer: str) -> dict[tuple[str, int], AllocationStatus]:
     """Read the answer of a look, by name and incarnation; unknown lines are passed over, never believed."""
     reader = _Reader()
     reader.read(answer)
-    result = {}
+    result, jobs = {}, _by_name(reader.jobs)
     for key, status in reader.found.items():
         status = replace(status, services=tuple(service for service in status.services if service.name))
-        job = next((job for job in reader.jobs if is_job_line(job, status)), None)
+        named = jobs.get(f"{status.name}-{status.incarnation}", ())
+        job = next((job for job in named if is_job_line(job, status)), None)
         result[key] = replace(status, job=job, answered=reader.answered, trouble=reader.trouble)
     return result
 

@@ -16,6 +16,7 @@ class Waiter:
     :param want: how many listening services make news.
     :param known: how much news is known already (`news`).
     :param offsets: how many bytes of each service's log are known.
+    :param noted: whether it was noted lately that somebody waits, so that it need not be noted with this look.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Waiter:
     want: int = 1
     known: int = 0
     offsets: Mapping[str, int] | None = None
+    noted: bool = False
 
     def questions(self) -> list[str]:
         """Calls of look.sh that tell of it.
@@ -31,13 +33,20 @@ class Waiter:
         """
         check(NAME, "name", self.name)
         place = f"{self.name} {self.incarnation}"
-        lines = [f"describe {place} 1"]
+        lines = [f"describe {place} {2 if self.noted else 1}"]
         if not self.offsets:
             lines += [f"all_logs {place}", f"certificate {place}"]
-        for service, offset in (self.offsets or {}).items():
-            check(SERVICE, "service", service)
-            lines.append(f"log_since {place} {service} {int(offset)}")
         return lines
+
+    def logs(self) -> list[str]:
+        """The logs of which the new bytes are asked for, each as an argument of `logs_since` in look.sh.
+
+        :raises InvalidSetting: one cannot be the name of a service.
+        """
+        known = self.offsets or {}
+        for service in known:
+            check(SERVICE, "service", service)
+        return [f"'{self.name} {self.incarnation} {service} {int(offset)}'" for service, offset in known.items()]
 
 
 def questions(waiters: Sequence[Waiter], patience: float, tick: float) -> str:
@@ -46,6 +55,8 @@ def questions(waiters: Sequence[Waiter], patience: float, tick: float) -> str:
     if patience >= 1:
         words = " ".join(f"'{w.name} {w.incarnation} {w.want} {w.known}'" for w in waiters)
         lines.insert(0, f"await_news {int(patience)} {tick} {words}")
+    if logs := [log for waiter in waiters for log in waiter.logs()]:
+        lines.append(f"logs_since {' '.join(logs)}")
     folders = " ".join(f'"$state_dir/{w.name}/{w.incarnation}"' for w in waiters)
     return "\n".join([*lines, f"look_at_jobs {folders}"])
 

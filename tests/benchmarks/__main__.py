@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.estimate import measure_estimate
+from tests.benchmarks.look import measure_looks
 from tests.benchmarks.movie import measure_movies
 from tests.benchmarks.overlays import measure_overlays
 from tests.benchmarks.page import measure_page
@@ -178,6 +179,7 @@ def main() -> None:
             measure_overlays(row),
             measure_tiles(row),
             *measure_page(row, home),
+            *measure_looks(row),
             *measure_waits(cluster),
             measure_handover(cluster, home / "airflow"),
         ]

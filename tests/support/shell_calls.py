@@ -13,7 +13,7 @@ BUILT_IN = frozenset(
 PROGRAMS = frozenset(
     """awk base64 basename bash cat chmod cut date dd dirname echo env find flock getent grep head hostname id ls mkdir mktemp
     mv nproc readlink rm rmdir sacct sbatch scancel scontrol sed setpriv setsid sh sha256sum shasum sleep sort squeue srun ss
-    stat tail timeout touch tr uname wc""".split()  # noqa: SIM905
+    stat tail timeout touch tr uname wc xargs""".split()  # noqa: SIM905
 )
 FUNCTION = re.compile(r"^ *([a-z_]+)\(\) [{(]", re.MULTILINE)
 _TEXT = '"'  # stands where a text or a substitution was

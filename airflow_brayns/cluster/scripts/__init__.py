@@ -12,7 +12,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         # on the login machine
         "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "submit"),
-        "look": ("common", "login", "queue", "look"),
+        "look": ("common", "login", "queue", "look", "logs"),
         "find": ("common", "login", "queue", "look", "find"),
         "lease": ("common", "login", "room", "whose", "lease"),
         "release": ("common", "login", "queue", "whose", "release"),
@@ -36,7 +36,13 @@ def script_of(command: str) -> str:
 
     :param command: one of `COMMANDS`.
     """
-    return "".join(file_text(name) for name in COMMANDS[command])
+    return "".join(map(file_text if command == "keeper" else _sent, COMMANDS[command]))
+
+
+def _sent(name: str) -> str:
+    """The text of a file without what only its readers need: a command sends it each time, while a keeper's lies in a folder."""
+    lines = (line.lstrip() for line in file_text(name).splitlines())
+    return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
 
 
 @cache

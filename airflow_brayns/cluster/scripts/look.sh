@@ -1,58 +1,66 @@
 # A look tells what the folder of an allocation says, at once or when there is something new.
+# Shared: value clock.
 
 is_ours() { # is_ours FOLDER: it is there, and nobody else's
     [ -d "$1" ] && [ -O "$1" ] && [ -O "$state_dir" ]
 }
 
-describe() { # describe NAME N LEASE: everything the folder of an allocation tells; LEASE 1: somebody waits for it
-    local dir one key
+describe() { # describe NAME N WAITS: all that the folder of an allocation tells; WAITS: 0 nobody; 1 somebody, noted as use; 2 the same, noted lately
+    local dir one
     dir=$state_dir/$1/$2
-    ls "$dir" "$dir"/services/*/ >/dev/null 2>&1
     printf 'allocation %s %s\n' "$1" "$2"
     is_ours "$dir" || { # what somebody else put in its place is not believed
         printf 'gone\n'
         return
     }
-    [ "$3" = 1 ] && [ ! -e "$dir/ended" ] && refresh "$dir/lease" "$(now)"
-    printf 'job %s\n' "$(first "$dir/job")"
-    [ -e "$dir/claim/nodes" ] && printf 'nodes %s\n' "$(first "$dir/claim/nodes")"
-    [ -e "$dir/release" ] && printf 'released\n'
-    [ -e "$dir/ending" ] && printf 'ending %s\n' "$(coded <"$dir/ending")"
-    [ -e "$dir/ended" ] && printf 'ended %s\n' "$(coded <"$dir/ended")"
-    printf 'heartbeat %s\n' "$(first "$dir/heartbeat")"
-    [ "$3" = 1 ] || [ ! -e "$dir/heartbeat" ] || printf 'unheard %s\n' "$(age_of "$dir/heartbeat")"
-    for one in "$dir"/owner.*; do [ -e "$one" ] && printf 'owner %s\n' "${one##*/owner.}"; done
-    for one in "$dir"/services/*/; do
-        one=${one%/}
-        [ -e "$one/command" ] || continue
-        printf 'service %s\n' "${one##*/}"
-        for key in node listening pid; do [ -e "$one/$key" ] && printf '%s %s\n' "$key" "$(first "$one/$key")"; done
-        [ -e "$one/exit" ] && printf 'exit %s\n' "$(coded <"$one/exit")"
+    [ "$3" != 1 ] || [ -e "$dir/ended" ] || note_use "$dir"
+    # No process is made below for what nearly all allocations have: a look describes thousands. That a folder is read (`*`)
+    # makes a shared file system show what is in it now.
+    value "$dir/job"
+    printf 'job %s\n' "$value"
+    for one in "$dir"/*; do
+        case ${one##*/} in
+        claim) ! value "$one/nodes" || printf 'nodes %s\n' "$value" ;;
+        release) printf 'released\n' ;;
+        ending) printf 'ending %s\n' "$(coded <"$one")" ;;
+        ended) printf 'ended %s\n' "$(coded <"$one")" ;;
+        heartbeat)
+            value "$one"
+            printf 'heartbeat %s\n' "$value"
+            [ "$3" != 0 ] || printf 'unheard %s\n' "$(age_of "$one")"
+            ;;
+        owner.*) printf 'owner %s\n' "${one##*/owner.}" ;;
+        esac
     done
+    for one in "$dir"/services/*/*; do # `command` is the first of them that is told of, and each service has one
+        case ${one##*/} in
+        command)
+            one=${one%/*}
+            printf 'service %s\n' "${one##*/}"
+            ;;
+        exit) printf 'exit %s\n' "$(coded <"$one")" ;;
+        listening) ! value "$one" || printf 'listening %s\n' "$value" ;;
+        node) ! value "$one" || printf 'node %s\n' "$value" ;;
+        pid) ! value "$one" || printf 'pid %s\n' "$value" ;;
+        esac
+    done
+}
+
+value() { # value FILE: sets `value` to its first line; fails where there is none of that name
+    value=
+    [ -e "$1" ] && { IFS= read -r value <"$1" || :; }
+}
+
+clock=
+note_use() { # note_use DIR: somebody waits for it; the same number of digits is written in its place, without a process
+    [ -n "$clock" ] || clock=$(now)
+    if [ -s "$1/lease" ]; then { printf '%s\n' "$clock" 1<>"$1/lease"; } 2>/dev/null; else refresh "$1/lease" "$clock"; fi
 }
 
 certificate() { # certificate NAME N: what the allocation's services prove themselves with
     local file
     file=$state_dir/$1/$2/tls/cert.pem
     ! is_ours "$state_dir/$1/$2" || [ ! -O "$file" ] || printf 'certificate %s %s %s\n' "$1" "$2" "$(coded <"$file")"
-}
-
-log_since() { # log_since NAME N SERVICE OFFSET: new bytes of a service's log, at most 64 KiB
-    local file size
-    file=$state_dir/$1/$2/services/$3/log
-    [ -e "$file" ] || return 0
-    size=$(wc -c <"$file")
-    [ "$size" -gt "$4" ] || return 0
-    printf 'log %s %s %s %s %s\n' "$1" "$2" "$3" "$4" "$(tail -c "+$(($4 + 1))" "$file" | head -c 65536 | coded)"
-}
-
-all_logs() { # all_logs NAME N: from the beginning, for whoever knows nothing yet
-    local log
-    for log in "$state_dir/$1/$2"/services/*/log; do
-        [ -e "$log" ] || continue
-        log=${log%/log}
-        log_since "$1" "$2" "${log##*/}" 0
-    done
 }
 
 list_all() { # it describes every allocation in the state folder that has not ended
@@ -84,21 +92,6 @@ in %P' 2>"$errors"); then
     fi
 }
 
-progress_of() { # progress_of NAME N WANT: how many things have happened that a waiter wants to hear of at once
-    local happened one up
-    set -- "$state_dir/$1/$2" "$3"
-    happened=0
-    for one in "$1/claim/nodes" "$1/ended" "$1"/services/*/exit; do
-        [ -e "$one" ] && happened=$((happened + 1))
-    done
-    up=0
-    for one in "$1"/services/*/listening; do
-        [ -e "$one" ] && up=$((up + 1))
-    done
-    [ "$up" -ge "$2" ] && happened=$((happened + up))
-    printf '%s' "$happened"
-}
-
 await_news() { # await_news SECONDS TICK "NAME N WANT KNOWN"...: returns early when something has happened
     local deadline tick waiter
     deadline=$(($(now) + $1))
@@ -107,13 +100,29 @@ await_news() { # await_news SECONDS TICK "NAME N WANT KNOWN"...: returns early w
     while [ "$(now)" -lt "$deadline" ]; do
         for waiter in "$@"; do
             # shellcheck disable=SC2086 # four words, made by us
-            set_waiter $waiter || return 0
+            is_as_known $waiter || return 0
         done
         sleep "$tick" 2>/dev/null || sleep 1
     done
 }
 
-set_waiter() { # fails when NAME N WANT shows another count than KNOWN
-    [ -d "$state_dir/$1/$2" ] && ls "$state_dir/$1/$2" "$state_dir/$1/$2"/services/*/ >/dev/null 2>&1
-    [ "$(progress_of "$1" "$2" "$3")" = "$4" ]
+is_as_known() { # is_as_known NAME N WANT KNOWN: as many things as KNOWN have happened that a waiter wants to hear of at once
+    local dir one happened up
+    dir=$state_dir/$1/$2
+    happened=0
+    up=0
+    for one in "$dir"/*; do
+        case ${one#"$dir/"} in
+        claim) [ ! -e "$one/nodes" ] || happened=$((happened + 1)) ;;
+        ended) happened=$((happened + 1)) ;;
+        esac
+    done
+    for one in "$dir"/services/*/*; do
+        case $one in
+        */exit) happened=$((happened + 1)) ;;
+        */listening) up=$((up + 1)) ;;
+        esac
+    done
+    [ "$up" -lt "$3" ] || happened=$((happened + up))
+    [ "$happened" = "$4" ]
 }

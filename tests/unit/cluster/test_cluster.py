@@ -136,7 +136,7 @@ async def test_one_command_looks_at_all() -> None:
         ((f"{NAME}1", 1), JobState.PENDING),
     ]
     assert shell.last(6).split("\n") == [
-        f"describe {NAME} 1 1", f"all_logs {NAME} 1", f"certificate {NAME} 1", f"describe {NAME}1 1 1", f"log_since {NAME}1 1 s1 12",
+        f"describe {NAME} 1 1", f"all_logs {NAME} 1", f"certificate {NAME} 1", f"describe {NAME}1 1 1", f"logs_since '{NAME}1 1 s1 12'",
         f'look_at_jobs "$state_dir/{NAME}/1" "$state_dir/{NAME}1/1"',
     ]  # fmt: skip
     assert "\nawait_news " not in shell.scripts[0]

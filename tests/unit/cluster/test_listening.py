@@ -168,15 +168,18 @@ async def test_a_port_that_a_stranger_shares_is_refused(make: Callable[..., Loca
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    late = SERVER.replace("listener.listen()", "time.sleep(1.5); listener.listen()")
+    started, go = tmp_path / "started", tmp_path / "go"
+    late = f"touch {started}; while [ ! -e {go} ]; do sleep 0.05; done\n{SERVER}"
     cluster = make()
     await cluster.submit(NAME, "a", AllocationRequest(), [service(late, port=str(port))])
-    await until(cluster, lambda s: bool(s.nodes))
-    await asyncio.sleep(0.7)
+    async with asyncio.timeout(60):
+        while not started.exists():
+            await asyncio.sleep(0.05)
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         stranger.bind(("127.0.0.1", port))
         stranger.listen()
+        go.touch()
         status = await until(cluster, lambda s: s.services[0].exit_code is not None or s.services[0].port is not None)
     assert status.services[0].exit_code == 98
     assert "shared" in status.services[0].exit_text
