@@ -6,7 +6,7 @@ is_ours() { # is_ours FOLDER: it is there, and nobody else's
 }
 
 describe() { # describe NAME N WAITS: all that the folder of an allocation tells; WAITS: 0 nobody; 1 somebody, noted as use; 2 the same, noted lately
-    local dir one
+    local dir one told
     dir=$state_dir/$1/$2
     printf 'allocation %s %s\n' "$1" "$2"
     is_ours "$dir" || { # what somebody else put in its place is not believed
@@ -32,12 +32,16 @@ describe() { # describe NAME N WAITS: all that the folder of an allocation tells
         owner.*) printf 'owner %s\n' "${one##*/owner.}" ;;
         esac
     done
-    for one in "$dir"/services/*/*; do # `command` is the first of them that is told of, and each service has one
+    told=
+    for one in "$dir"/services/*/*; do # `command` is the first of them that is told of; a folder without one is no service yet
         case ${one##*/} in
         command)
-            one=${one%/*}
-            printf 'service %s\n' "${one##*/}"
+            told=${one%/*}
+            printf 'service %s\n' "${told##*/}"
             ;;
+        *) [ "${one%/*}" = "$told" ] || continue ;;
+        esac
+        case ${one##*/} in
         exit) printf 'exit %s\n' "$(coded <"$one")" ;;
         listening) ! value "$one" || printf 'listening %s\n' "$value" ;;
         node) ! value "$one" || printf 'node %s\n' "$value" ;;

@@ -56,6 +56,20 @@ def test_what_nearly_all_allocations_have_is_told_without_a_process(
     assert {one.owner for one in found.values()} == {"0123456789ab"}
 
 
+def test_a_folder_without_a_command_is_no_service_and_its_lines_are_no_neighbours(
+    shell: list[str], tmp_path: Path
+) -> None:
+    lay_out(tmp_path, 1, running=True)
+    half = tmp_path / "state" / name_of(0) / "1" / "services" / "brayns2"
+    half.mkdir()
+    (half / "node").write_text("r1i1n9\n")
+    (half / "exit").write_text("3 it has ended\n")
+    [found] = read_status(run(shell, tmp_path, f"describe {name_of(0)} 1 1")).values()
+    assert [(one.name, one.node, one.port, one.exit_code) for one in found.services] == [
+        ("brayns1", "r1i1n0", 5000, None)
+    ]
+
+
 def test_that_somebody_waits_is_noted_where_it_is_asked_for(shell: list[str], tmp_path: Path) -> None:
     lay_out(tmp_path, 3, running=True)
     leases = [tmp_path / "state" / name_of(number) / "1" / "lease" for number in range(3)]
