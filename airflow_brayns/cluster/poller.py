@@ -7,7 +7,6 @@ import base64
 import binascii
 import contextlib
 import random
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +19,6 @@ _FIRST_PATIENCE = 2.0
 _PAUSE = 0.3  # seconds between two questions, in which those who have heard what they waited for go away
 _CLOSE_SECONDS = 2.5  # a little more than the 2 s that a command of this machine gets to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
-_NOTE_SECONDS = 10.0  # between two notes that somebody waits, each of which writes to the state folder
-_NOTES = 6  # in an `idle_limit`, at least
 
 # What a look gave: the allocation's state, or why it could not be seen; and the new text of each service's log.
 Seen = tuple[AllocationStatus | ConnectionLost, dict[str, str]]
@@ -30,19 +27,13 @@ Seen = tuple[AllocationStatus | ConnectionLost, dict[str, str]]
 @dataclass(eq=False)
 class _Watch:
     waiter: Waiter
-    note_seconds: float
     offsets: dict[str, int]
     queue: asyncio.Queue[Seen] = field(default_factory=asyncio.Queue)
-    noted_at: float | None = None  # when the cluster was told last that somebody waits
     quick: bool = True
     certificate: str = ""  # the cluster tells it with the first look only, so it is kept
 
     def request(self) -> Waiter:
-        """What a look asks; to be taken once for each, since it counts as noted."""
-        now = time.monotonic()
-        noted = self.noted_at is not None and now - self.noted_at < self.note_seconds
-        self.noted_at = self.noted_at if noted else now
-        return replace(self.waiter, offsets=self.offsets, noted=noted)
+        return replace(self.waiter, offsets=self.offsets)
 
     def take(self, status: AllocationStatus) -> Seen:
         logs: dict[str, str] = {}
@@ -65,12 +56,10 @@ class Poller:
     """A poller, which asks a cluster once per interval about every allocation that is watched.
 
     :param interval: seconds, at least 1; the cluster answers earlier when there is news.
-    :param idle_limit: seconds after which a keeper ends what nobody waits for, so that it is told a few times as often.
     """
 
-    def __init__(self, cluster: Cluster, interval: float, idle_limit: float = 1800) -> None:
+    def __init__(self, cluster: Cluster, interval: float) -> None:
         self.cluster = cluster
-        self._note_seconds = min(_NOTE_SECONDS, idle_limit / _NOTES)
         self.interval = max(interval, 1.0)
         self._watches: set[_Watch] = set()
         self._task: asyncio.Task[None] | None = None
@@ -92,7 +81,7 @@ class Poller:
         :param want: how many services must listen before their listening makes news.
         :param services: names of the services whose logs are read; empty for all that the first look finds.
         """
-        watch = _Watch(Waiter(*allocation.key, want=want), self._note_seconds, dict.fromkeys(services, 0))
+        watch = _Watch(Waiter(*allocation.key, want=want), dict.fromkeys(services, 0))
         yield await self._first(watch)
         self._watches.add(watch)
         if self._task is None or self._task.done():
@@ -138,7 +127,6 @@ class Poller:
                 if isinstance(error, BraynsError):
                     lost.retry = error.retry
                 for watch in watches:
-                    watch.noted_at = None
                     watch.queue.put_nowait((lost, {}))
                 await asyncio.sleep(self.interval)
                 continue

@@ -16,7 +16,6 @@ class Waiter:
     :param want: how many listening services make news.
     :param known: how much news is known already (`news`).
     :param offsets: how many bytes of each service's log are known.
-    :param noted: whether it was noted lately that somebody waits, so that it need not be noted with this look.
     """
 
     name: str
@@ -24,7 +23,6 @@ class Waiter:
     want: int = 1
     known: int = 0
     offsets: Mapping[str, int] | None = None
-    noted: bool = False
 
     def questions(self) -> list[str]:
         """Calls of look.sh that tell of it.
@@ -33,7 +31,7 @@ class Waiter:
         """
         check(NAME, "name", self.name)
         place = f"{self.name} {self.incarnation}"
-        lines = [f"describe {place} {2 if self.noted else 1}"]
+        lines = [f"describe {place} 1"]
         if not self.offsets:
             lines += [f"all_logs {place}", f"certificate {place}"]
         return lines

@@ -48,7 +48,7 @@ class _Shared:
     ) -> None:
         self.read_login = read_login
         self.users = 0
-        self.poller = Poller(make(settings, self._login), settings.poll_interval, settings.idle_limit)
+        self.poller = Poller(make(settings, self._login), settings.poll_interval)
 
     async def _login(self, ssh_conn_id: str) -> Any:
         return await self.read_login(ssh_conn_id)

@@ -5,7 +5,7 @@ is_ours() { # is_ours FOLDER: it is there, and nobody else's
     [ -d "$1" ] && [ -O "$1" ] && [ -O "$state_dir" ]
 }
 
-describe() { # describe NAME N WAITS: all that the folder of an allocation tells; WAITS: 0 nobody; 1 somebody, noted as use; 2 the same, noted lately
+describe() { # describe NAME N LEASE: all that the folder of an allocation tells; LEASE 1: somebody waits for it
     local dir one told
     dir=$state_dir/$1/$2
     printf 'allocation %s %s\n' "$1" "$2"

@@ -77,7 +77,7 @@ def test_that_somebody_waits_is_noted_where_it_is_asked_for(shell: list[str], tm
     leases[1].write_text("1000000000\n")
     leases[2].unlink()
     before = time.time()
-    run(shell, tmp_path, f"describe {name_of(0)} 1 1\ndescribe {name_of(1)} 1 2\ndescribe {name_of(2)} 1 1")
+    run(shell, tmp_path, f"describe {name_of(0)} 1 1\ndescribe {name_of(1)} 1 0\ndescribe {name_of(2)} 1 1")
     assert before - 1 <= int(leases[0].read_text()) <= time.time()
     assert leases[1].read_text() == "1000000000\n"
     assert before - 1 <= int(leases[2].read_text()) <= time.time()

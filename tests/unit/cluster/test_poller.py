@@ -83,34 +83,6 @@ async def test_no_cluster_is_asked_more_often_than_once_a_second(interval: float
     assert asks in asked(shell.scripts[-1])
 
 
-async def test_that_somebody_waits_is_noted_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each note writes to the state folder; a look that failed may have noted nothing."""
-    monkeypatch.setattr("airflow_brayns.cluster.poller._NOTE_SECONDS", 3600)
-    fails = iter([False, False, True, False, False])
-
-    def answer(script: str) -> str:
-        if next(fails):
-            raise ConnectionLost("away")
-        return look(NAME)
-
-    poller, shell = polling(answer)
-    async with watching(poller) as watch:
-        for _ in range(5):
-            await anext(watch)
-    told = [re.findall(rf"\ndescribe {NAME} 1 (.)", script)[0] for script in shell.scripts[:5]]
-    assert told == ["1", "2", "2", "1", "2"]
-
-
-async def test_a_short_idle_limit_is_noted_with_each_look() -> None:
-    shell = FakeShell(look(NAME))
-    poller = Poller(SlurmCluster(shell, state_dir="/s"), 1, idle_limit=1)
-    async with watching(poller) as watch:
-        for _ in range(5):
-            await anext(watch)
-    assert f"\ndescribe {NAME} 1 2" in shell.scripts[1], "within a moment of the newcomer's own look"
-    assert all(f"\ndescribe {NAME} 1 1" in script for script in shell.scripts[2:5])
-
-
 async def test_a_job_that_waits_in_the_queue_is_looked_at_with_less_haste() -> None:
     """Nobody needs to know within a fifth of a second that an hour has passed."""
     for word, tick in (("PENDING", "1.0"), ("RUNNING", "0.2")):

@@ -240,7 +240,7 @@ async def test_a_service_that_dies_at_a_tile_leaves_it_to_another(emulator: Any,
     spec = specification(
         data / "cube.obj", resolution=(256, 256), tiles=(4, 4), frames=1, output="a.png", renderer=RENDERER
     )
-    services = [emulator(crash_at_picture=3, **FAST), emulator(frame_seconds=0.02, **FAST)]
+    services = [emulator(crash_at_picture=3, **FAST), emulator(frame_seconds=0.3, **FAST)]
     outcome, told = await produce(spec, services, tmp_path)
     assert outcome.rendered == 16
     assert {one["node"] for one in records(tmp_path)} == {"node1", "node2"}

@@ -109,7 +109,7 @@ async def test_both_ways_have_the_same_lens(
 
 @pytest.mark.parametrize("way", ["one-pass", "snapshot"])
 async def test_what_differs_by_data_is_the_frames_own(tmp_path: Path, way: str) -> None:
-    """With the number that this service gave the model, whatever frames it renders, and in whatever order."""
+    """With the number that this service gave the model, whatever frames it renders, and in whatever order: first, last, middle."""
     columns = ["models.0.visible", "renderer.samples_per_pixel", "camera.near_clip"]
     table = {"columns": columns, "rows": [[True, 1, 0.5], [False, 2, 1e-6], [True, 3, 2]]}
     spec = specification(Path("/a.obj"), camera=STILL, renderer=RENDERER, frames=3, per_frame=table)
@@ -118,17 +118,17 @@ async def test_what_differs_by_data_is_the_frames_own(tmp_path: Path, way: str) 
         outcome, _ = await movie(service, tmp_path, spec, way=way)
     assert outcome.rendered == 3
     models = [params for method, params in service.asked if method == "update-model"]
-    assert [(one["model_id"], one["model"]["is_visible"]) for one in models] == [(7, True), (7, False), (7, True)]
+    assert [(one["model_id"], one["model"]["is_visible"]) for one in models] == [(7, True), (7, True), (7, False)]
     if way == "snapshot":
         asked = [params for method, params in service.asked if method == "snapshot"]
-        assert [one["renderer"]["params"]["samples_per_pixel"] for one in asked] == [1, 2, 3]
-        assert [one.get("camera_near_clip") for one in asked] == [0.5, 1e-6, 2]
+        assert [one["renderer"]["params"]["samples_per_pixel"] for one in asked] == [1, 3, 2]
+        assert [one.get("camera_near_clip") for one in asked] == [0.5, 2, 1e-6]
     else:
         samples = [
             params["samples_per_pixel"] for method, params in service.asked if method == "set-renderer-production"
         ]
-        assert samples == [4, 1, 2, 3], "of the movie, then of each frame"
-        assert [params["distance"] for method, params in service.asked if method == "set-camera-near-clip"] == [1e-6, 0.5, 1e-6, 2]  # fmt: skip
+        assert samples == [4, 1, 3, 2], "of the movie, then of each frame"
+        assert [params["distance"] for method, params in service.asked if method == "set-camera-near-clip"] == [1e-6, 0.5, 2, 1e-6]  # fmt: skip
         methods = [method for method, _ in service.asked]
         before = [methods[at - 1] for at, method in enumerate(methods) if method == "render-image"]
         assert before == ["set-camera-perspective"] * 3
