@@ -31,7 +31,8 @@ def slurm(running_slurm: TestCluster, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name, value in running_slurm.environment(poll_interval=1).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(
-        "airflow_brayns.task.metrics.stats", SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None)
+        "airflow_brayns.task.metrics.stats",
+        SimpleNamespace(incr=lambda *a: None, timing=lambda *a: None, gauge=lambda *a: None),
     )
     running_slurm.empty()
     yield running_slurm
