@@ -65,3 +65,9 @@ def out(tmp_path: Path) -> Path:
 
 def as_json(value: Any) -> str:
     return json.dumps(value)
+
+
+@pytest.fixture(autouse=True)
+def _unwrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of a task that a test runs itself are in one line, as in the unit tests."""
+    monkeypatch.setattr("airflow_brayns.task.guard.in_lines", lambda text, **_: text)
