@@ -66,7 +66,7 @@ kill_service() { # kill_service SERVICE: it ends what is left of a service whose
 }
 
 look_after_children() {
-    local remaining child code one
+    local remaining child code one why
     remaining=
     for child in $children; do
         if kill -0 "${child#*:}" 2>/dev/null; then
@@ -80,7 +80,9 @@ look_after_children() {
         # The wrapper was killed before it could say why: the node was lost, or srun could not start it.
         [ -e "$one/exit" ] || {
             [ "$scheduler" = local ] && [ -e "$one/pid" ] && kill_service "${child%:*}"
-            settle "$one/exit" "$code the wrapper on $(first "$one/node") ended with exit code $code: $(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')" ||
+            why="$code the wrapper on $(first "$one/node") ended with exit code $code: $(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')"
+            [ ! -e "$one/stop" ] || why="0 stopped" # it was asked to, and ended before it could say so: the job's end tells why
+            settle "$one/exit" "$why" ||
                 untold="$untold ${child%:*}:$code"
         }
         say "${child%:*}: $(first "$one/exit")"

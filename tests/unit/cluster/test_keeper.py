@@ -207,6 +207,23 @@ async def test_the_keepers_death_ends_the_services(make: Callable[..., LocalClus
     await asyncio.to_thread(wait_for_death, pid_of(cluster), 10)
 
 
+async def test_a_wrapper_that_is_killed_while_it_stops_its_service_leaves_it_stopped(
+    make: Callable[..., LocalCluster],
+) -> None:
+    """A service that hung was blamed for its end by the keeper, and `start_timeout` was not told (`make faults`, service_hung)."""
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [service()])
+    await until(cluster, lambda s: s.services[0].port is not None)
+    pid = pid_of(cluster)
+    wrapper = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    os.kill(wrapper, signal.SIGSTOP)  # it has no time to say so itself
+    (Path(cluster.state_dir) / NAME / "1" / "services" / "s1" / "stop").write_text("now\n")
+    os.kill(wrapper, signal.SIGKILL)
+    status = await until(cluster, lambda s: s.services[0].exit_code is not None)
+    assert status.services[0].stopped
+    await asyncio.to_thread(wait_for_death, pid, 10)
+
+
 async def test_a_killed_wrapper_leaves_no_service_behind(make: Callable[..., LocalCluster]) -> None:
     cluster = make()
     await cluster.submit(NAME, "a", AllocationRequest(), [service()])
