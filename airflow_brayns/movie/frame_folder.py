@@ -189,11 +189,12 @@ class FolderStore:
 
     def _append(self, line: str) -> None:
         try:
-            with self._lock, (self.folder / NAME).open("ab") as file:
-                before = file.tell()
+            # Without a buffer: what is left in one is written again as the file is closed, behind the next line.
+            with self._lock, (self.folder / NAME).open("ab", buffering=0) as file:
+                before, left = file.tell(), memoryview(line.encode())
                 try:
-                    file.write(line.encode())
-                    file.flush()
+                    while left:
+                        left = left[file.write(left) :]
                 except OSError:  # half a line would spoil the next line
                     os.ftruncate(file.fileno(), before)
                     raise

@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import resource
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -252,6 +254,23 @@ async def test_a_folder_that_cannot_be_written_says_so_and_keeps_what_is_there(
         await store.keep(PLAN, 2, picture(), MADE)
     assert raised.value.retry
     assert sorted(path.name for path in store.folder.iterdir()) == [".driver-one", "00001.png", NAME]
+
+
+async def test_a_line_for_which_there_is_no_room_leaves_nothing_of_it(store: FolderStore) -> None:
+    await store.keep(PLAN, 1, picture(), MADE)
+    manifest = store.folder / NAME
+    before = manifest.read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))  # room for the first half of a line
+    try:
+        with pytest.raises(StorageFailed, match="File too large"):
+            await store.begin(HEADER)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert manifest.read_bytes() == before
+    await store.begin(HEADER)
+    assert manifest.read_bytes() == before + HEADER.line().encode()
 
 
 async def test_what_a_resume_finds(store: FolderStore) -> None:
