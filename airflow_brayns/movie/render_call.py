@@ -74,10 +74,9 @@ async def _reset(client: BraynsClient, plan: Plan) -> None:
         await client.call("set-simulation-parameters", {"current": plan.facts.first})
 
 
-class Snapshot:
-    """The way `snapshot`: each call is complete in itself, whatever the service's own camera and renderer are."""
+class _PlannedCall:
+    """The base class of the calls whose frames a plan says in full: nobody's Python has a part in them."""
 
-    name = SNAPSHOT
     _loaded: Loaded = ()
 
     def since(self, began: float) -> float:
@@ -85,9 +84,17 @@ class Snapshot:
         return began
 
     async def begin(self, client: BraynsClient, plan: Plan, loaded: Loaded | None = None) -> None:
-        """See `RenderCall.begin`. Near clip and region are the service's own values, unless a snapshot says otherwise."""
+        """See `RenderCall.begin`."""
         self._loaded = self._loaded if loaded is None else loaded
         await _reset(client, plan)
+
+
+class Snapshot(_PlannedCall):
+    """The way `snapshot`: each call is complete in itself, whatever the service's own camera and renderer are. Near clip
+    and region are the service's own values, unless a snapshot says otherwise.
+    """
+
+    name = SNAPSHOT
 
     async def render(self, client: BraynsClient, plan: Plan, picture: int, file_path: str = "") -> bytes:
         """See `RenderCall.render`."""
@@ -148,7 +155,7 @@ def _color_buffer(reply: Reply) -> bytes:
     return reply.binary[offset : offset + size]
 
 
-class OnePass:
+class OnePass(_PlannedCall):
     """The way `one-pass`: the first pass of `render-image`, through the service's own camera and renderer, for a movie
     that has the service to itself.
 
@@ -158,16 +165,10 @@ class OnePass:
     """
 
     name = ONE_PASS
-    _loaded: Loaded = ()
-
-    def since(self, began: float) -> float:
-        """See `RenderCall.since`."""
-        return began
 
     async def begin(self, client: BraynsClient, plan: Plan, loaded: Loaded | None = None) -> None:
         """See `RenderCall.begin`."""
-        self._loaded = self._loaded if loaded is None else loaded
-        await _reset(client, plan)
+        await super().begin(client, plan, loaded)
         for method, params in self._common(plan.specification, plan.size):
             await client.call(method, params)
 
