@@ -177,7 +177,7 @@ class RenderFramesOperator(RendersFrames):
             if request.functions is None:
                 self._defer(request, booking)
             self.log.info("A movie's Python never runs in the triggerer: this task renders here, in its worker.")
-        reporter = TaskReporter(self.log, context)
+        reporter = TaskReporter(self.log, context, "" if request.on_cluster else request.folder)
 
         async def main() -> Outcome:
             async with self.hook.session(self.log) as session:

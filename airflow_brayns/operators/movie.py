@@ -129,11 +129,12 @@ class BraynsMovieOperator(RendersFrames, EncodesMovies):
         here, before a loop runs.
         """
         settings = self.read_settings()
+        reporter = TaskReporter(self.log, context, "" if request.on_cluster else request.folder)
 
         async def main() -> Outcome:
             async with self.hook.session(self.log) as session:
                 return await render_alone(
-                    session, nodes, request, TaskReporter(self.log, context),
+                    session, nodes, request, reporter,
                     lambda booking: announce(self, context, booking, settings),
                 )  # fmt: skip
 

@@ -10,17 +10,19 @@ import json
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_authenticated
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
 from airflow_brayns.links.texts import connect_lines
 from airflow_brayns.page import FILES
 from airflow_brayns.page.access import Access
+from airflow_brayns.page.media import Shown, found, recorded
 from airflow_brayns.page.rows import Reading
-from airflow_brayns.page.stored import clusters_of, read, session_dag
+from airflow_brayns.page.stored import clusters_of, facts_of, read, session_dag
 from airflow_brayns.version import __version__
 
 router = APIRouter(dependencies=[Depends(requires_authenticated())])
@@ -59,6 +61,26 @@ def state(request: Request, user: GetUserDep, session: SessionDep) -> Response:
 def clusters(request: Request, user: GetUserDep, session: SessionDep) -> Response:
     """The clusters' connections that the user may read, each with what it says of a job; no secret is among that."""
     return _answer(request, {"clusters": clusters_of(session, Access(user, session).connections())})
+
+
+@router.get("/movies/{shown}")
+def movies(
+    shown: Shown, user: GetUserDep, session: SessionDep, dag_id: str, run_id: str, task_id: str, map_index: int = -1
+) -> FileResponse:
+    """A movie, or a picture of it, that a task has recorded; a part of it where the request asks for a range of bytes."""
+    if not Access(user, session).readable([dag_id]):
+        raise HTTPException(404, "There is no such task that you may see.")
+    file = found(recorded(facts_of(session, dag_id, run_id, task_id, map_index), shown))
+    if file is None:
+        raise HTTPException(404, "The API server's machine has no such file: its path is on the worker.")
+    path, kind = file
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.name, safe='')}",
+        "Vary": "Cookie, Authorization",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return FileResponse(path, media_type=kind, headers=headers)
 
 
 @router.get("/files/{name}")

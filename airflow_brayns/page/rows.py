@@ -131,6 +131,8 @@ class Reading:
             if isinstance(progress, dict) and row["state"] != "asked":
                 booked = Booked.of(task)
                 row |= _progress(progress) | {"jobs": list(booked.jobs) if booked else []}
+            if isinstance(used := task.facts.get(keys.USED), dict):
+                row |= {name: _number(used.get(name)) for name in ("node_hours", "efficiency")}
             if isinstance(made, dict):
                 row["movie"] = {
                     name: _text(made, name) for name in ("movie", "poster", "contact_sheet") if made.get(name)
@@ -236,7 +238,8 @@ def _progress(told: dict[str, Any]) -> dict[str, Any]:
     if isinstance(nodes, dict):
         shares = {one_line(str(name), 100): _number(share) for name, share in list(nodes.items())[:_MOST]}
     noun = {"noun": "tiles"} if told.get("noun") == "tiles" else {}
-    return {**numbers, **noun, "nodes": shares, "at": _text(told, "at")}
+    seen = isinstance(told.get("frames_dir"), str)
+    return {**numbers, **noun, "nodes": shares, "at": _text(told, "at"), "glimpse": seen}
 
 
 def _head(task: Task) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from airflow_brayns.page.access import Access
 from airflow_brayns.services.settings import CONNECTION_TYPE
 
 SESSION = "brayns_session"  # the DAG by which the page allocates
-_KEYS = (keys.ALLOCATION, keys.SERVICES, keys.WAIT, keys.TUNNEL, keys.LOG, keys.MOVIE, keys.HELD, keys.RELEASED)
+_KEYS = (keys.ALLOCATION, keys.SERVICES, keys.WAIT, keys.TUNNEL, keys.LOG, keys.MOVIE, keys.USED, keys.HELD, keys.RELEASED)
 _PLACE = ("dag_id", "run_id", "task_id", "map_index")  # what a task instance is found by
 _LIVE = ("queued", "running")
 _RECENT = timedelta(hours=24)  # for so long what has ended is shown
@@ -124,6 +124,13 @@ def _of_tasks(model: Any, at: Any, runs: Sequence[int], names: Collection[str]) 
     mine = and_(*(getattr(TaskInstance, name) == getattr(model, name) for name in _PLACE))
     told = (model.dag_run_id, model.task_id, model.map_index, TaskInstance.state, model.key, model.value, at)
     return select(*told).join(TaskInstance, mine).where(model.dag_run_id.in_(runs), model.key.in_(names))
+
+
+def facts_of(session: Any, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
+    """What one task instance has stored of a movie, by key; nothing where there is no such task."""
+    found = session.execute(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).scalar()
+    told = _facts(session, [] if found is None else [found])
+    return {name: value for _, task, index, _, name, value, _ in told if (task, index) == (task_id, map_index)}
 
 
 def _value(text: str) -> Any:

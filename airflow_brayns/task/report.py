@@ -29,11 +29,13 @@ class TaskReporter:
 
     :param log: the task's log.
     :param context: the task's context; None where there is neither XCom nor state store (in the triggerer).
+    :param frames_dir: the worker's folder that the frames go to, in which a glimpse of the movie is kept; empty where they go
+        elsewhere.
     :ivar told_used: what was used, as XCom has it; None until it is told.
     """
 
-    def __init__(self, log: Any, context: Context | None = None) -> None:
-        self._log = log
+    def __init__(self, log: Any, context: Context | None = None, frames_dir: str = "") -> None:
+        self._log, self._frames_dir = log, frames_dir
         store = context.get("task_state_store") if context is not None else None
         self._ti = None if context is None else context.get("ti")
         self.told_used: dict[str, Any] | None = None
@@ -51,7 +53,7 @@ class TaskReporter:
             self._logged_at, self._logged_share = now, share
             self._log.info("%s", text_of(progress))
         if self._kept is not None:
-            self._kept.put(value_of(progress), at_once=over)
+            self._kept.put(value_of(progress, self._frames_dir), at_once=over)
 
     def note(self, text: str) -> None:
         """See `Reporter.note`."""
@@ -141,7 +143,7 @@ class _Kept:
                 return
 
 
-def value_of(progress: Progress) -> dict[str, Any]:
+def value_of(progress: Progress, frames_dir: str = "") -> dict[str, Any]:
     """The progress as the dict that pages read."""
     return {
         "done": progress.done,
@@ -150,6 +152,7 @@ def value_of(progress: Progress) -> dict[str, Any]:
         "seconds_left": None if progress.left is None else round(progress.left),
         "nodes": dict(progress.nodes),
         **({} if progress.noun == "frames" else {"noun": progress.noun}),
+        **({"frames_dir": frames_dir} if frames_dir and progress.noun == "frames" else {}),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -43,6 +43,7 @@ const STYLE = `
 .brayns input[aria-invalid=true] { border-color: var(--bad); } .brayns progress { width: 100%; height: 10px; appearance: none; border: 0; border-radius: 5px; overflow: hidden; background: var(--line); }
 .brayns progress::-webkit-progress-bar { background: var(--line); } .brayns progress::-webkit-progress-value { background: var(--busy); }
 .brayns progress::-moz-progress-bar { background: var(--busy); }
+.brayns figure { margin: 8px 0 0; } .brayns :is(img, video) { display: block; max-width: 100%; max-height: 70vh; border-radius: 6px; background: #000; }
 .brayns dialog { color: inherit; background: var(--chakra-colors-bg, Canvas); border: 1px solid var(--line); border-radius: 10px; padding: 18px; max-width: min(520px, 92vw); margin: auto; }
 .brayns dialog::backdrop { background: #0008; }
 .brayns .heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }`;
@@ -375,20 +376,72 @@ const ServiceCard = React.memo(function ServiceCard({ row, may, connect, onChang
 }, sameProps);
 
 // ---- movies ----------------------------------------------------------------------------------------------------------
+const PARTS = { movie: "Movie", poster: "Poster", contact_sheet: "Contact sheet" };
+const isPicture = (path) => /\.(gif|png|jpe?g)$/i.test(path);
+
+// A file that the row's task has recorded; of another time it is another address.
+function fileOf(row, what, at) {
+  const task = { dag_id: row.dag_id, run_id: row.run_id, task_id: row.task_id, map_index: row.map_index ?? -1 };
+  return url(`brayns/movies/${what}?${new URLSearchParams({ ...task, at: at || "" })}`).href;
+}
+
+const ELSEWHERE = "The API server's machine has no such file: look at its path on the worker.";
+
+function Picture({ src, name }) {
+  const [gone, setGone] = useState(false);
+  useEffect(() => setGone(false), [src]);
+  if (gone) return h("p", { className: "dim" }, `${name}: ${ELSEWHERE}`);
+  return h("figure", null, h("img", { src, alt: name, onError: () => setGone(true) }), h("figcaption", { className: "dim" }, name));
+}
+
+function Film({ row }) {
+  const [trouble, setTrouble] = useState("");
+  const src = fileOf(row, "movie", row.ended_at);
+  // Why it is not shown, only the server can tell: the file is elsewhere, or the browser knows no such movie.
+  const lost = async () => {
+    const answer = await fetch(src, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" }).catch(() => null);
+    setTrouble(answer && answer.ok ? "This browser does not play such a movie; download it." : ELSEWHERE);
+  };
+  return h("figure", null,
+    trouble ? h("p", { className: "dim", role: "status" }, trouble) : h("video", { src, controls: true, preload: "metadata", playsInline: true, onError: lost, "aria-label": "the movie" }),
+    trouble !== ELSEWHERE && h("figcaption", null, h("a", { href: src, download: row.movie.movie.split("/").pop() }, "Download the movie")));
+}
+
+// Nothing is asked for until somebody opens it: 200 movies on a page cost as much as one.
+function Look({ row }) {
+  const [open, setOpen] = useState(false);
+  const made = row.movie || {};
+  const live = row.state === "rendering" && row.glimpse;
+  if (!live && Object.keys(made).length === 0) return null;
+  const rest = Object.keys(made).filter((name) => name !== "movie" || isPicture(made.movie));
+  return h("details", { className: "look", onToggle: (event) => setOpen(event.currentTarget.open) },
+    h("summary", null, live ? "See what is there" : "See it"),
+    open && live && h(Picture, { src: fileOf(row, "glimpse", row.at), name: "What is there, frames from all of the movie" }),
+    open && live && h(Picture, { src: fileOf(row, "newest", row.at), name: "Newest frame" }),
+    open && !live && made.movie && !isPicture(made.movie) && h(Film, { row }),
+    open && !live && rest.map((name) => h(Picture, { key: name, src: fileOf(row, name, row.ended_at), name: PARTS[name] || name })));
+}
+
+const hours = (value) => (value < 0.1 ? value.toFixed(4) : value.toFixed(2));
+
 const MovieCard = React.memo(function MovieCard({ row }) {
   const done = row.done || 0;
   const nodes = Object.entries(row.nodes || {});
+  const missing = row.total - done;
   return h("li", { className: "card", style: { listStyle: "none" }, "aria-label": `movie of ${row.dag_id} ${row.run_id}` },
     h("div", { className: "line" }, h(State, { row }), h("span", { className: "grow" }, row.total ? `${done} of ${row.total} ${row.noun || "frames"}` : ""),
       row.state === "rendering" && row.frames_per_second > 0 && h("span", { className: "dim" }, `${row.frames_per_second} a second`),
       row.state === "rendering" && row.seconds_left != null && h("span", { className: "dim" }, `${duration(row.seconds_left)} left`)),
     row.total > 0 && h("progress", { max: row.total, value: done, "aria-label": "frames that are there" }),
+    h(Look, { row }),
     h("dl", null,
       h(Fact, { name: "Run" }, h(Link, { to: runOf(row) }, h("bdi", null, `${row.dag_id} ${row.run_id}`))),
       row.who && h(Fact, { name: "Who" }, h("bdi", null, row.who)),
       nodes.length > 0 && h(Fact, { name: "Nodes" }, nodes.slice(0, 12).map(([name, share]) => `${name} ${share}`).join(", ") + (nodes.length > 12 ? ` and ${nodes.length - 12} more` : "")),
+      ["failed", "ended"].includes(row.state) && missing > 0 && h(Fact, { name: "Missing" }, `${missing} ${row.noun || "frames"}; another try goes on from those that are there`),
+      row.node_hours > 0 && h(Fact, { name: "Node-hours" }, hours(row.node_hours) + (row.efficiency != null ? `, ${Math.round(100 * row.efficiency)} % of them rendering` : "")),
       row.state === "rendering" && row.at && h(Fact, { name: "Last frame" }, clock(row.at)),
-      Object.entries(row.movie || {}).map(([name, path]) => h(Fact, { key: name, name: { movie: "Movie", poster: "Poster", contact_sheet: "Sheet" }[name] || name },
+      Object.entries(row.movie || {}).map(([name, path]) => h(Fact, { key: name, name: PARTS[name] || name },
         h("span", { className: "line" }, h("code", { style: { overflowWrap: "anywhere" } }, path), h(Copy, { text: path, what: `path of the ${name}` })))),
       row.task_id && h(Fact, { name: "Log" }, h(Link, { to: taskOf(row) }, "what the task logs"))));
 }, sameProps);

@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +48,8 @@ def ours(the_page: Page) -> list[tuple[str, str]]:
     [mount] = [one for one in the_page.app.routes if getattr(one, "path", "") == "/brayns"]
     the_page.ask("admin", "/brayns/state")  # the first request makes it
     found = list(routes(mount.app._app, "/brayns"))
-    assert {path for _, path in found} == {"/brayns/state", "/brayns/clusters", "/brayns/files/{name}"}
+    names = ("state", "clusters", "movies/{shown}", "files/{name}")
+    assert {path for _, path in found} == {f"/brayns/{name}" for name in names}
     return found
 
 
@@ -57,7 +59,7 @@ def test_nobody_is_told_anything_by_any_route(the_page: Page, stored: Stored) ->
     unknown = [("GET", f"/brayns/{name}") for name in ("docs", "redoc", "openapi.json", "", "static/page.js", "x/y")]
     for method, path in [*ours(the_page), *unknown, ("POST", "/brayns/state"), ("DELETE", "/brayns/clusters")]:
         for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Cookie": "_token=nonsense"}):
-            answer = the_page.ask("nobody", path.replace("{name}", "page.js"), method, headers=headers)
+            answer = the_page.ask("nobody", path.replace("{name}", "page.js").replace("{shown}", "movie"), method, headers=headers)
             assert answer.status_code in (401, 403, 404, 405), (method, path, answer.text[:200])
             assert "ab-" not in answer.text and "n1:5000" not in answer.text
 
@@ -126,6 +128,53 @@ def test_a_connection_is_told_of_to_those_who_may_read_connections_and_no_secret
         may_read = role in ("op", "admin")
         expected = [{"id": "site", "says": {"scheduler": "slurm", "account": "proj3", "partition": "prod"}}]
         assert answer.json() == {"clusters": expected if may_read else []}
+
+
+def a_movie(stored: Stored, folder: Path, **made: str) -> dict[str, str]:
+    """A task that has made a movie and a poster, and still keeps a glimpse; what the page asks for it by."""
+    (folder / "turn.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(range(256)) * 4)
+    (folder / "turn.poster.jpg").write_bytes(b"\xff\xd8\xff\xe0 a poster")
+    (folder / "frames" / "glimpse").mkdir(parents=True)
+    (folder / "frames" / "glimpse" / "contact-sheet.jpg").write_bytes(b"\xff\xd8\xff\xe0 a sheet")
+    (folder / "frames" / "00007.png").write_bytes(b"\x89PNG\r\n\x1a\n a frame")
+    (folder / "frames" / "glimpse" / "newest.png").symlink_to("../00007.png")
+    told = {"movie": str(folder / "turn.mp4"), "poster": str(folder / "turn.poster.jpg"), **made}
+    run = stored.run("my_movies", run_id="manual__2026-11-26T11:00:00+00:00")
+    at = progress(7, 9, frames_dir=str(folder / "frames"))
+    stored.task(run, "movie", "running", 3, brayns_movie=told, brayns_progress=at)
+    return {"dag_id": run[1], "run_id": run[2], "task_id": "movie", "map_index": "3"}
+
+
+def test_a_movie_and_its_pictures_are_sent_and_a_part_of_it_where_a_part_is_asked_for(
+    the_page: Page, stored: Stored, tmp_path: Path
+) -> None:
+    task = a_movie(stored, tmp_path)
+    whole = (tmp_path / "turn.mp4").read_bytes()
+    answer = the_page.ask("viewer", "/brayns/movies/movie", params=task)
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, whole, "video/mp4")
+    assert answer.headers["x-content-type-options"] == "nosniff" and "private" in answer.headers["cache-control"]
+    part = the_page.ask("viewer", "/brayns/movies/movie", params=task, headers={"Range": "bytes=100-199"})
+    assert (part.status_code, part.content) == (206, whole[100:200])
+    assert part.headers["content-range"] == f"bytes 100-199/{len(whole)}"
+    for shown, text, kind in (("poster", "a poster", "jpeg"), ("glimpse", "a sheet", "jpeg"), ("newest", "a frame", "png")):
+        answer = the_page.ask("viewer", f"/brayns/movies/{shown}", params=task)
+        assert answer.status_code == 200 and answer.content.endswith(text.encode())
+        assert answer.headers["content-type"] == f"image/{kind}"
+    [row] = the_page.state()["movies"]
+    assert row["glimpse"] and row["movie"] == {"movie": str(tmp_path / "turn.mp4"), "poster": str(tmp_path / "turn.poster.jpg")}
+
+
+def test_no_file_is_sent_of_a_task_that_may_not_be_read_or_has_recorded_none(
+    the_page: Page, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = a_movie(stored, tmp_path)
+    for changed in ({"map_index": "2"}, {"task_id": "render"}, {"run_id": "x' OR 1=1"}, {"dag_id": "brayns_session"}):
+        assert the_page.ask("admin", "/brayns/movies/movie", params=task | changed).status_code == 404
+    for shown, status in (("contact_sheet", 404), ("..%2Fstate", 404), ("passwd", 422)):
+        assert the_page.ask("admin", f"/brayns/movies/{shown}", params=task).status_code == status
+    monkeypatch.setattr("airflow_brayns.page.access.Access.readable", lambda *_: set())
+    answer = the_page.ask("admin", "/brayns/movies/movie", params=task)
+    assert answer.status_code == 404 and str(tmp_path) not in answer.text
 
 
 def test_what_has_not_changed_is_not_sent_again(the_page: Page, stored: Stored) -> None:
