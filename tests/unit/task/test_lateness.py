@@ -14,7 +14,7 @@ from tests.support.local import SLOW, release
 from tests.unit.task.test_handover import service
 
 
-@pytest.mark.parametrize(("startup", "later"), [(0, 0), (4.9, 0), (32, 27), (9999, LATEST_SECONDS)])
+@pytest.mark.parametrize(("startup", "later"), [(0, 0), (0.9, 0), (4.3, 3.3), (32, 31), (9999, LATEST_SECONDS)])
 def test_what_a_task_took_to_begin_beyond_the_usual_is_added(startup: float, later: float) -> None:
     before = datetime.now(UTC)
     assert 0 <= (datetime.fromisoformat(deferral(startup)) - before).total_seconds() - later < 1
