@@ -24,7 +24,7 @@ _PORT = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?")
 # Variables that bash keeps to itself (5.2, run): an export of them fails, or another value arrives. AB_… are the
 # keeper's.
 _NOT_YOURS = re.compile(
-    r"AB_PORT|AB_FOLDER|AB_SERVICE|_|BASH|BASHOPTS|BASHPID|BASH_(?!ENV).*|COMP_WORDBREAKS|DIRSTACK|EPOCHREALTIME|EPOCHSECONDS|EUID|FUNCNAME|GROUPS|"
+    r"AB_PORT|AB_FOLDER|AB_SERVICE|AB_JOB|_|BASH|BASHOPTS|BASHPID|BASH_(?!ENV).*|COMP_WORDBREAKS|DIRSTACK|EPOCHREALTIME|EPOCHSECONDS|EUID|FUNCNAME|GROUPS|"
     r"HISTCMD|LINENO|OLDPWD|OPTIND|PIPESTATUS|PPID|PWD|RANDOM|SECONDS|SHELLOPTS|SHLVL|SRANDOM|UID"
 )
 # These limits are in bytes. The kernel takes no variable of more than 128 KiB.

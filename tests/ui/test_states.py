@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.airflow import free_port
 from tests.support.bounds import until
 from tests.support.page import NOW, Page, Stored, booking, page, progress, service, token_of
@@ -95,6 +99,50 @@ def test_every_state_is_told_in_plain_words(browser: Any, address: str, stored: 
         picture(seen, "states")
         seen.locator("li", has_text="10:09").scroll_into_view_if_needed()
         picture(seen, "movies")
+
+
+def test_a_movie_plays_in_the_page_and_one_that_is_rendered_is_seen_as_it_grows(
+    browser: Any, address: str, stored: Stored, tmp_path: Path
+) -> None:
+    source = ("-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=12:duration=2")
+    files = {"movie": tmp_path / "turn.webm", "poster": tmp_path / "turn.poster.jpg", "contact_sheet": tmp_path / "turn.sheet.jpg"}
+    for path in files.values():
+        still = () if path == files["movie"] else ("-frames:v", "1", "-update", "1")
+        subprocess.run([ffmpeg(), *source, *still, path], check=True)
+    glimpse = tmp_path / "frames" / "glimpse"
+    glimpse.mkdir(parents=True)
+    shutil.copy(files["contact_sheet"], glimpse / "contact-sheet.jpg")
+    shutil.copy(files["poster"], glimpse / "newest.jpg")
+    run = stored.run("brayns_movie", state="success", run_id="manual__2026-11-26T10:01:00+00:00", end_date=NOW)
+    used = {"node_hours": 1.84, "efficiency": 0.93}
+    made = {name: str(path) for name, path in files.items()}
+    stored.task(run, "movie", "success", brayns_progress=progress(240, 240), brayns_movie=made, brayns_used=used)
+    run = stored.run("my_movies", run_id="manual__2026-11-26T10:02:00+00:00")
+    going_on = progress(120, 240, frames_dir=str(tmp_path / "frames"))
+    stored.task(run, "render", "running", allocation=booking(6), brayns_progress=going_on)
+    with seen_with(token_of("viewer"), browser, address) as seen:
+        movie = seen.locator("li", has_text="10:01")
+        asked: list[str] = []
+        seen.on("request", lambda request: asked.append(request.url) if "brayns/movies" in request.url else None)
+        movie.get_by_text("1.84, 93 % of them rendering").wait_for()
+        assert asked == [], "nothing is fetched of what nobody looks at"
+        movie.get_by_text("See it").click()
+        seen.wait_for_function("() => document.querySelector('video').readyState >= 2")
+        seen.evaluate("async () => { const v = document.querySelector('video'); v.muted = true; await v.play() }")
+        seen.wait_for_function("() => document.querySelector('video').currentTime > 1")
+        seen.evaluate("() => document.querySelector('video').pause()")
+        with seen.expect_download() as download:
+            movie.get_by_text("Download the movie").click()
+        assert Path(download.value.path()).read_bytes() == files["movie"].read_bytes()
+        live = seen.locator("li", has_text="10:02")
+        live.get_by_text("See what is there").click()
+        seen.wait_for_function("() => [...document.querySelectorAll('.look img')].length === 4")
+        seen.wait_for_function("() => [...document.querySelectorAll('.look img')].every(one => one.naturalWidth > 0)")
+        picture(seen, "watching")
+        files["poster"].unlink()
+        seen.reload()
+        seen.locator("li", has_text="10:01").get_by_text("See it").click()
+        seen.get_by_text("Poster: The API server's machine has no such file").wait_for()
 
 
 def test_a_barrier_would_be_found(browser: Any, address: str, stored: Stored) -> None:

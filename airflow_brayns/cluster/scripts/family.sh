@@ -1,5 +1,5 @@
 # A service's processes are found here: it may start some in sessions of their own (setsid, podman, a daemon), and end before them.
-# Set above: dir. Shared: service service_pid wrapper_pid.
+# Set above: dir. Shared: service service_pid wrapper_pid own.
 
 # Everything in the service's session, what was left to its wrapper (which is a subreaper on this machine), what MORE names, and all
 # that comes from these, in whatever session.
@@ -19,9 +19,12 @@ family_pids() { # family_pids PID "MORE"
         }'
 }
 
-is_marked() { # is_marked PID: its environment names this service
-    [ -O "/proc/$1" ] &&
-        [ "$(tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | grep -cxF -e "AB_FOLDER=$dir" -e "AB_SERVICE=$service")" = 2 ]
+is_marked() { # is_marked PID: its environment names this service, and no other job that had a folder of the same name
+    local marks
+    [ -O "/proc/$1" ] || return 1
+    marks=$(tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | grep '^AB_')
+    [ "$(printf '%s\n' "$marks" | grep -cxF -e "AB_FOLDER=$dir" -e "AB_SERVICE=$service")" = 2 ] || return 1
+    [ -z "${own-}" ] || ! printf '%s\n' "$marks" | grep '^AB_JOB=' | grep -qvxF "AB_JOB=$own"
 }
 
 marked_pids() { # every process that is marked, though its parents have gone

@@ -9,6 +9,7 @@ end() { # end TEXT: it stops the services, says why, and ends the job
     local unstopped child patience tries
     trap '' TERM INT HUP USR1
     say "ending: $1"
+    ! is_exchanged || exit 1
     settle "$dir/ending" "$1"
     unstopped=
     for child in $children; do put "$dir/services/${child%:*}/stop" now || unstopped=yes; done
@@ -82,7 +83,8 @@ keep() {
     self=$(digest <"$0")
     reserve "$dir/ending"
     reserve "$dir/ended"
-    put "$dir/claim/job" "${SLURM_JOB_ID:-$$}"
+    own=${SLURM_JOB_ID:-$$}
+    put "$dir/claim/job" "$own"
     [ "$time_limit" = 0 ] || put "$dir/claim/ends" $(($(now) + time_limit))
     [ "$scheduler" != slurm ] || nodes=$(node_names)
     printf '%s\n' "$nodes" | tr -s ' ' '\n' >"$dir/nodes" 2>/dev/null
@@ -97,10 +99,10 @@ keep() {
     put_or_end "$dir/claim/nodes" "$nodes"
     while :; do
         beat=$((beat + 1))
-        refresh "$dir/heartbeat" "$beat"
         ls "$dir" "$dir/services" >/dev/null 2>&1
         # Deleted or exchanged under us: nobody can reach the services any more.
-        [ -d "$dir" ] && [ -O "$dir" ] || exit 1
+        [ -d "$dir" ] && [ -O "$dir" ] && ! is_exchanged || exit 1
+        refresh "$dir/heartbeat" "$beat"
         [ -z "$told" ] || end "$told"
         [ ! -e "$dir/release" ] || end "released"
         start_services

@@ -23,10 +23,21 @@ settle() { # settle FILE LINE: the line takes the room that was reserved, if the
     fi
 }
 
-settle_or_end() { # settle_or_end FILE LINE TRIES PAUSE: this shell says its last word, and ends
+# Shared: own.
+is_exchanged() { # the folder was deleted, and what is there now was made for another job: nothing of it is ours
+    local claimed
+    [ -d "$dir/claim" ] || { # not claimed yet; of a file system that is away for a moment nothing is known
+        [ -d "$dir" ]
+        return
+    }
+    claimed=$(first "$dir/claim/job")
+    [ -n "$claimed" ] && [ "$claimed" != "$own" ]
+}
+
+settle_or_end() { # settle_or_end FILE LINE TRIES PAUSE: this shell says its last word where that is heard, and ends
     local tries
     tries=0
-    until settle "$1" "$2"; do
+    until is_exchanged || settle "$1" "$2"; do
         tries=$((tries + 1))
         [ "$tries" -lt "$3" ] || exit 1
         nap "$4"

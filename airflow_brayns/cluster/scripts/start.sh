@@ -8,7 +8,7 @@ shopt -q login_shell || [ ! -r /etc/profile ] || . /etc/profile
 export AB_BEGUN=yes
 . "$0"'
 
-start_service() { # start_service COMMAND: the lock on its port (8) is ours alone; by both names, what it starts is known for its own
+start_service() { # start_service COMMAND: the lock on its port (8) is ours alone; by these names, what it starts is known for its own
     local apart
     apart=setsid
     command -v setsid >/dev/null 2>&1 || apart=
@@ -16,7 +16,7 @@ start_service() { # start_service COMMAND: the lock on its port (8) is ours alon
     ! setpriv --pdeathsig KILL true 2>/dev/null || apart="setpriv --pdeathsig KILL $apart"
     background=
     { printf '' >"$service_dir/starting"; } 2>/dev/null # the command takes it away
-    AB_PORT=$port_given AB_FOLDER=$dir AB_SERVICE=$service $apart bash $login -c "$begin" "$1" "$service_dir/starting" \
+    AB_PORT=$port_given AB_FOLDER=$dir AB_SERVICE=$service AB_JOB=$own $apart bash $login -c "$begin" "$1" "$service_dir/starting" \
         >>"$service_dir/log" 2>&1 </dev/null 8>&- &
     service_pid=$!
     put "$service_dir/pid" "$service_pid"

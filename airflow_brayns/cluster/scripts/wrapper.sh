@@ -23,6 +23,7 @@ wrap() {
     local command beat beat_at looked_at bytes_at code time heard moved
     service=$1
     keeper_pid=$2
+    own=${SLURM_JOB_ID:-$keeper_pid}
     service_dir=$dir/services/$service
     node=$(first "$service_dir/node")
     reserve "$service_dir/exit"
@@ -65,7 +66,7 @@ wrap() {
             fail_service "$code" "the service ended with exit code $code"
         fi
         ls "$service_dir" >/dev/null 2>&1
-        if [ -e "$service_dir/stop" ] || [ -n "$leave" ]; then
+        if [ -e "$service_dir/stop" ] || [ -n "$leave" ] || is_exchanged; then
             stop_service
             fail_service 0 "stopped"
         fi

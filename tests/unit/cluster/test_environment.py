@@ -103,6 +103,7 @@ async def test_on_this_machine_services_and_keeper_get_no_more(tmp_path: Path, m
                     "BRAYNS_EMULATOR",
                     "AB_PORT",
                     "AB_FOLDER",
+                    "AB_JOB",
                     "AB_SERVICE",
                 ]
             ),

@@ -243,6 +243,24 @@ async def test_a_start_that_takes_too_long_ends_in_the_keeper(make: Callable[...
     assert "start_timeout" in (status.ended or "")
 
 
+async def test_what_is_left_of_a_deleted_folders_job_says_nothing_in_the_one_that_is_made_anew(
+    make: Callable[..., LocalCluster], tmp_path: Path, shell: ShellThrough
+) -> None:
+    """A service that takes its time to end was told of as the next one's end, which a retry then waited for in vain."""
+    cluster = make(shell)
+    stubborn = f"trap '' TERM\n{SERVER.removeprefix('exec ')} &\nwait; wait"
+    await cluster.submit(NAME, "me", AllocationRequest(), [service(stubborn)], "a test")
+    await until(cluster, lambda status: status.services[0].port is not None)
+    former = pid_of(cluster)
+    shutil.rmtree(tmp_path / "state" / NAME)
+    await cluster.submit(NAME, "me", AllocationRequest(), [service(stubborn)], "a test")
+    await until(cluster, lambda status: status.services[0].port is not None)
+    wait_for_death(former, 40)
+    status = await until(cluster, lambda status: status.services[0].port is not None)
+    assert (status.services[0].exit_code, status.ending, status.ended) == (None, "", None)
+    assert alive(pid_of(cluster))
+
+
 async def test_a_service_can_be_added_and_stopped(make: Callable[..., LocalCluster]) -> None:
     cluster = make()
     allocation = await cluster.submit(NAME, "a", AllocationRequest(), [])
