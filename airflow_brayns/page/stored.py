@@ -25,7 +25,17 @@ from airflow_brayns.page.access import Access
 from airflow_brayns.services.settings import CONNECTION_TYPE
 
 SESSION = "brayns_session"  # the DAG by which the page allocates
-_KEYS = (keys.ALLOCATION, keys.SERVICES, keys.WAIT, keys.TUNNEL, keys.LOG, keys.MOVIE, keys.USED, keys.HELD, keys.RELEASED)
+_KEYS = (
+    keys.ALLOCATION,
+    keys.SERVICES,
+    keys.WAIT,
+    keys.TUNNEL,
+    keys.LOG,
+    keys.MOVIE,
+    keys.USED,
+    keys.HELD,
+    keys.RELEASED,
+)
 _PLACE = ("dag_id", "run_id", "task_id", "map_index")  # what a task instance is found by
 _LIVE = ("queued", "running")
 _RECENT = timedelta(hours=24)  # for so long what has ended is shown

@@ -105,7 +105,11 @@ def test_a_movie_plays_in_the_page_and_one_that_is_rendered_is_seen_as_it_grows(
     browser: Any, address: str, stored: Stored, tmp_path: Path
 ) -> None:
     source = ("-loglevel", "error", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=12:duration=2")
-    files = {"movie": tmp_path / "turn.webm", "poster": tmp_path / "turn.poster.jpg", "contact_sheet": tmp_path / "turn.sheet.jpg"}
+    files = {
+        "movie": tmp_path / "turn.webm",
+        "poster": tmp_path / "turn.poster.jpg",
+        "contact_sheet": tmp_path / "turn.sheet.jpg",
+    }
     for path in files.values():
         still = () if path == files["movie"] else ("-frames:v", "1", "-update", "1")
         subprocess.run([ffmpeg(), *source, *still, path], check=True)

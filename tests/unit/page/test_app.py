@@ -59,7 +59,9 @@ def test_nobody_is_told_anything_by_any_route(the_page: Page, stored: Stored) ->
     unknown = [("GET", f"/brayns/{name}") for name in ("docs", "redoc", "openapi.json", "", "static/page.js", "x/y")]
     for method, path in [*ours(the_page), *unknown, ("POST", "/brayns/state"), ("DELETE", "/brayns/clusters")]:
         for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Cookie": "_token=nonsense"}):
-            answer = the_page.ask("nobody", path.replace("{name}", "page.js").replace("{shown}", "movie"), method, headers=headers)
+            answer = the_page.ask(
+                "nobody", path.replace("{name}", "page.js").replace("{shown}", "movie"), method, headers=headers
+            )
             assert answer.status_code in (401, 403, 404, 405), (method, path, answer.text[:200])
             assert "ab-" not in answer.text and "n1:5000" not in answer.text
 
@@ -156,12 +158,19 @@ def test_a_movie_and_its_pictures_are_sent_and_a_part_of_it_where_a_part_is_aske
     part = the_page.ask("viewer", "/brayns/movies/movie", params=task, headers={"Range": "bytes=100-199"})
     assert (part.status_code, part.content) == (206, whole[100:200])
     assert part.headers["content-range"] == f"bytes 100-199/{len(whole)}"
-    for shown, text, kind in (("poster", "a poster", "jpeg"), ("glimpse", "a sheet", "jpeg"), ("newest", "a frame", "png")):
+    for shown, text, kind in (
+        ("poster", "a poster", "jpeg"),
+        ("glimpse", "a sheet", "jpeg"),
+        ("newest", "a frame", "png"),
+    ):
         answer = the_page.ask("viewer", f"/brayns/movies/{shown}", params=task)
         assert answer.status_code == 200 and answer.content.endswith(text.encode())
         assert answer.headers["content-type"] == f"image/{kind}"
     [row] = the_page.state()["movies"]
-    assert row["glimpse"] and row["movie"] == {"movie": str(tmp_path / "turn.mp4"), "poster": str(tmp_path / "turn.poster.jpg")}
+    assert row["glimpse"] and row["movie"] == {
+        "movie": str(tmp_path / "turn.mp4"),
+        "poster": str(tmp_path / "turn.poster.jpg"),
+    }
 
 
 def test_no_file_is_sent_of_a_task_that_may_not_be_read_or_has_recorded_none(
