@@ -52,15 +52,12 @@ def recorded(facts: Mapping[str, Any], shown: Shown) -> list[Path]:
     :param facts: what the task has stored, by key.
     """
     if shown in (Shown.GLIMPSE, Shown.NEWEST):
-        told = facts.get(keys.PROGRESS)
-        folder = told.get("frames_dir") if isinstance(told, dict) else None
-        if not _is_path(folder):
+        if (folder := _path_in(facts.get(keys.PROGRESS), "frames_dir")) is None:
             return []
-        place = Path(folder) / GLIMPSE
+        place = folder / GLIMPSE
         return [place / SHEET] if shown is Shown.GLIMPSE else [place / f"{NEWEST}.png", place / f"{NEWEST}.jpg"]
-    made = facts.get(keys.MOVIE)
-    path = made.get(shown.value) if isinstance(made, dict) else None
-    return [Path(path)] if _is_path(path) else []
+    path = _path_in(facts.get(keys.MOVIE), shown.value)
+    return [] if path is None else [path]
 
 
 def found(paths: list[Path]) -> tuple[Path, str] | None:
@@ -72,8 +69,9 @@ def found(paths: list[Path]) -> tuple[Path, str] | None:
     return None
 
 
-def _is_path(path: Any) -> bool:
-    return isinstance(path, str) and path.startswith("/") and "\0" not in path
+def _path_in(told: Any, name: str) -> Path | None:
+    path = told.get(name) if isinstance(told, dict) else None
+    return Path(path) if isinstance(path, str) and path.startswith("/") and "\0" not in path else None
 
 
 def _head(path: Path) -> bytes:
