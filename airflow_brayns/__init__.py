@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_brayns.operators.cluster import AllocateNodesOperator, ReapNodesOperator, ReleaseNodesOperator
     from airflow_brayns.operators.estimate import EstimateMovieOperator
     from airflow_brayns.operators.movie import BraynsMovieOperator, EncodeMovieOperator, RenderFramesOperator
+    from airflow_brayns.operators.preview import PreviewMovieOperator
     from airflow_brayns.operators.service import (
         BraynsServiceOperator,
         StartBraynsServiceOperator,
@@ -44,6 +45,7 @@ _HOMES = {
     "EncodeMovieOperator": "operators.movie",
     "BraynsMovieOperator": "operators.movie",
     "EstimateMovieOperator": "operators.estimate",
+    "PreviewMovieOperator": "operators.preview",
     "open_endpoint": "hooks.endpoint",
 }
 
@@ -71,6 +73,7 @@ __all__ = [
     "BraynsSessionSensor",
     "EncodeMovieOperator",
     "EstimateMovieOperator",
+    "PreviewMovieOperator",
     "ReapNodesOperator",
     "ReleaseNodesOperator",
     "RenderFramesOperator",

@@ -6,9 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Context, Param, task
+from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_brayns import EncodeMovieOperator, RenderFramesOperator, brayns_service
+from airflow_brayns import EncodeMovieOperator, PreviewMovieOperator, RenderFramesOperator, brayns_service
 from airflow_brayns.task.params import PLUGINS_OF_PARAMS, cluster_params, from_params, known_params_only, plugin_params
 
 MORE = ("time_limit", "constraint", "exclusive", "cpus_per_task", "memory")
@@ -34,6 +36,13 @@ PARAMS = {
     "nodes": Param(
         2, type="integer", minimum=1, maximum=256, title="Nodes", description="How many nodes, a service each."
     ),
+    "approve": Param(
+        False,
+        type="boolean",
+        title="Ask first",
+        description="Render a contact sheet with one node, give that back, and wait until somebody approves it in Airflow's "
+        "Required Actions or on the page Brayns; only then the nodes are asked for.",
+    ),
     "cluster_conn_id": Param(
         "brayns_default",
         type="string",
@@ -52,6 +61,13 @@ PARAMS = {
         "empty: no next one.",
     ),
 }
+
+
+def only_where_asked_for(context: Any) -> None:
+    """Skip a task of a run that nobody has to approve."""
+    if not context["params"]["approve"]:
+        raise AirflowSkipException("The run's parameter `approve` is off.")
+
 
 with DAG(
     dag_id="brayns_movie",
@@ -74,6 +90,21 @@ with DAG(
         return check_movie(params or {}, run_id or "", Context(**context))  # type: ignore[typeddict-item]
 
     movie = check()
+    preview = PreviewMovieOperator(
+        task_id="preview",
+        pre_execute=only_where_asked_for,
+        **from_params("cluster_conn_id", "account", "partition", *MORE),
+        plugins=PLUGINS_OF_PARAMS,
+        specification="{{ ti.xcom_pull(task_ids='check')['specification'] }}",
+        retries=3,
+    )
+    approve = ApprovalOperator(
+        task_id="approve",
+        pre_execute=only_where_asked_for,
+        subject="Render {{ ti.xcom_pull(task_ids='check')['movie'] }} with {{ params.nodes }} nodes?",
+        body="{% set shown = ti.xcom_pull(task_ids='preview', key='brayns_preview') or {} %}"
+        "![frames of the movie]({{ shown.picture }})\n\n{{ shown.contact_sheet }}",
+    )
 
     with brayns_service(
         **from_params("cluster_conn_id", "nodes", "account", "partition", *MORE),
@@ -82,6 +113,7 @@ with DAG(
         min_ready=1,
         deferrable=True,
         retries=3,
+        trigger_rule="none_failed",  # where nobody has to approve it, the two tasks before are skipped
     ) as service:
         frames = RenderFramesOperator(
             task_id="render",
@@ -100,5 +132,5 @@ with DAG(
         keep_frames=False,
         retries=3,
     )
-    movie >> service
+    movie >> preview >> approve >> service
     # [END howto_brayns_movie]

@@ -8,7 +8,6 @@ import logging
 import os
 import secrets
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from airflow_brayns.brayns.official import official_client
@@ -18,23 +17,19 @@ from airflow_brayns.cli.order import prove, told
 from airflow_brayns.cluster.owner import About, Owner, RunOf
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
-from airflow_brayns.movie.images import contact_sheet, spread
+from airflow_brayns.movie.images import spread
 from airflow_brayns.movie.interfaces import Progress
 from airflow_brayns.movie.overlay_layers import check_overlays
-from airflow_brayns.movie.overlays import Drawing
-from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.script import ScriptSpecification, script_of
 from airflow_brayns.movie.script_file import SUFFIX, ScriptFile
-from airflow_brayns.movie.specification import LARGEST_SIDE, SMALLEST_SIDE, MovieSpecification
+from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.movie.used import Used
 from airflow_brayns.movie.versions import schema_file
-from airflow_brayns.rendering.render import Rendering, RenderRequest, render_with
-from airflow_brayns.services.booking import book
+from airflow_brayns.rendering.preview import preview_movie, preview_size, small_movie
+from airflow_brayns.rendering.render import Rendering, RenderRequest
 from airflow_brayns.services.literal import literal
 
 SCHEMA = schema_file()
-_DRAWN_LONGER, _DRAWN_SHORTER = 2048, 512  # pixels a side of what is drawn over a preview, before it is made as small
-_LARGEST_DRAWN = 8192  # pixels a side
 
 
 def read_movie(args: argparse.Namespace) -> MovieSpecification:
@@ -133,34 +128,6 @@ class Printer:
         """See `Reporter.used`; nothing is printed of a few small frames."""
 
 
-def preview_size(width: int, aspect: float) -> tuple[int, int]:
-    """The size of a small frame: its sides are even, and of the movie's shape as nearly as 64 pixels allow, which
-    braynsService needs at least.
-
-    :raises InvalidSetting: the width cannot be taken.
-    """
-    if not SMALLEST_SIDE <= width <= LARGEST_SIDE:
-        raise InvalidSetting(
-            "--width",
-            f"{width} is not between them; braynsService renders nothing smaller.",
-            remedy=f"take one from {SMALLEST_SIDE} to {LARGEST_SIDE}.",
-        )
-    height = round(width / aspect / 2) * 2
-    if height > LARGEST_SIDE:
-        raise InvalidSetting(
-            "--width",
-            f"{width} makes a frame {height} pixels high; at most {LARGEST_SIDE}",
-            remedy="take a smaller one.",
-        )
-    return width // 2 * 2, max(SMALLEST_SIDE, height)
-
-
-def drawn_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The size at which overlays are drawn that are then made smaller: the movie's, or that of a huge picture's shape."""
-    share = min(1.0, _LARGEST_DRAWN / max(size))
-    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
-
-
 def preview_target(output: str) -> Path:
     """Where the sheet goes.
 
@@ -187,47 +154,21 @@ def preview_target(output: str) -> Path:
 def preview(args: argparse.Namespace) -> Answer:
     """Render a few small, quick frames, and put them on a contact sheet."""
     spec = read_movie(args)
-    small_size = preview_size(args.width, spec.aspect)
-    renderer = spec.renderer.model_copy(update={"name": "interactive", "samples_per_pixel": 1})
-    small = spec.model_copy(update={"resolution": small_size, "renderer": renderer, "format": "png", "tiles": None})
+    small = small_movie(spec, args.width, "--width")
     if args.frames < 1:
         raise InvalidSetting("--frames", f"{args.frames} is none.", remedy="ask for at least 1.")
     target = preview_target(args.output or Path(args.file).with_suffix(".preview.jpg").name)
     plugins = plugins_of(args.plugins)
     hook = opened(args.cluster_conn_id)
     hook.settings.service(plugins)
-    asyncio.run(_render(hook, small, plugins, args.frames, target, drawn_size(spec.resolution)))
-    return Answer(text=str(target))
-
-
-async def _render(
-    hook: BraynsClusterHook,
-    spec: MovieSpecification,
-    plugins: tuple[str, ...],
-    frames: int,
-    target: Path,
-    full_size: tuple[int, int],
-) -> None:
-    settings = hook.settings
     name = f"ab-{secrets.token_hex(6)}"
     about = About(run=RunOf("airflow brayns movie preview", "", target.name))
     owner = Owner(name, f"preview-{secrets.token_hex(4)}", str(about), movie=name)
-    with tempfile.TemporaryDirectory() as scratch:
-        async with hook.session(logging.getLogger("airflow_brayns.preview")) as session:
-            try:
-                booking = await book(session.cluster, settings, owner, nodes=1, plugins=plugins)
-                request = RenderRequest(spec, scratch, Rendering(plugins, sample=frames), owner)
-                outcome = await render_with(session, booking, await request.prepared(session.cluster), Printer())
-            finally:
-                await asyncio.shield(session.cluster.release(owner.name))
-        await asyncio.to_thread(_sheet, outcome.plan, Path(scratch), target, full_size)
+    request = RenderRequest(small, "", Rendering(plugins, sample=args.frames), owner)
+    asyncio.run(_render(hook, request, target, spec.resolution))
+    return Answer(text=str(target))
 
 
-def _sheet(plan: Plan, folder: Path, target: Path, full_size: tuple[int, int]) -> None:
-    """Put small frames on a sheet, with what is drawn over the movie's made as small as they are."""
-    shrunk = min(1.0, max(_DRAWN_LONGER / max(full_size), _DRAWN_SHORTER / min(full_size)))
-    size = tuple(round(side * shrunk) for side in full_size)  # 40,000 pixels a side need not be drawn for that
-    full = replace(plan, specification=plan.specification.model_copy(update={"resolution": size}))
-    drawing = Drawing.of(full)
-    over = (drawing.over(index) for index in range(len(plan.frames))) if drawing else ()
-    contact_sheet([(str(frame), folder / plan.file(frame)) for frame in plan.frames], target, over=over)
+async def _render(hook: BraynsClusterHook, request: RenderRequest, target: Path, full_size: tuple[int, int]) -> None:
+    async with hook.session(logging.getLogger("airflow_brayns.preview")) as session:
+        await preview_movie(session, request, target, full_size, Printer())

@@ -5,6 +5,9 @@ SERVICES = "services"  # the services that have proved usable; their form is a c
 TUNNEL, LOG, URL, JOBS = "brayns_tunnel", "brayns_log", "brayns_url", "brayns_jobs"
 WAIT = "brayns_wait"  # of whatever waits for a booking: how each of its jobs stands, by job id
 MOVIE = "brayns_movie"  # where a movie, its poster and its contact sheet are
+PREVIEW = (
+    "brayns_preview"  # of a `PreviewMovieOperator`: where the contact sheet is, and its address in Airflow's pages
+)
 USED = "brayns_used"  # what a movie's rendering has used: node-hours by what the nodes did, see `movie.used.Used`
 HELD = "brayns_held"  # of a `BraynsSessionSensor`: the booking's name, until when, and why it ended
 RELEASED = "brayns_released"  # of a `ReleaseNodesOperator`: the names of the bookings that were given back

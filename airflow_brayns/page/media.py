@@ -19,13 +19,14 @@ from airflow_brayns.movie.glimpse import GLIMPSE, NEWEST, SHEET
 
 
 class Shown(StrEnum):
-    """What is shown of a movie: of one that is made, its files; of one that is rendered, its glimpse."""
+    """What is shown of a movie: before it costs, its preview; while it is rendered, its glimpse; then its files."""
 
     MOVIE = "movie"
     POSTER = "poster"
     CONTACT_SHEET = "contact_sheet"
     GLIMPSE = "glimpse"
     NEWEST = "newest"
+    PREVIEW = "preview"
 
 
 _ISO = (4, b"ftyp")  # MP4 and QuickTime: a box of this type comes first
@@ -56,7 +57,10 @@ def recorded(facts: Mapping[str, Any], shown: Shown) -> list[Path]:
             return []
         place = folder / GLIMPSE
         return [place / SHEET] if shown is Shown.GLIMPSE else [place / f"{NEWEST}.png", place / f"{NEWEST}.jpg"]
-    path = _path_in(facts.get(keys.MOVIE), shown.value)
+    if shown is Shown.PREVIEW:
+        path = _path_in(facts.get(keys.PREVIEW), "contact_sheet")
+    else:
+        path = _path_in(facts.get(keys.MOVIE), shown.value)
     return [] if path is None else [path]
 
 

@@ -55,6 +55,7 @@ class _OfRun:
         self.services: dict[str, dict[str, dict[str, Any]]] = {}  # by job and name
         self.released: dict[str, datetime] = {}  # when a booking was given back last, by its name
         self.held: dict[str, Task] = {}  # the task that keeps a booking for a person, by the booking's name
+        self.asks = next((task for task in tasks if task.asks and not task.run.is_over), None)
         self.renders = any(keys.PROGRESS in task.facts and _is_at_work(task) for task in tasks)
         for task in tasks:
             usable = _usable(task)
@@ -88,7 +89,7 @@ class Reading:
         for task in self._tasks:
             if not task.task_id:
                 rows.append({**_head(task), "state": _state_without(task.run), "since": _time(task.run.queued_at)})
-            elif not {keys.PROGRESS, keys.MOVIE} & task.facts.keys() and (booked := Booked.of(task)):
+            elif not {keys.PROGRESS, keys.MOVIE, keys.PREVIEW} & task.facts.keys() and (booked := Booked.of(task)):
                 rows.append(self._service(booked))
         return rows
 
@@ -125,7 +126,8 @@ class Reading:
         rows = []
         for task in self._tasks:
             progress, made = task.facts.get(keys.PROGRESS), task.facts.get(keys.MOVIE)
-            if not isinstance(progress, dict) and not isinstance(made, dict):
+            preview = task.facts.get(keys.PREVIEW)
+            if not any(isinstance(one, dict) for one in (progress, made, preview)):
                 continue
             row = {**_head(task), "state": _movie_state(task, made)}
             if isinstance(progress, dict) and row["state"] != "asked":
@@ -137,8 +139,18 @@ class Reading:
                 row["movie"] = {
                     name: _text(made, name) for name in ("movie", "poster", "contact_sheet") if made.get(name)
                 }
+            if isinstance(preview, dict):
+                row |= self._preview(task, preview)
             rows.append(_lean(row))
         return rows
+
+    def _preview(self, task: Task, told: dict[str, Any]) -> dict[str, Any]:
+        """What a row says of a preview: its sheet, and the approval of its run that a person is waited for with."""
+        shown: dict[str, Any] = {"state": "previewed", "movie": {"preview": _text(told, "contact_sheet")}}
+        if (asks := self._of_run[task.run].asks) is not None:
+            ask = {"task_id": asks.task_id, "map_index": asks.map_index, "subject": _short(asks.asks)}
+            shown |= {"state": "approval", "ask": ask}
+        return shown
 
 
 def _state(booked: Booked, run: _OfRun, usable: bool) -> str:

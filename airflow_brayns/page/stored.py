@@ -15,6 +15,7 @@ from typing import Any
 from airflow.models import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.hitl import HITLDetail
 from airflow.models.task_state_store import TaskStateStoreModel as StateStore
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
@@ -32,6 +33,7 @@ _KEYS = (
     keys.TUNNEL,
     keys.LOG,
     keys.MOVIE,
+    keys.PREVIEW,
     keys.USED,
     keys.HELD,
     keys.RELEASED,
@@ -66,6 +68,7 @@ class Task:
 
     :param facts: by their key.
     :param told_at: when each was stored.
+    :param asks: what it asks a person, and waits for the answer to.
     """
 
     run: Run
@@ -74,6 +77,7 @@ class Task:
     state: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     told_at: dict[str, datetime] = field(default_factory=dict)
+    asks: str = ""
 
 
 def read(session: Any, readable: Callable[[Collection[str]], set[str]]) -> tuple[list[Task], int]:
@@ -91,6 +95,9 @@ def read(session: Any, readable: Callable[[Collection[str]], set[str]]) -> tuple
         place = (key, task_id, map_index)
         task = tasks.setdefault(place, Task(shown[key], task_id, map_index, str(state or "")))
         task.facts[name], task.told_at[name] = value, at
+    for key, task_id, map_index, subject in _questions(session, list(shown)):
+        place = (key, task_id, map_index)
+        tasks.setdefault(place, Task(shown[key], task_id, map_index, "awaiting_input")).asks = subject
     told = {key for key, _, _ in tasks}
     silent = [Task(run) for key, run in shown.items() if key not in told and run.dag_id == SESSION]
     return [*tasks.values(), *silent], len(runs) - len(shown)
@@ -124,6 +131,18 @@ def _facts(session: Any, runs: Sequence[int]) -> Iterator[tuple[int, str, int, A
     yield from session.execute(_of_tasks(XComModel, XComModel.timestamp, runs, _KEYS))
     for *where, value, at in session.execute(_of_tasks(StateStore, StateStore.updated_at, runs, (keys.PROGRESS,))):
         yield (*where, _value(value), at)
+
+
+def _questions(session: Any, runs: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
+    """Run, task and map index of each approval that waits for a person, with what it asks."""
+    if not runs:
+        return
+    told = (DagRun.id, TaskInstance.task_id, TaskInstance.map_index, HITLDetail.subject, HITLDetail.options)
+    mine = and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id)
+    wanted = select(*told).join(TaskInstance, HITLDetail.ti_id == TaskInstance.id).join(DagRun, mine)
+    for *where, options in session.execute(wanted.where(DagRun.id.in_(runs), HITLDetail.responded_at.is_(None))):
+        if options == ["Approve", "Reject"]:
+            yield tuple(where)
 
 
 def _of_tasks(model: Any, at: Any, runs: Sequence[int], names: Collection[str]) -> Any:

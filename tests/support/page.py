@@ -117,6 +117,16 @@ class Stored:
             else:
                 self._add(XComModel, dag_run_id=key, key=name, value=value, timestamp=at, **place)
 
+    def question(self, run: tuple[int, str, str], task_id: str, subject: str, *options: str, **more: Any) -> None:
+        """A task that waits for a person's answer."""
+        from airflow.models.hitl import HITLDetail
+        from airflow.models.taskinstance import TaskInstance
+
+        _, dag_id, run_id = run
+        key = uuid.uuid4()
+        self._add(TaskInstance, id=key, state="awaiting_input", dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=-1)
+        self._add(HITLDetail, ti_id=key, options=list(options or ("Approve", "Reject")), subject=subject, **more)
+
     def session(self, state: str = "running", number: int = 1, **more: Any) -> tuple[int, str, str]:
         """A session that is ready, as `brayns_session` leaves it."""
         run = self.run(state=state, **more)

@@ -121,3 +121,45 @@ def test_a_person_allocates_connects_and_releases(browser: Any, airflow: Known) 
         page.locator(".state", has_text="Ended").wait_for()
         picture(page, "way-ended")
         assert airflow.finished("brayns_session", run) == "success"
+
+
+def test_a_movie_is_previewed_approved_rendered_and_played(browser: Any, airflow: Known, tmp_path: Path) -> None:
+    airflow.api("PATCH", "dags/brayns_movie", {"is_paused": False})
+    conf = {"approve": True, "nodes": 1, "output": str(tmp_path / "turn.webm")}
+    asked = {"logical_date": None, "conf": conf}
+    with seen_by("user", browser, airflow) as page:
+        first, second = (airflow.api("POST", "dags/brayns_movie/dagRuns", asked)["dag_run_id"] for _ in range(2))
+        movies = page.locator("li.card", has_text="brayns_movie")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.state')].filter(one => one.innerText == 'Waits for approval').length == 2"
+        )
+        question = movies.filter(has_text=first)
+        question.get_by_text(f"Render {tmp_path}/turn.webm with 1 nodes?").wait_for()
+        question.get_by_text("See it").click()
+        page.wait_for_function("() => document.querySelector('.look img')?.naturalWidth > 0")
+        picture(page, "way-approval")
+        nothing = airflow.api("GET", f"dags/brayns_movie/dagRuns/{first}/taskInstances")["task_instances"]
+        assert {one["state"] for one in nothing if one["task_id"] in ("brayns", "render", "encode")} == {None}
+
+        with seen_by("viewer", browser, airflow) as looker:
+            looker.get_by_text("Waits for approval").first.wait_for()
+            assert looker.get_by_role("button", name="Approve…").first.is_disabled()
+            send = "(path) => fetch(path, {method: 'PATCH', headers: {'Content-Type': 'application/json'}, body: '{\"chosen_options\": [\"Approve\"]}'}).then(a => a.status)"
+            way = f"/api/v2/dags/brayns_movie/dagRuns/{first}/taskInstances/approve/-1/hitlDetails"
+            assert looker.evaluate(send, way) == 403
+
+        movies.filter(has_text=second).get_by_role("button", name="Reject…").click()
+        page.get_by_role("button", name="Reject", exact=True).click()
+        question.get_by_role("button", name="Approve…").click()
+        page.get_by_role("button", name="Approve", exact=True).click()
+        page.get_by_text("Waits for approval").first.wait_for(state="detached")
+        assert airflow.finished("brayns_movie", second) == "success", "to be rejected is no fault"
+        assert airflow.finished("brayns_movie", first) == "success"
+        found = airflow.api("GET", f"dags/brayns_movie/dagRuns/{second}/taskInstances")["task_instances"]
+        states = {one["task_id"]: one["state"] for one in found}
+        assert {states[name] for name in ("brayns", "render", "encode")} == {"skipped"}
+
+        made = movies.filter(has_text=first).filter(has_text="Made").filter(has_text="turn.webm")
+        made.get_by_text("See it").click()
+        page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
+        picture(page, "way-movie")

@@ -149,11 +149,14 @@ const STATES = {
   nodes: ["good", "Nodes are there", "No service has been started on them yet."],
   rendering: ["good", "Rendering", ""],
   rendered: ["good", "Rendered", ""],
+  previewed: ["dim", "Preview", ""],
+  approval: ["busy", "Waits for approval", ""],
   made: ["good", "Made", ""],
   ended: ["dim", "Ended", ""],
   failed: ["bad", "Failed", "The task's log says why."],
 };
 const LIVE = ["asked", "queued", "starting", "waiting", "ready", "nodes", "rendering"];
+const AT_WORK = ["approval", "rendering"];
 const isLive = (row) => LIVE.includes(row.state) || Boolean(row.keeper); // a keeper renews the lease of a booking that failed, too
 const SESSION = "brayns_session";
 const OVER = ["success", "failed", "skipped", "upstream_failed", "removed"];
@@ -376,7 +379,7 @@ const ServiceCard = React.memo(function ServiceCard({ row, may, connect, onChang
 }, sameProps);
 
 // ---- movies ----------------------------------------------------------------------------------------------------------
-const PARTS = { movie: "Movie", poster: "Poster", contact_sheet: "Contact sheet" };
+const PARTS = { movie: "Movie", poster: "Poster", contact_sheet: "Contact sheet", preview: "Preview" };
 const isPicture = (path) => /\.(gif|png|jpe?g)$/i.test(path);
 
 // A file that the row's task has recorded; of another time it is another address.
@@ -424,7 +427,18 @@ function Look({ row }) {
 
 const hours = (value) => (value < 0.1 ? value.toFixed(4) : value.toFixed(2));
 
-const MovieCard = React.memo(function MovieCard({ row }) {
+// A person's answer to Airflow's own question (its ApprovalOperator); Airflow says who may answer.
+function Approval({ row, may, onChange }) {
+  const [asking, setAsking] = useState(null);
+  const { ask: question } = row;
+  const send = (answer) => ask(`${apiOf(row)}/taskInstances/${encodeURIComponent(question.task_id)}/${question.map_index}/hitlDetails`, "PATCH", { chosen_options: [answer], params_input: {} });
+  const button = (answer, text, name) => h("button", { type: "button", className: name, disabled: !may.includes("mark"), onClick: () => setAsking({ title: `${answer}?`, yes: answer, text, go: () => send(answer) }) }, `${answer}…`);
+  return h("div", { className: "note" }, h("div", { className: "line" }, h("span", { className: "grow" }, h("bdi", null, question.subject)),
+    button("Approve", "Then the nodes are asked for, and the movie is rendered.", "main"), button("Reject", "Then no node is asked for, and the run ends.", "end")),
+  asking && h(Confirm, { ...asking, onNo: () => setAsking(null), onYes: async () => { await asking.go(); setAsking(null); onChange(); } }));
+}
+
+const MovieCard = React.memo(function MovieCard({ row, may, onChange }) {
   const done = row.done || 0;
   const nodes = Object.entries(row.nodes || {});
   const missing = row.total - done;
@@ -434,6 +448,7 @@ const MovieCard = React.memo(function MovieCard({ row }) {
       row.state === "rendering" && row.seconds_left != null && h("span", { className: "dim" }, `${duration(row.seconds_left)} left`)),
     row.total > 0 && h("progress", { max: row.total, value: done, "aria-label": "frames that are there" }),
     h(Look, { row }),
+    row.ask && h(Approval, { row, may, onChange }),
     h("dl", null,
       h(Fact, { name: "Run" }, h(Link, { to: runOf(row) }, h("bdi", null, `${row.dag_id} ${row.run_id}`))),
       row.who && h(Fact, { name: "Who" }, h("bdi", null, row.who)),
@@ -601,7 +616,7 @@ function Brayns() {
   const may = Boolean(session && session.may.includes("trigger"));
   const byTime = (a, b) => (b.since || b.at || b.ended_at || "").localeCompare(a.since || a.at || a.ended_at || "");
   const services = [...shown.services].sort((a, b) => LIVE.includes(b.state) - LIVE.includes(a.state) || byTime(a, b));
-  const movies = [...shown.movies].sort((a, b) => (b.state === "rendering") - (a.state === "rendering") || byTime(a, b));
+  const movies = [...shown.movies].sort((a, b) => AT_WORK.includes(b.state) - AT_WORK.includes(a.state) || byTime(a, b));
   const running = services.filter((row) => LIVE.includes(row.state)).length;
   const onStarted = (run) => {
     setStarted(run);
@@ -618,7 +633,7 @@ function Brayns() {
     h("ul", { style: { padding: 0, margin: 0 } }, services.map((row) => h(ServiceCard, { key: keyOf(row), row, may: shown.may[row.dag_id] || [], connect: shown.connect, onChange: look }))),
     h("h2", null, `Movies (${movies.filter((row) => row.state === "rendering").length} rendering)`),
     movies.length === 0 && h("p", { className: "dim" }, "No movie that you may see is being rendered, and none was in the last day."),
-    h("ul", { style: { padding: 0, margin: 0 } }, movies.map((row) => h(MovieCard, { key: keyOf(row), row }))),
+    h("ul", { style: { padding: 0, margin: 0 } }, movies.map((row) => h(MovieCard, { key: keyOf(row), row, may: shown.may[row.dag_id] || [], onChange: look }))),
     shown.more > 0 && h("p", { className: "dim" }, `${shown.more} older runs are not shown.`),
     h("p", { className: "dim", style: { marginTop: 22 } }, `airflow-brayns ${shown.version}`)));
 }

@@ -10,13 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from airflow_brayns.cli.definition import _PREVIEW
-from airflow_brayns.cli.movie import _sheet, drawn_size, preview, preview_size
-from airflow_brayns.movie.camera import Bounds
-from airflow_brayns.movie.plan import Plan, SceneFacts
-from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.cli.movie import preview
 from tests.support.bounds import until
 from tests.support.cluster import REPO
 from tests.support.command_line import CommandLine, airflow_brayns_command
@@ -26,13 +22,6 @@ from tests.support.script import FRAME, HEAD, NEEDS_CLIENT, script
 __all__ = ["airflow_brayns_command", "cluster", "state"]
 
 FILE = REPO / "dags" / "movies" / "neuron.yaml"
-
-
-@pytest.mark.parametrize(("width", "aspect"), [(64, 16 / 9), (65, 1.0), (400, 16 / 9), (400, 250.0), (16384, 16 / 9)])
-def test_a_small_frame_is_never_smaller_than_the_service_bears(width: int, aspect: float) -> None:
-    size = preview_size(width, aspect)
-    assert min(size) >= 64
-    assert not any(side % 2 for side in size)
 
 
 BAD = [
@@ -54,22 +43,6 @@ def test_check_tells_what_cannot_be_drawn(tmp_path: Path, airflow_brayns_command
     assert said.code == 1
     assert "overlays.logo: give the path of a PNG or JPEG file, or leave it out." in said.err
     assert f"there is no {tmp_path}/logo.png where this runs" in " ".join(said.err.split())
-
-
-@pytest.mark.parametrize("full_size", [(1280, 720), (1_280_000, 720_000)])
-def test_a_preview_shows_what_is_drawn_over_the_movie_made_as_small(tmp_path: Path, full_size: tuple[int, int]) -> None:
-    """Also where a picture of the movie's own size would be larger than any memory."""
-    plain = {"models": [{"path": "/a.obj"}], "frames": 2, "resolution": (1280, 720)}
-    full = MovieSpecification.check({**plain, "overlays": {"title": "A title " * 5, "size": 0.06}})
-    small = full.model_copy(update={"resolution": (320, 180)})
-    plan = Plan(small, SceneFacts(Bounds((-1, -1, -1), (1, 1, 1))), "scene", 2)
-    for frame in plan.frames:
-        Image.new("RGB", (320, 180), (0, 0, 90)).save(tmp_path / plan.file(frame))
-    _sheet(plan, tmp_path, tmp_path / "sheet.png", full_size)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        white = sheet.convert("L").point(lambda one: 255 * (one > 200)).crop((40, 0, 1600, 60)).getbbox()
-    assert white is not None
-    assert white[3] - white[1] < 180 * 0.12
 
 
 @pytest.mark.parametrize("options", BAD)
@@ -118,12 +91,6 @@ def test_check_tells_how_large_tiles_are(airflow_brayns_command: CommandLine) ->
     said = airflow_brayns_command("movie", "check", str(FILE.with_name("poster.yaml")))
     assert "1 frames" in said.out and "4800x6000" in said.out
     assert "\n  4 x 5 tiles of 1200x1200 pixels\n" in said.out
-
-
-def test_what_is_drawn_over_a_huge_picture_is_previewed_in_its_shape_and_not_in_its_size() -> None:
-    """40,000 x 40,000 pixels of it are 6.4 GB."""
-    assert drawn_size((3840, 2160)) == (3840, 2160)
-    assert drawn_size((40_000, 20_000)) == (8192, 4096)
 
 
 def test_check_tells_people_and_programs(airflow_brayns_command: CommandLine, tmp_path: Path) -> None:

@@ -173,6 +173,28 @@ def test_a_movie_and_its_pictures_are_sent_and_a_part_of_it_where_a_part_is_aske
     }
 
 
+def test_a_preview_is_shown_with_the_approval_that_its_run_waits_for(
+    the_page: Page, stored: Stored, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "turn.preview.jpg"
+    sheet.write_bytes(b"\xff\xd8\xff\xe0 a sheet")
+    told = {"contact_sheet": str(sheet), "picture": "http://elsewhere/"}
+    runs = [stored.run("brayns_movie", run_id=f"run {number}") for number in range(4)]
+    for run in runs:
+        stored.task(run, "preview", "success", brayns_preview=told, brayns_progress=progress(12, 12))
+    stored.question(runs[0], "approve", "Render <b>it</b>\nall?")
+    stored.question(runs[1], "approve", "Render it?", responded_at=NOW)
+    stored.question(runs[2], "choose", "Which?", "One", "Two")
+    rows = {row["run_id"]: row for row in the_page.state()["movies"]}
+    assert rows["run 0"]["state"] == "approval"
+    assert rows["run 0"]["ask"] == {"task_id": "approve", "map_index": -1, "subject": "Render <b>it</b>\nall?"}
+    assert {(row["state"], "ask" in row) for name, row in rows.items() if name != "run 0"} == {("previewed", False)}
+    assert rows["run 1"]["movie"] == {"preview": str(sheet)}
+    assert the_page.state()["services"] == []
+    task = {"dag_id": "brayns_movie", "run_id": "run 1", "task_id": "preview"}
+    assert the_page.ask("viewer", "/brayns/movies/preview", params=task).content.endswith(b"a sheet")
+
+
 def test_no_file_is_sent_of_a_task_that_may_not_be_read_or_has_recorded_none(
     the_page: Page, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
