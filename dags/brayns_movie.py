@@ -101,7 +101,7 @@ with DAG(
     approve = ApprovalOperator(
         task_id="approve",
         pre_execute=only_where_asked_for,
-        subject="Render {{ ti.xcom_pull(task_ids='check')['movie'] }} with {{ params.nodes }} nodes?",
+        subject="Render {{ ti.xcom_pull(task_ids='check')['movie'] }} on {{ params.nodes }} node(s)?",
         body="{% set shown = ti.xcom_pull(task_ids='preview', key='brayns_preview') or {} %}"
         "![frames of the movie]({{ shown.picture }})\n\n{{ shown.contact_sheet }}",
     )

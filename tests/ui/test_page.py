@@ -50,8 +50,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     one = Known(tmp_path_factory.mktemp("airflow"))
     try:
         one.start()
-        one.until(lambda: "brayns_session" in str(one.api("GET", "dags")), 240, "brayns_session is parsed")
-        one.api("PATCH", "dags/brayns_session", {"is_paused": False})
+        for dag_id in ("brayns_session", "brayns_movie"):
+            one.until(lambda dag_id=dag_id: f"'{dag_id}'" in str(one.api("GET", "dags")), 240, f"{dag_id} is parsed")
+            one.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
         yield one
     finally:
         one.stop()
@@ -124,8 +125,7 @@ def test_a_person_allocates_connects_and_releases(browser: Any, airflow: Known) 
 
 
 def test_a_movie_is_previewed_approved_rendered_and_played(browser: Any, airflow: Known, tmp_path: Path) -> None:
-    airflow.api("PATCH", "dags/brayns_movie", {"is_paused": False})
-    conf = {"approve": True, "nodes": 1, "output": str(tmp_path / "turn.webm")}
+    conf = {"approve": True, "nodes": 1, "output": str(tmp_path / "turn.mp4")}
     asked = {"logical_date": None, "conf": conf}
     with seen_by("user", browser, airflow) as page:
         first, second = (airflow.api("POST", "dags/brayns_movie/dagRuns", asked)["dag_run_id"] for _ in range(2))
@@ -134,7 +134,7 @@ def test_a_movie_is_previewed_approved_rendered_and_played(browser: Any, airflow
             "() => [...document.querySelectorAll('.state')].filter(one => one.innerText == 'Waits for approval').length == 2"
         )
         question = movies.filter(has_text=first)
-        question.get_by_text(f"Render {tmp_path}/turn.webm with 1 nodes?").wait_for()
+        question.get_by_text(f"Render {tmp_path}/turn.mp4 on 1 node(s)?").wait_for()
         question.get_by_text("See it").click()
         page.wait_for_function("() => document.querySelector('.look img')?.naturalWidth > 0")
         picture(page, "way-approval")
@@ -159,7 +159,7 @@ def test_a_movie_is_previewed_approved_rendered_and_played(browser: Any, airflow
         states = {one["task_id"]: one["state"] for one in found}
         assert {states[name] for name in ("brayns", "render", "encode")} == {"skipped"}
 
-        made = movies.filter(has_text=first).filter(has_text="Made").filter(has_text="turn.webm")
+        made = movies.filter(has_text=first).filter(has_text="Made").filter(has_text="turn.mp4")
         made.get_by_text("See it").click()
         page.wait_for_function("() => document.querySelector('video')?.readyState >= 2")
         picture(page, "way-movie")
