@@ -12,6 +12,7 @@ airflow dags test brayns_movie_batch -c "{\"folder\": \"$PWD/dags/movies\"}"
 "$ffmpeg" -v error -y -i out/batch/flight.sheet.jpg -vf scale=1000:-2 -q:v 4 docs/images/batch.jpg
 cp out/batch/column.poster.jpg docs/images/column.jpg
 "$ffmpeg" -v error -y -i out/batch/cell.mp4 -vf "select='eq(n,8)+eq(n,42)+eq(n,60)+eq(n,93)',scale=500:-2,tile=2x2" -frames:v 1 -update 1 -q:v 3 docs/images/cell.jpg
+"$ffmpeg" -v error -y -i out/batch/spikes.mp4 -vf "select='eq(n,3)+eq(n,11)+eq(n,44)+eq(n,68)',scale=500:-2,tile=2x2" -frames:v 1 -update 1 -q:v 3 docs/images/spikes.jpg
 # The poster, and a part of it in full size where four of its tiles meet
 "$ffmpeg" -v error -y -i out/batch/poster.png -filter_complex '[0]split[a][b];[a]scale=480:600[c];[b]crop=480:600:3300:3330[d];[c][d]hstack' -frames:v 1 -update 1 -q:v 5 docs/images/poster.jpg
 # The page's, of `make test-ui`; with few colours, which is all that they have

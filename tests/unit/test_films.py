@@ -54,6 +54,28 @@ def test_the_column_is_what_its_script_grows(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in kept.values()) < 250_000
 
 
+def test_the_spikes_are_what_their_script_writes() -> None:
+    done = subprocess.run([sys.executable, SCENES / "fire_cells.py"], check=True, capture_output=True, text=True)
+    assert done.stdout == (MOVIES / "spikes.csv").read_text()
+
+
+@pytest.mark.slow
+async def test_a_cell_flashes_in_the_frame_of_its_spike_and_no_other(emulator: Any, tmp_path: Path) -> None:
+    """The first spike of the table is that of cell 5, in frame 3."""
+    spec = MovieSpecification.read_file(MOVIES / "spikes.yaml")
+    spec = spec.model_copy(update={"resolution": (480, 200), "frame_range": (0, 3)})
+    service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
+    outcome, _ = await produce(spec, [service], tmp_path / "frames")
+    pictures = [Image.open(tmp_path / "frames" / outcome.plan.file(frame)).convert("RGB") for frame in range(4)]
+    frames = [np.asarray(picture, int) for picture in pictures]
+    lit = [frame[:, :, 0] > frame[:, :, 2] + 40 for frame in frames]
+    assert [int(one.sum()) > 40 for one in lit] == [False, False, False, True]
+    place = np.flatnonzero(lit[3].any(0))
+    assert 300 < place.min() and place.max() < 460, "the second cell from the right"
+    dark = frames[3][:, :260]
+    assert np.abs(dark - frames[2][:, :260]).mean() < 2, "the others rest"
+
+
 @pytest.mark.slow
 async def test_the_column_is_cut_open_its_colours_are_the_legends_and_the_bar_is_as_long_as_it_says(
     emulator: Any, tmp_path: Path
