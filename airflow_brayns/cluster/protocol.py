@@ -87,7 +87,8 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
         ),
         "files": lines("program PATH...", "there", "installed", "file SIZE SECONDS", "unknown", *_ROOM, *_TRUST),
         "inspect": lines(
-            "program NAME VERSION...", "missing NAME", "accounts NAMES*", "known PARTITION", "unknown PARTITION", "tested CODE SAID*", "kept FOLDER...",
+            "program NAME VERSION...", "missing NAME", "accounts NAMES*", "partitions LINES*", "associations LINES*", "reservations LINES*",
+            "known PARTITION", "unknown PARTITION", "tested CODE SAID*", "kept FOLDER...",
             "ran CODE SAID*", *_ROOM, *_TRUST,
         ),
         "step": lines("failed WHY*"),  # the script on the node prints what it likes besides

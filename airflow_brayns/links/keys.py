@@ -5,6 +5,7 @@ SERVICES = "services"  # the services that have proved usable; their form is a c
 TUNNEL, LOG, URL, JOBS = "brayns_tunnel", "brayns_log", "brayns_url", "brayns_jobs"
 WAIT = "brayns_wait"  # of whatever waits for a booking: how each of its jobs stands, by job id
 MOVIE = "brayns_movie"  # where a movie, its poster and its contact sheet are
+OFFERS = "brayns_offers"  # of a `ReapNodesOperator`: what a cluster's user may ask for, by the connection's id
 PREVIEW = (
     "brayns_preview"  # of a `PreviewMovieOperator`: where the contact sheet is, and its address in Airflow's pages
 )

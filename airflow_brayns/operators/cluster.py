@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from airflow_brayns.links import keys
 from airflow_brayns.links.cluster import SlurmJobLink
 from airflow_brayns.operators.release import check_allocating, instances, is_list, is_mapped
 from airflow_brayns.services.booking import Booking, BookingRequest, book, check_machine
+from airflow_brayns.services.offers import offers_of
 from airflow_brayns.services.release import Wanted, release_each, verdict
 from airflow_brayns.services.settings import FINDING, ClusterSettings, is_name, literal
 from airflow_brayns.services.tasks import within
@@ -277,7 +279,8 @@ class ReleaseNodesOperator(BraynsOperator):
 
 class ReapNodesOperator(BraynsOperator):
     """Finds allocations of this Airflow whose DAG run has ended or was deleted, whose keeper is lost, or whose folder
-    has gone, and gives them back. Returns the names of what it found.
+    has gone, and gives them back. Returns the names of what it found. XCom `brayns_offers` has what the cluster's user may
+    ask for (partitions, accounts, QOS, …), which the page *Brayns* offers in its form.
 
     It finds only what bears this Airflow's mark: nothing of another user, of another Airflow, or submitted by hand. What
     the clone of its database asked for has the same mark, and is only told of in the log.
@@ -295,7 +298,7 @@ class ReapNodesOperator(BraynsOperator):
     def execute(self, context: Context) -> list[str]:
         """Find what should be given back, and give it back."""
         self.read_settings()
-        mark, troubles = installation_id(), list[BraynsError]()
+        mark, troubles, offers = installation_id(), list[BraynsError](), dict[str, Any]()
         here = Here(deployment(), made_of_shared_key(mark))
         if not here.deployment:
             self.log.info("%s", UNTOLD)
@@ -318,9 +321,13 @@ class ReapNodesOperator(BraynsOperator):
                     elif isinstance(became, BraynsError):
                         troubles.append(became)
                 self.log.info("%s", looked_at(len(seen), len(jobs), len(found)))
+                with suppress(BraynsError, TimeoutError):  # a form that offers less is no fault
+                    offers.update(await offers_of(session.cluster))
                 return [one.name for one in found if not one.foreign]
 
         names = self.block(main())
+        if offers:
+            context["ti"].xcom_push(key=keys.OFFERS, value={self.cluster_conn_id: offers})
         if troubles:
             raise together(troubles)
         return names

@@ -21,8 +21,8 @@ from airflow_brayns.links.texts import connect_lines
 from airflow_brayns.page import FILES
 from airflow_brayns.page.access import Access
 from airflow_brayns.page.media import Shown, found, recorded
-from airflow_brayns.page.rows import Reading
-from airflow_brayns.page.stored import clusters_of, facts_of, read, session_dag
+from airflow_brayns.page.rows import Reading, offered
+from airflow_brayns.page.stored import clusters_of, facts_of, offers_of, read, session_dag
 from airflow_brayns.version import __version__
 
 router = APIRouter(dependencies=[Depends(requires_authenticated())])
@@ -59,8 +59,15 @@ def state(request: Request, user: GetUserDep, session: SessionDep) -> Response:
 
 @router.get("/clusters")
 def clusters(request: Request, user: GetUserDep, session: SessionDep) -> Response:
-    """The clusters' connections that the user may read, each with what it says of a job; no secret is among that."""
-    return _answer(request, {"clusters": clusters_of(session, Access(user, session).connections())})
+    """The clusters' connections that the user may read, each with what it says of a job, and what the clusters offer; no secret
+    is among that.
+    """
+    access = Access(user, session)
+    told = {
+        "clusters": clusters_of(session, access.connections()),
+        "offers": offered(offers_of(session, access.readable)),
+    }
+    return _answer(request, told)
 
 
 @router.get("/movies/{shown}")

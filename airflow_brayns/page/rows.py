@@ -153,6 +153,28 @@ class Reading:
         return shown
 
 
+def offered(found: dict[str, Any]) -> dict[str, dict[str, list[dict[str, str]]]]:
+    """What clusters offer, by the connection's id and the form's field: texts to choose from, each with what there is to say of it."""
+    told: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for conn_id, one in list(found.items())[:_MOST]:
+        fields = {
+            field: [{"is": name} for name in _texts(one.get(key))]
+            for field, key in (
+                ("account", "accounts"),
+                ("qos", "qos"),
+                ("constraint", "constraints"),
+                ("reservation", "reservations"),
+            )
+        }
+        fields["partition"] = [
+            {"is": _text(each, "name"), "says": f"at most {_text(each, 'time_limit')} on {_text(each, 'nodes')} nodes"}
+            for each in _dicts(one.get("partitions"))
+            if _text(each, "name")
+        ]
+        told[one_line(str(conn_id))] = {field: texts for field, texts in fields.items() if texts}
+    return told
+
+
 def _state(booked: Booked, run: _OfRun, usable: bool) -> str:
     """One word: `failed`, `ended`, `asked`, that of `_waiting`, `rendering`, `ready` or, without a service, `nodes`."""
     task = booked.task

@@ -42,6 +42,7 @@ _PLACE = ("dag_id", "run_id", "task_id", "map_index")  # what a task instance is
 _LIVE = ("queued", "running")
 _RECENT = timedelta(hours=24)  # for so long what has ended is shown
 _MOST_RUNS = 1000
+_MOST_OFFERS = 100  # tasks whose findings are read; of each connection the latest counts
 # Of a connection, what the form of an allocation tells; none of it is secret.
 _TOLD = ("scheduler", "account", "partition", "qos", "constraint", "reservation", "time_limit", "idle_limit")
 
@@ -182,6 +183,21 @@ def session_dag(session: Any, access: Access) -> dict[str, Any] | None:
     if found is None or found[1]:
         return None
     return {"dag_id": SESSION, "paused": bool(found[0]), "may": access.may(SESSION)}
+
+
+def offers_of(session: Any, readable: Callable[[Collection[str]], set[str]]) -> dict[str, Any]:
+    """What the clusters' users may ask for, by the connection's id, as reapers have found it last.
+
+    :param readable: tells which of these DAGs may be read.
+    """
+    told = select(XComModel.dag_id, XComModel.value).where(XComModel.key == keys.OFFERS)
+    rows = session.execute(told.order_by(XComModel.timestamp.desc()).limit(_MOST_OFFERS)).all()
+    allowed = readable({dag_id for dag_id, _ in rows})
+    found: dict[str, Any] = {}
+    for dag_id, value in rows:
+        if dag_id in allowed and isinstance(value, dict):
+            found = {name: one for name, one in value.items() if isinstance(one, dict)} | found
+    return found
 
 
 def clusters_of(session: Any, readable: Collection[str]) -> list[dict[str, Any]]:

@@ -84,6 +84,8 @@ def test_only_what_is_ours_and_over_is_given_back(
     run = airflow.trigger("brayns_reaper", {"cluster_conn_id": "test_cluster"})
     assert airflow.finished("brayns_reaper", run) == "success"
     running_slurm.until(lambda: alive() == set(jobs) - {"gone", "over"}, 15)
+    offers = airflow.xcom("brayns_reaper", run, "reap", "brayns_offers")["test_cluster"]
+    assert "proj3" in offers["accounts"] and {"prod"} <= {one["name"] for one in offers["partitions"]}
 
     # A job whose folder has gone ends by itself; a stopped keeper cannot, and is what the reaper is for.
     for machine, pid in keepers(running_slurm, str(lost)):

@@ -71,7 +71,7 @@ async def test_a_cell_flashes_in_the_frame_of_its_spike_and_no_other(emulator: A
     lit = [frame[:, :, 0] > frame[:, :, 2] + 40 for frame in frames]
     assert [int(one.sum()) > 40 for one in lit] == [False, False, False, True]
     place = np.flatnonzero(lit[3].any(0))
-    assert 300 < place.min() and place.max() < 460, "the second cell from the right"
+    assert place.min() > 300 and place.max() < 460, "the second cell from the right"
     dark = frames[3][:, :260]
     assert np.abs(dark - frames[2][:, :260]).mean() < 2, "the others rest"
 

@@ -19,6 +19,15 @@ accounts() { # accounts: those that the user may charge; nothing where the site 
     [ -z "$found" ] || printf 'accounts %s\n' "$(printf '%s\n' "$found" | coded)"
 }
 
+offered() { # offered: what the user may ask for; nothing of what nobody tells
+    local found
+    found=$(at_most 15 sinfo -h -o '%P|%a|%l|%D|%f' 2>/dev/null) && [ -n "$found" ] && printf 'partitions %s\n' "$(printf '%s\n' "$found" | coded)"
+    found=$(at_most 15 sacctmgr -nP show assoc "user=$(id -un)" "format=account,partition,qos" 2>/dev/null) && [ -n "$found" ] &&
+        printf 'associations %s\n' "$(printf '%s\n' "$found" | coded)"
+    found=$(at_most 15 sinfo -h -T 2>/dev/null) && [ -n "$found" ] && printf 'reservations %s\n' "$(printf '%s\n' "$found" | coded)"
+    return 0
+}
+
 partition() { # partition NAME: whether there is one of each name between the commas; nothing where nobody answers
     local one found
     for one in $(printf '%s' "$1" | tr ',' ' '); do

@@ -27,7 +27,7 @@ settle() { # settle FILE LINE: the line takes the room that was reserved, if the
 is_exchanged() { # the folder was deleted, and what is there now was made for another job: nothing of it is ours
     local claimed
     [ -d "$dir/claim" ] || { # not claimed yet; of a file system that is away for a moment nothing is known
-        [ -d "$dir" ]
+        [ -d "$dir" ] && [ ! -d "$dir/claim" ]
         return
     }
     claimed=$(first "$dir/claim/job")

@@ -20,7 +20,7 @@ fail_service() { # fail_service CODE TEXT
 }
 
 wrap() {
-    local command beat beat_at looked_at bytes_at code time heard moved
+    local strange command beat beat_at looked_at bytes_at code time heard moved
     service=$1
     keeper_pid=$2
     own=${SLURM_JOB_ID:-$keeper_pid}
@@ -46,6 +46,7 @@ wrap() {
     bytes_at=0
     passed_over=
     unheld=0
+    strange=0
     while :; do
         if ! kill -0 "$service_pid" 2>/dev/null; then
             wait "$service_pid"
@@ -66,7 +67,9 @@ wrap() {
             fail_service "$code" "the service ended with exit code $code"
         fi
         ls "$service_dir" >/dev/null 2>&1
-        if [ -e "$service_dir/stop" ] || [ -n "$leave" ] || is_exchanged; then
+        if is_exchanged; then strange=$((strange + 1)); else strange=0; fi # one look may be a file system's hiccup
+        # `ended` is told by others where nobody was left to stop this one: keeper and slurmstepd were killed.
+        if [ -e "$service_dir/stop" ] || [ -e "$dir/ended" ] || [ -n "$leave" ] || [ "$strange" -ge 2 ]; then
             stop_service
             fail_service 0 "stopped"
         fi

@@ -502,19 +502,20 @@ function typed(param, value) {
   return Number(value);
 }
 
-function Field({ name, param, value, set, trouble, says }) {
+function Field({ name, param, value, set, trouble, says, offers }) {
   const { schema } = param;
   const id = `brayns-${name}`;
   const help = schema.description_md || schema.description || param.description || "";
   const about = { id, name, "aria-describedby": `${id}-help`, "aria-invalid": trouble ? true : undefined };
   const title = schema.title || name;
-  const below = h("div", { className: "help", id: `${id}-help` }, help, says && h("div", null, `The connection says ${says}.`), trouble && h("div", { className: "bad", role: "alert" }, trouble));
+  const chosen = (offers || []).find((one) => one.is === value);
+  const below = h("div", { className: "help", id: `${id}-help` }, help, chosen && chosen.says && h("div", null, `${chosen.is}: ${chosen.says}.`), says && h("div", null, `The connection says ${says}.`), trouble && h("div", { className: "bad", role: "alert" }, trouble));
   if (isList(param)) {
-    const chosen = value || [];
-    const all = [...new Set([...(schema.examples || []), ...chosen])];
-    const toggle = (one) => set(chosen.includes(one) ? chosen.filter((other) => other !== one) : [...chosen, one]);
+    const ticked = value || [];
+    const all = [...new Set([...(schema.examples || []), ...ticked])];
+    const toggle = (one) => set(ticked.includes(one) ? ticked.filter((other) => other !== one) : [...ticked, one]);
     return h("fieldset", { className: "wide" }, h("legend", null, title),
-      h("div", { className: "line" }, all.map((one) => h("label", { key: one }, h("input", { type: "checkbox", checked: chosen.includes(one), onChange: () => toggle(one) }), " ", one))), below);
+      h("div", { className: "line" }, all.map((one) => h("label", { key: one }, h("input", { type: "checkbox", checked: ticked.includes(one), onChange: () => toggle(one) }), " ", one))), below);
   }
   const shown = value === null || value === undefined ? "" : String(value);
   const change = (event) => set(event.target.value);
@@ -525,14 +526,16 @@ function Field({ name, param, value, set, trouble, says }) {
   } else if (types(param).some((one) => one === "integer" || one === "number") && !types(param).includes("string")) {
     field = h("input", { ...about, type: "number", value: shown, onChange: change, min: schema.minimum, max: schema.maximum, step: types(param).includes("integer") ? 1 : "any", required: !types(param).includes("null") });
   } else {
-    field = h("input", { ...about, type: "text", value: shown, onChange: change, maxLength: 2000, pattern: schema.pattern, required: !types(param).includes("null"), spellCheck: false, autoComplete: "off" });
+    const list = offers && offers.length > 0 ? `${id}-offers` : undefined; // what the cluster offers; anything else may be typed, too
+    field = h("input", { ...about, type: "text", list, value: shown, onChange: change, maxLength: 2000, pattern: schema.pattern, required: !types(param).includes("null"), spellCheck: false, autoComplete: "off" });
   }
-  return h("div", null, h("label", { htmlFor: id }, title), field, below);
+  const texts = (offers || []).map((one) => h("option", { key: one.is, value: one.is }, one.says));
+  return h("div", null, h("label", { htmlFor: id }, title), field, texts.length > 0 && h("datalist", { id: `${id}-offers` }, texts), below);
 }
 
 function Allocate({ session, onStarted, onClose }) {
   const [params, setParams] = useState(null);
-  const [clusters, setClusters] = useState([]);
+  const [clusters, setClusters] = useState({ clusters: [], offers: {} });
   const [values, setValues] = useState({});
   const [trouble, setTrouble] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -546,7 +549,7 @@ function Allocate({ session, onStarted, onClose }) {
       setValues({ ...defaults, ...before, ...ofLink(found) });
       setParams(found);
     }).catch((error) => there && setTrouble(error));
-    ask("brayns/clusters").then(({ value }) => there && setClusters(value.clusters)).catch(() => {}); // the form does without
+    ask("brayns/clusters").then(({ value }) => there && setClusters(value)).catch(() => {}); // the form does without
     return () => { there = false; };
   }, [session.dag_id]);
   const conf = useMemo(() => {
@@ -556,9 +559,10 @@ function Allocate({ session, onStarted, onClose }) {
   }, [params, values]);
   if (trouble && !params) return h("div", { className: "note bad", role: "alert" }, `The form cannot be shown. ${trouble.message}`);
   if (!params) return h("p", { className: "dim", role: "status" }, "Loading the form …");
-  const says = (clusters.find((one) => one.id === values.cluster_conn_id) || { says: {} }).says;
+  const offers = clusters.offers[values.cluster_conn_id] || {};
+  const says = (clusters.clusters.find((one) => one.id === values.cluster_conn_id) || { says: {} }).says;
   const at = (name) => (trouble && trouble.message.split(/\W+/).includes(name) ? trouble.message : "");
-  const field = ([name, param]) => h(Field, { key: name, name, param, value: values[name], says: says[name], trouble: at(name), set: (value) => setValues((all) => ({ ...all, [name]: value })) });
+  const field = ([name, param]) => h(Field, { key: name, name, param, value: values[name], says: says[name], offers: offers[name], trouble: at(name), set: (value) => setValues((all) => ({ ...all, [name]: value })) });
   const open = Object.entries(params).filter(([, one]) => !one.schema.section);
   const folded = Object.entries(params).filter(([, one]) => one.schema.section);
   const send = async (event) => {

@@ -78,6 +78,7 @@ def test_a_wrappers_clock_that_is_set_back_is_no_sign_of_its_keeper(tmp_path: Pa
     assert proofs([one])
     for name, text in (("index", "1\n"), ("port", "0\n"), ("port.sed", ""), ("command", "exec sleep 600\n"), ("node", "slot1\n")):  # fmt: skip
         (folder / name).write_text(text)
+    (tmp_path / "ab-1/1/claim").mkdir()  # its keeper's
     (tmp_path / "ab-1/1/heartbeat").write_text("7\n")
     passed = run(tmp_path, "wrap", "s1", "1", steps=[10, -HOUR])
     assert (folder / "exit").read_text() == "1 no sign of the keeper for 100 s\n"

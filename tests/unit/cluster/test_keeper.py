@@ -364,8 +364,8 @@ async def test_given_back_while_the_submission_was_under_way(make: Callable[...,
     assert all(one.port is None or one.exit_code is not None for one in status.services)
 
 
-async def test_a_service_under_srun_is_stopped_in_order(tmp_path: Path) -> None:
-    """srun that is told to end kills the wrapper at once (22.05): the wrapper must have stopped its service and said so before."""
+async def under_srun(tmp_path: Path) -> tuple[asyncio.subprocess.Process, Path, Path]:
+    """A keeper on a node of its own, with a service that listens; its folder, and the service's."""
     folder, programs = tmp_path / "allocation", tmp_path / "bin"
     service = folder / "services" / "brayns1"
     service.mkdir(parents=True)
@@ -395,8 +395,30 @@ wait $child; exit $?
     async with asyncio.timeout(20):
         while not (service / "listening").exists():
             await asyncio.sleep(0.05)
+    return keeper, folder, service
+
+
+async def test_a_service_under_srun_is_stopped_in_order(tmp_path: Path) -> None:
+    """srun that is told to end kills the wrapper at once (22.05): the wrapper must have stopped its service and said so before."""
+    keeper, folder, service = await under_srun(tmp_path)
+    async with asyncio.timeout(20):
         (folder / "release").write_text("now")
         keeper.send_signal(signal.SIGUSR1)
         await keeper.wait()
     assert (service / "exit").read_text() == "0 stopped\n"
     assert (folder / "ended").read_text() == "released\n"
+
+
+async def test_a_wrapper_that_slurm_has_forgotten_ends_once_the_allocation_is_told_to_have_ended(tmp_path: Path) -> None:
+    """Keeper and slurmstepd were killed, the release ended the job: the service went on for minutes on a node that was others'."""
+    keeper, folder, service = await under_srun(tmp_path)
+    pid = int((service / "pid").read_text())
+    keeper.kill()
+    await keeper.wait()
+    assert alive(pid)
+    (folder / "ended").write_text("released\n")
+    wait_for_death(pid, 20)
+    async with asyncio.timeout(20):
+        while not (service / "exit").exists():
+            await asyncio.sleep(0.05)
+    assert (service / "exit").read_text() == "0 stopped\n"

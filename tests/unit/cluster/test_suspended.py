@@ -68,6 +68,7 @@ def test_time_that_a_wrapper_slept_is_no_silence_of_its_keeper(tmp_path: Path, s
         ("node", "slot1\n"),
     ):
         (folder / name).write_text(text)
+    (tmp_path / "ab-1/1/claim").mkdir()  # its keeper's
     (tmp_path / "ab-1/1/heartbeat").write_text("7\n")
     passed = run(tmp_path, "wrap", "s1", "1", steps=steps)
     assert (folder / "exit").read_text() == "1 no sign of the keeper for 100 s\n"

@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,27 @@ def test_a_connection_is_told_of_to_those_who_may_read_connections_and_no_secret
         assert "hidden" not in answer.text
         may_read = role in ("op", "admin")
         expected = [{"id": "site", "says": {"scheduler": "slurm", "account": "proj3", "partition": "prod"}}]
-        assert answer.json() == {"clusters": expected if may_read else []}
+        assert answer.json() == {"clusters": expected if may_read else [], "offers": {}}
+
+
+def test_what_a_reaper_has_found_a_cluster_to_offer_is_told_to_those_who_may_read_its_dag(
+    the_page: Page, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*names: str, **more: Any) -> dict[str, Any]:
+        return {"partitions": [{"name": name, "time_limit": "8:00:00", "nodes": 4} for name in names], **more}
+
+    for hours, offers in (
+        (2, {"site": found("old")}),
+        (1, {"site": found("prod", accounts=["proj3"]), "b": 7}),
+        (0, ["x"]),
+    ):
+        run = stored.run("brayns_reaper", state="success")
+        stored.task(run, "reap", "success", brayns_offers=offers, at=NOW - timedelta(hours=hours))
+    told = the_page.ask("user", "/brayns/clusters").json()["offers"]
+    partition = {"is": "prod", "says": "at most 8:00:00 on 4 nodes"}
+    assert told == {"site": {"account": [{"is": "proj3"}], "partition": [partition]}}
+    monkeypatch.setattr("airflow_brayns.page.access.Access.readable", lambda *_: set())
+    assert the_page.ask("user", "/brayns/clusters").json()["offers"] == {}
 
 
 def a_movie(stored: Stored, folder: Path, **made: str) -> dict[str, str]:
