@@ -96,6 +96,7 @@ with DAG(
         **from_params("cluster_conn_id", "account", "partition", *MORE),
         plugins=PLUGINS_OF_PARAMS,
         specification="{{ ti.xcom_pull(task_ids='check')['specification'] }}",
+        output_file="{{ ti.xcom_pull(task_ids='check')['frames'] }}.preview.jpg",  # this run's own
         retries=3,
     )
     approve = ApprovalOperator(

@@ -29,12 +29,17 @@ class Access:
         self._teams |= DagModel.get_dag_id_to_team_name_mapping(list(dag_ids), session=self._session)
         return {dag_id for dag_id in dag_ids if all(self._is_allowed("GET", one, dag_id) for one in _READ)}
 
+    def asked(self, dag_ids: Collection[str]) -> set[str]:
+        """Those of the DAGs of which the user may read what they ask people."""
+        return {dag_id for dag_id in dag_ids if self._is_allowed("GET", DagAccessEntity.HITL_DETAIL, dag_id)}
+
     def may(self, dag_id: str) -> list[str]:
-        """What the user may do with a readable DAG: `trigger` it, mark its tasks (`mark`), `end` its runs."""
+        """What the user may do with a readable DAG: `trigger` it, mark its tasks (`mark`), `end` its runs, `answer` what they ask."""
         asked = {
             "trigger": ("POST", DagAccessEntity.RUN),
             "mark": ("PUT", DagAccessEntity.TASK_INSTANCE),
             "end": ("PUT", DagAccessEntity.RUN),
+            "answer": ("PUT", DagAccessEntity.HITL_DETAIL),
         }
         return [name for name, (method, entity) in asked.items() if self._is_allowed(method, entity, dag_id)]
 

@@ -7,6 +7,7 @@ app without any authentication (3.3.2), and dependencies guard neither mounts no
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -20,7 +21,7 @@ from fastapi.responses import FileResponse
 from airflow_brayns.links.texts import connect_lines
 from airflow_brayns.page import FILES
 from airflow_brayns.page.access import Access
-from airflow_brayns.page.media import Shown, found, recorded
+from airflow_brayns.page.media import BusyError, Found, Shown, found, recorded
 from airflow_brayns.page.rows import Reading, offered
 from airflow_brayns.page.stored import clusters_of, facts_of, offers_of, read, session_dag
 from airflow_brayns.version import __version__
@@ -43,7 +44,7 @@ def state(request: Request, user: GetUserDep, session: SessionDep) -> Response:
     changed is not sent again.
     """
     access = Access(user, session)
-    told, more = read(session, access.readable)
+    told, more = read(session, access.readable, access.asked)
     reading = Reading(told)
     shown = {
         "version": __version__,
@@ -77,17 +78,40 @@ def movies(
     """A movie, or a picture of it, that a task has recorded; a part of it where the request asks for a range of bytes."""
     if not Access(user, session).readable([dag_id]):
         raise HTTPException(404, "There is no such task that you may see.")
-    file = found(recorded(facts_of(session, dag_id, run_id, task_id, map_index), shown))
+    facts = facts_of(session, dag_id, run_id, task_id, map_index)
+    session.close()  # no connection of the database waits for a file system
+    try:
+        file = found(recorded(facts, shown))
+    except BusyError:
+        raise HTTPException(503, "The file system of this movie does not answer.") from None
     if file is None:
         raise HTTPException(404, "The API server's machine has no such file: its path is on the worker.")
-    path, kind = file
     headers = {
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f"inline; filename*=UTF-8''{quote(path.name, safe='')}",
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(file.name, safe='')}",
         "Vary": "Cookie, Authorization",
         "X-Content-Type-Options": "nosniff",
     }
-    return FileResponse(path, media_type=kind, headers=headers)
+    return Sent(file, headers)
+
+
+class Sent(FileResponse):
+    """The answer with a file that is open already, and is closed when it was sent.
+
+    :param file: it counts as what was looked at, whatever has its name by now.
+    """
+
+    def __init__(self, file: Found, headers: dict[str, str]) -> None:
+        self._descriptor = file.descriptor
+        about = os.fstat(file.descriptor)
+        super().__init__(f"/dev/fd/{file.descriptor}", media_type=file.kind, headers=headers, stat_result=about)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send it, or the part that is asked for."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.close(self._descriptor)
 
 
 @router.get("/files/{name}")

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,8 @@ _KINDS = {
     ".jpeg": _JPEG,
 }
 _HEAD = 16  # bytes
+_AT_ONCE, _PATIENCE = 4, 10.0  # seconds: a file system that hangs takes so many threads of the API server, and no more
+_places = threading.BoundedSemaphore(_AT_ONCE)
 
 
 def recorded(facts: Mapping[str, Any], shown: Shown) -> list[Path]:
@@ -64,13 +69,51 @@ def recorded(facts: Mapping[str, Any], shown: Shown) -> list[Path]:
     return [] if path is None else [path]
 
 
-def found(paths: list[Path]) -> tuple[Path, str] | None:
-    """The first of some files that is here and may be sent, and its media type; None where there is none."""
-    for path in paths:
-        kind, (at, begins) = _KINDS.get(path.suffix.lower(), ("", (0, b"")))
-        if kind and _head(path)[at : at + len(begins)] == begins:
-            return path, kind
+@dataclass(frozen=True)
+class Found:
+    """A file that may be sent.
+
+    :param descriptor: it is open, so that what was looked at is what is sent; whoever takes it closes it.
+    :param kind: its media type.
+    """
+
+    name: str
+    descriptor: int
+    kind: str
+
+
+class BusyError(Exception):
+    """So many files are being opened that this one has to wait: their file system may hang."""
+
+
+def found(paths: list[Path]) -> Found | None:
+    """Open the first of some files that is here and may be sent; None where there is none.
+
+    :raises BusyError: others are being opened, and do not come to an end.
+    """
+    with _place():
+        for path in paths:
+            kind, (at, begins) = _KINDS.get(path.suffix.lower(), ("", (0, b"")))
+            if not kind or (descriptor := _opened(path)) is None:
+                continue
+            try:
+                head = os.pread(descriptor, _HEAD, 0)
+            except OSError:
+                head = b""
+            if head[at : at + len(begins)] == begins:
+                return Found(path.name, descriptor, kind)
+            os.close(descriptor)
     return None
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    if not _places.acquire(timeout=_PATIENCE):
+        raise BusyError
+    try:
+        yield
+    finally:
+        _places.release()
 
 
 def _path_in(told: Any, name: str) -> Path | None:
@@ -78,15 +121,13 @@ def _path_in(told: Any, name: str) -> Path | None:
     return Path(path) if isinstance(path, str) and path.startswith("/") and "\0" not in path else None
 
 
-def _head(path: Path) -> bytes:
-    """The first bytes of a regular file; none of anything else, which is not waited for either."""
+def _opened(path: Path) -> int | None:
+    """A descriptor of a regular file; None for anything else, which is not waited for either."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):  # a text that no file can be called by is a ValueError
-        return b""
-    try:
-        return os.read(descriptor, _HEAD) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)
+        return None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None

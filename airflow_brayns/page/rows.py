@@ -13,6 +13,7 @@ from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.errors.plain import one_line
 from airflow_brayns.links import keys
 from airflow_brayns.links.texts import tunnel_to
+from airflow_brayns.movie.glimpse import GLIMPSE
 from airflow_brayns.page.stored import Run, Task
 from airflow_brayns.services.settings import is_name
 
@@ -55,7 +56,7 @@ class _OfRun:
         self.services: dict[str, dict[str, dict[str, Any]]] = {}  # by job and name
         self.released: dict[str, datetime] = {}  # when a booking was given back last, by its name
         self.held: dict[str, Task] = {}  # the task that keeps a booking for a person, by the booking's name
-        self.asks = next((task for task in tasks if task.asks and not task.run.is_over), None)
+        self.asks = [task for task in tasks if task.asks and not task.run.is_over]
         self.renders = any(keys.PROGRESS in task.facts and _is_at_work(task) for task in tasks)
         for task in tasks:
             usable = _usable(task)
@@ -147,8 +148,9 @@ class Reading:
     def _preview(self, task: Task, told: dict[str, Any]) -> dict[str, Any]:
         """What a row says of a preview: its sheet, and the approval of its run that a person is waited for with."""
         shown: dict[str, Any] = {"state": "previewed", "movie": {"preview": _text(told, "contact_sheet")}}
-        if (asks := self._of_run[task.run].asks) is not None:
-            ask = {"task_id": asks.task_id, "map_index": asks.map_index, "subject": _short(asks.asks)}
+        asks = [one for one in self._of_run[task.run].asks if one.map_index == task.map_index]
+        if len(asks) == 1:  # of several nobody knows which is meant
+            ask = {"task_id": asks[0].task_id, "map_index": asks[0].map_index, "subject": _short(asks[0].asks)}
             shown |= {"state": "approval", "ask": ask}
         return shown
 
@@ -272,8 +274,8 @@ def _progress(told: dict[str, Any]) -> dict[str, Any]:
     if isinstance(nodes, dict):
         shares = {one_line(str(name), 100): _number(share) for name, share in list(nodes.items())[:_MOST]}
     noun = {"noun": "tiles"} if told.get("noun") == "tiles" else {}
-    seen = isinstance(told.get("frames_dir"), str)
-    return {**numbers, **noun, "nodes": shares, "at": _text(told, "at"), "glimpse": seen}
+    glimpse = f"{folder}/{GLIMPSE}" if (folder := _text(told, "frames_dir")) else ""
+    return {**numbers, **noun, "nodes": shares, "at": _text(told, "at"), "glimpse": glimpse}
 
 
 def _head(task: Task) -> dict[str, Any]:

@@ -81,11 +81,14 @@ class Task:
     asks: str = ""
 
 
-def read(session: Any, readable: Callable[[Collection[str]], set[str]]) -> tuple[list[Task], int]:
+def read(
+    session: Any, readable: Callable[[Collection[str]], set[str]], asked: Callable[[Collection[str]], set[str]]
+) -> tuple[list[Task], int]:
     """All that is stored of runs that go on, or have ended lately; of the newest runs, those that
     go on first, and how many more there are.
 
     :param readable: tells which of these DAGs may be read.
+    :param asked: tells of which of these DAGs the questions to people may be read.
     """
     runs = _runs(session)
     allowed = readable({run.dag_id for run in runs.values()})
@@ -96,7 +99,8 @@ def read(session: Any, readable: Callable[[Collection[str]], set[str]]) -> tuple
         place = (key, task_id, map_index)
         task = tasks.setdefault(place, Task(shown[key], task_id, map_index, str(state or "")))
         task.facts[name], task.told_at[name] = value, at
-    for key, task_id, map_index, subject in _questions(session, list(shown)):
+    askable = asked({run.dag_id for run in shown.values()})
+    for key, task_id, map_index, subject in _questions(session, [key for key in shown if shown[key].dag_id in askable]):
         place = (key, task_id, map_index)
         tasks.setdefault(place, Task(shown[key], task_id, map_index, "awaiting_input")).asks = subject
     told = {key for key, _, _ in tasks}
@@ -141,7 +145,9 @@ def _questions(session: Any, runs: Sequence[int]) -> Iterator[tuple[int, str, in
     told = (DagRun.id, TaskInstance.task_id, TaskInstance.map_index, HITLDetail.subject, HITLDetail.options)
     mine = and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id)
     wanted = select(*told).join(TaskInstance, HITLDetail.ti_id == TaskInstance.id).join(DagRun, mine)
-    for *where, options in session.execute(wanted.where(DagRun.id.in_(runs), HITLDetail.responded_at.is_(None))):
+    # As Airflow counts them: one whose task was marked, or runs again, is not waited for.
+    waits = TaskInstance.state.in_(("awaiting_input", "deferred"))
+    for *where, options in session.execute(wanted.where(DagRun.id.in_(runs), HITLDetail.responded_at.is_(None), waits)):
         if options == ["Approve", "Reject"]:
             yield tuple(where)
 
@@ -159,8 +165,17 @@ def _of_tasks(model: Any, at: Any, runs: Sequence[int], names: Collection[str]) 
 def facts_of(session: Any, dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, Any]:
     """What one task instance has stored of a movie, by key; nothing where there is no such task."""
     found = session.execute(select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).scalar()
-    told = _facts(session, [] if found is None else [found])
-    return {name: value for _, task, index, _, name, value, _ in told if (task, index) == (task_id, map_index)}
+    if found is None:
+        return {}
+    facts = {}
+    for model, at, names in (
+        (XComModel, XComModel.timestamp, (keys.MOVIE, keys.PREVIEW)),
+        (StateStore, StateStore.updated_at, (keys.PROGRESS,)),
+    ):
+        mine = _of_tasks(model, at, [found], names).where(model.task_id == task_id, model.map_index == map_index)
+        for *_, name, value, _ in session.execute(mine):
+            facts[name] = value if model is XComModel else _value(value)
+    return facts
 
 
 def _value(text: str) -> Any:

@@ -146,7 +146,7 @@ def test_a_movie_plays_in_the_page_and_one_that_is_rendered_is_seen_as_it_grows(
         files["poster"].unlink()
         seen.reload()
         seen.locator("li", has_text="10:01").get_by_text("See it").click()
-        seen.get_by_text("Poster: The API server's machine has no such file").wait_for()
+        seen.get_by_text("Poster: The API server's machine has no such file; on the worker it is").wait_for()
 
 
 def test_a_barrier_would_be_found(browser: Any, address: str, stored: Stored) -> None:
@@ -172,10 +172,16 @@ def test_the_form_has_what_the_trigger_form_has_and_a_link_fills_it_in(
     browser: Any, address: str, stored: Stored
 ) -> None:
     path = f"plugin/brayns?minutes=45&account={HOSTILE}&plugins=a,{HOSTILE}"
+    prod = {"name": "prod", "time_limit": "1-00:00:00", "nodes": 32}
+    offers = {"brayns_default": {"partitions": [prod], "accounts": ["proj3", HOSTILE]}}
+    stored.task(stored.run("brayns_reaper", state="success"), "reap", "success", brayns_offers=offers)
     with seen_with(token_of("user"), browser, address, path, details=details) as seen:
         assert seen.get_by_label("Minutes").input_value() == "45"
         assert seen.get_by_label("Account").input_value() == HOSTILE
         assert seen.get_by_label(HOSTILE).is_checked()
+        seen.locator("datalist#brayns-account-offers option[value=proj3]").wait_for(state="attached")
+        seen.get_by_label("Partition").fill("prod")
+        seen.get_by_text("prod: at most 1-00:00:00 on 32 nodes.").wait_for()
         assert seen.locator(".brayns script").count() == 0
         seen.get_by_text("What would run").click()
         told = seen.get_by_label("The same from a terminal", exact=True).inner_text()

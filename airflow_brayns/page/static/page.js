@@ -388,27 +388,34 @@ function fileOf(row, what, at) {
   return url(`brayns/movies/${what}?${new URLSearchParams({ ...task, at: at || "" })}`).href;
 }
 
-const ELSEWHERE = "The API server's machine has no such file: look at its path on the worker.";
+const ELSEWHERE = "The API server's machine has no such file";
 
-function Picture({ src, name }) {
-  const [gone, setGone] = useState(false);
-  useEffect(() => setGone(false), [src]);
-  if (gone) return h("p", { className: "dim" }, `${name}: ${ELSEWHERE}`);
-  return h("figure", null, h("img", { src, alt: name, onError: () => setGone(true) }), h("figcaption", { className: "dim" }, name));
+// Why it is not shown, only the server can tell: the file is elsewhere, or the browser knows no such movie.
+async function whyNot(src, path) {
+  const answer = await fetch(src, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" }).catch(() => null);
+  if (answer && answer.ok) return "This browser does not show such a file.";
+  if (answer && answer.status === 404) return `${ELSEWHERE}; on the worker it is ${path}.`;
+  return answer ? `Airflow answered ${answer.status}.` : "Airflow's API server does not answer.";
+}
+
+function Picture({ src, name, path }) {
+  const [trouble, setTrouble] = useState("");
+  useEffect(() => setTrouble(""), [src]);
+  if (trouble) return h("p", { className: "dim", role: "status" }, `${name}: ${trouble}`);
+  return h("figure", null, h("img", { src, alt: name, onError: async () => setTrouble(await whyNot(src, path)) }), h("figcaption", { className: "dim" }, name));
 }
 
 function Film({ row }) {
   const [trouble, setTrouble] = useState("");
   const src = fileOf(row, "movie", row.ended_at);
-  // Why it is not shown, only the server can tell: the file is elsewhere, or the browser knows no such movie.
-  const lost = async () => {
-    const answer = await fetch(src, { headers: { Range: "bytes=0-0" }, credentials: "same-origin" }).catch(() => null);
-    setTrouble(answer && answer.ok ? "This browser does not play such a movie; download it." : ELSEWHERE);
-  };
+  const lost = async () => setTrouble(await whyNot(src, row.movie.movie));
+  useEffect(() => setTrouble(""), [src]);
   return h("figure", null,
     trouble ? h("p", { className: "dim", role: "status" }, trouble) : h("video", { src, controls: true, preload: "metadata", playsInline: true, onError: lost, "aria-label": "the movie" }),
-    trouble !== ELSEWHERE && h("figcaption", null, h("a", { href: src, download: row.movie.movie.split("/").pop() }, "Download the movie")));
+    !trouble.startsWith(ELSEWHERE) && h("figcaption", null, h("a", { href: src, download: row.movie.movie.split("/").pop() }, "Download the movie")));
 }
+
+const halfMinute = (at) => String(Math.floor(new Date(at).getTime() / 30000)); // a frame is sent in full size
 
 // Nothing is asked for until somebody opens it: 200 movies on a page cost as much as one.
 function Look({ row }) {
@@ -419,10 +426,10 @@ function Look({ row }) {
   const rest = Object.keys(made).filter((name) => name !== "movie" || isPicture(made.movie));
   return h("details", { className: "look", onToggle: (event) => setOpen(event.currentTarget.open) },
     h("summary", null, live ? "See what is there" : "See it"),
-    open && live && h(Picture, { src: fileOf(row, "glimpse", row.at), name: "What is there, frames from all of the movie" }),
-    open && live && h(Picture, { src: fileOf(row, "newest", row.at), name: "Newest frame" }),
+    open && live && h(Picture, { src: fileOf(row, "glimpse", row.at), name: "What is there, frames from all of the movie", path: `in ${row.glimpse}` }),
+    open && live && h(Picture, { src: fileOf(row, "newest", halfMinute(row.at)), name: "Newest frame", path: `in ${row.glimpse}` }),
     open && !live && made.movie && !isPicture(made.movie) && h(Film, { row }),
-    open && !live && rest.map((name) => h(Picture, { key: name, src: fileOf(row, name, row.ended_at), name: PARTS[name] || name })));
+    open && !live && rest.map((name) => h(Picture, { key: name, src: fileOf(row, name, row.ended_at), name: PARTS[name] || name, path: made[name] })));
 }
 
 const hours = (value) => (value < 0.1 ? value.toFixed(4) : value.toFixed(2));
@@ -432,9 +439,9 @@ function Approval({ row, may, onChange }) {
   const [asking, setAsking] = useState(null);
   const { ask: question } = row;
   const send = (answer) => ask(`${apiOf(row)}/taskInstances/${encodeURIComponent(question.task_id)}/${question.map_index}/hitlDetails`, "PATCH", { chosen_options: [answer], params_input: {} });
-  const button = (answer, text, name) => h("button", { type: "button", className: name, disabled: !may.includes("mark"), onClick: () => setAsking({ title: `${answer}?`, yes: answer, text, go: () => send(answer) }) }, `${answer}…`);
+  const button = (answer, text, name) => h("button", { type: "button", className: name, disabled: !may.includes("answer"), onClick: () => setAsking({ title: `${answer}?`, yes: answer, text, go: () => send(answer) }) }, `${answer}…`);
   return h("div", { className: "note" }, h("div", { className: "line" }, h("span", { className: "grow" }, h("bdi", null, question.subject)),
-    button("Approve", "Then the nodes are asked for, and the movie is rendered.", "main"), button("Reject", "Then no node is asked for, and the run ends.", "end")),
+    button("Approve", "The tasks behind the question go on, which ask for the nodes and render.", "main"), button("Reject", "The tasks behind the question are skipped.", "end")),
   asking && h(Confirm, { ...asking, onNo: () => setAsking(null), onYes: async () => { await asking.go(); setAsking(null); onChange(); } }));
 }
 
@@ -453,7 +460,7 @@ const MovieCard = React.memo(function MovieCard({ row, may, onChange }) {
       h(Fact, { name: "Run" }, h(Link, { to: runOf(row) }, h("bdi", null, `${row.dag_id} ${row.run_id}`))),
       row.who && h(Fact, { name: "Who" }, h("bdi", null, row.who)),
       nodes.length > 0 && h(Fact, { name: "Nodes" }, nodes.slice(0, 12).map(([name, share]) => `${name} ${share}`).join(", ") + (nodes.length > 12 ? ` and ${nodes.length - 12} more` : "")),
-      ["failed", "ended"].includes(row.state) && missing > 0 && h(Fact, { name: "Missing" }, `${missing} ${row.noun || "frames"}; another try goes on from those that are there`),
+      ["failed", "ended"].includes(row.state) && missing > 0 && h(Fact, { name: "Missing" }, `${missing} ${row.noun || "frames"}${row.glimpse ? "; another try goes on from those that are there" : ""}`),
       row.node_hours > 0 && h(Fact, { name: "Node-hours" }, hours(row.node_hours) + (row.efficiency != null ? `, ${Math.round(100 * row.efficiency)} % of them rendering` : "")),
       row.state === "rendering" && row.at && h(Fact, { name: "Last frame" }, clock(row.at)),
       Object.entries(row.movie || {}).map(([name, path]) => h(Fact, { key: name, name: PARTS[name] || name },

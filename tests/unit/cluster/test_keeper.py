@@ -409,7 +409,9 @@ async def test_a_service_under_srun_is_stopped_in_order(tmp_path: Path) -> None:
     assert (folder / "ended").read_text() == "released\n"
 
 
-async def test_a_wrapper_that_slurm_has_forgotten_ends_once_the_allocation_is_told_to_have_ended(tmp_path: Path) -> None:
+async def test_a_wrapper_that_slurm_has_forgotten_ends_once_the_allocation_is_told_to_have_ended(
+    tmp_path: Path,
+) -> None:
     """Keeper and slurmstepd were killed, the release ended the job: the service went on for minutes on a node that was others'."""
     keeper, folder, service = await under_srun(tmp_path)
     pid = int((service / "pid").read_text())

@@ -74,7 +74,7 @@ def test_whoever_may_read_the_dags_is_told_of_them_and_of_what_they_may_do(
     stored.session()
     told = the_page.state(role)
     assert [row["name"] for row in told["services"]] == ["ab-000000000001"]
-    may = [] if role == "viewer" else ["trigger", "mark", "end"]
+    may = [] if role == "viewer" else ["trigger", "mark", "end", "answer"]
     assert told["may"] == {"brayns_session": may}
     assert told["session"] == {"dag_id": "brayns_session", "paused": False, "may": may}
 
@@ -188,30 +188,36 @@ def test_a_movie_and_its_pictures_are_sent_and_a_part_of_it_where_a_part_is_aske
         assert answer.status_code == 200 and answer.content.endswith(text.encode())
         assert answer.headers["content-type"] == f"image/{kind}"
     [row] = the_page.state()["movies"]
-    assert row["glimpse"] and row["movie"] == {
+    assert row["glimpse"] == str(tmp_path / "frames" / "glimpse")
+    assert row["movie"] == {
         "movie": str(tmp_path / "turn.mp4"),
         "poster": str(tmp_path / "turn.poster.jpg"),
     }
 
 
 def test_a_preview_is_shown_with_the_approval_that_its_run_waits_for(
-    the_page: Page, stored: Stored, tmp_path: Path
+    the_page: Page, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sheet = tmp_path / "turn.preview.jpg"
     sheet.write_bytes(b"\xff\xd8\xff\xe0 a sheet")
     told = {"contact_sheet": str(sheet), "picture": "http://elsewhere/"}
-    runs = [stored.run("brayns_movie", run_id=f"run {number}") for number in range(4)]
+    runs = [stored.run("brayns_movie", run_id=f"run {number}") for number in range(6)]
     for run in runs:
         stored.task(run, "preview", "success", brayns_preview=told, brayns_progress=progress(12, 12))
     stored.question(runs[0], "approve", "Render <b>it</b>\nall?")
     stored.question(runs[1], "approve", "Render it?", responded_at=NOW)
     stored.question(runs[2], "choose", "Which?", "One", "Two")
+    stored.question(runs[3], "approve", "Marked meanwhile", state="success")
+    for task_id in ("approve", "publish"):
+        stored.question(runs[4], task_id, "Which of the two?")
     rows = {row["run_id"]: row for row in the_page.state()["movies"]}
     assert rows["run 0"]["state"] == "approval"
     assert rows["run 0"]["ask"] == {"task_id": "approve", "map_index": -1, "subject": "Render <b>it</b>\nall?"}
     assert {(row["state"], "ask" in row) for name, row in rows.items() if name != "run 0"} == {("previewed", False)}
     assert rows["run 1"]["movie"] == {"preview": str(sheet)}
     assert the_page.state()["services"] == []
+    monkeypatch.setattr("airflow_brayns.page.access.Access.asked", lambda *_: set())
+    assert not [row for row in the_page.state()["movies"] if "ask" in row]
     task = {"dag_id": "brayns_movie", "run_id": "run 1", "task_id": "preview"}
     assert the_page.ask("viewer", "/brayns/movies/preview", params=task).content.endswith(b"a sheet")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_brayns.movie.codecs import CODECS
-from airflow_brayns.page.media import _KINDS, Shown, found, recorded
+from airflow_brayns.page import media
+from airflow_brayns.page.media import _KINDS, BusyError, Shown, found, recorded
 
 JPEG = b"\xff\xd8\xff\xe0 and more"
 
@@ -37,7 +39,23 @@ def test_whatever_else_is_recorded_is_no_path(told: Any, shown: Shown) -> None:
 def test_a_file_is_sent_that_is_what_its_name_says(tmp_path: Path) -> None:
     path = tmp_path / "a poster.JPG"
     path.write_bytes(JPEG)
-    assert found([tmp_path / "gone.png", path]) == (path, "image/jpeg")
+    file = found([tmp_path / "gone.png", path])
+    assert file is not None and (file.name, file.kind) == ("a poster.JPG", "image/jpeg")
+    (tmp_path / "secret.cfg").write_text("a secret")
+    path.unlink()
+    path.symlink_to(tmp_path / "secret.cfg")
+    with os.fdopen(file.descriptor, "rb") as sent:
+        assert sent.read() == JPEG, "what was looked at, whatever has its name by now"
+
+
+def test_a_file_system_that_hangs_takes_some_threads_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "_places", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(media, "_PATIENCE", 0.05)
+    with media._place(), pytest.raises(BusyError):
+        found([tmp_path / "a.jpg"])
+    assert found([tmp_path / "a.jpg"]) is None
 
 
 @pytest.mark.parametrize("name", ["passwd", "a.jpg", "a.svg", "a.html", "a.mp4", "a.png", "a.jpg.txt"])
