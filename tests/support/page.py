@@ -124,9 +124,7 @@ class Stored:
 
         _, dag_id, run_id = run
         key, state = uuid.uuid4(), more.pop("state", "awaiting_input")
-        self._add(
-            TaskInstance, id=key, state=state, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=-1
-        )
+        self._add(TaskInstance, id=key, state=state, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=-1)
         self._add(HITLDetail, ti_id=key, options=list(options or ("Approve", "Reject")), subject=subject, **more)
 
     def session(self, state: str = "running", number: int = 1, **more: Any) -> tuple[int, str, str]:
