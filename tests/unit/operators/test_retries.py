@@ -94,7 +94,7 @@ def test_what_could_not_be_given_back_is_tried_again_where_that_may_help(
 
     @asynccontextmanager
     async def session(log: object) -> AsyncIterator[Any]:
-        yield SimpleNamespace(cluster=SimpleNamespace(survey=AsyncMock(return_value=([], []))))
+        yield SimpleNamespace(cluster=SimpleNamespace(survey=AsyncMock(return_value=([], [])), scheduler="local"))
 
     operator = ReapNodesOperator(task_id="task")
     operator.__dict__["hook"] = SimpleNamespace(session=session)
