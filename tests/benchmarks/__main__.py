@@ -22,6 +22,7 @@ from tests.benchmarks.look import measure_looks
 from tests.benchmarks.movie import measure_movies
 from tests.benchmarks.overlays import measure_overlays
 from tests.benchmarks.page import measure_page
+from tests.benchmarks.python_movie import measure_python_movies
 from tests.benchmarks.tiles import measure_tiles
 from tests.support.airflow import Airflow
 from tests.support.cluster import REPO, TestCluster, bring_up, take_down
@@ -175,6 +176,7 @@ def main() -> None:
         rows = [
             measure_import(),
             *measure_movies(row),
+            *measure_python_movies(row),
             measure_estimate(row),
             measure_overlays(row),
             measure_tiles(row),

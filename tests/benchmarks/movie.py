@@ -41,7 +41,7 @@ class Silent:
     def note(self, text: str) -> None:
         self.texts.append(text)
 
-    trouble = note
+    trouble = said = note
 
     def used(self, used: Used, total: Used) -> None:
         self.total = total

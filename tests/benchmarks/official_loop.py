@@ -35,6 +35,9 @@ for frame in range(frames + 1):
     brayns.set_camera_view(instance, view)
     if way == "snapshot":
         brayns.Snapshot(resolution=resolution, renderer=renderer).save(instance, path)
+    elif way == "one-pass":  # what sets the projection begins the picture anew
+        brayns.set_camera_projection(instance, brayns.PerspectiveProjection())
+        brayns.Image(accumulate=False, force_download=True).save(instance, path)
     else:
         brayns.Image(accumulate=True, force_download=True).save(instance, path)
 print((time.monotonic() - began) / frames)
