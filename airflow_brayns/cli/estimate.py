@@ -51,4 +51,7 @@ async def _estimate(hook: BraynsClusterHook, spec: MovieSpecification, plugins: 
     allocation = f"ab-{secrets.token_hex(6)}"
     owner = Owner(allocation, f"estimate-{secrets.token_hex(4)}", str(about), movie=allocation)
     async with hook.session(logging.getLogger("airflow_brayns.estimate")) as session:
-        return await estimate_movie(session, RenderRequest(spec, "", Rendering(plugins), owner), Printer())
+        try:
+            return await estimate_movie(session, RenderRequest(spec, "", Rendering(plugins), owner), Printer())
+        finally:  # it is given back by now; a person who stops the command finds nothing of it when that has ended
+            await asyncio.shield(session.cluster.release(owner.name))

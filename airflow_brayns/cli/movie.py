@@ -171,4 +171,7 @@ def preview(args: argparse.Namespace) -> Answer:
 
 async def _render(hook: BraynsClusterHook, request: RenderRequest, target: Path, full_size: tuple[int, int]) -> None:
     async with hook.session(logging.getLogger("airflow_brayns.preview")) as session:
-        await preview_movie(session, request, target, full_size, Printer())
+        try:
+            await preview_movie(session, request, target, full_size, Printer())
+        finally:  # it is given back by now; a person who stops the command finds nothing of it when that has ended
+            await asyncio.shield(session.cluster.release(request.owner.name))
