@@ -75,7 +75,7 @@ def test_the_built_wheel_in_a_clean_environment(wheel: Path, tmp_path: Path) -> 
 def test_the_first_dag_of_the_readme_makes_a_picture_as_it_stands_there(wheel: Path, tmp_path: Path) -> None:
     """Installed as the README says, copied out of it, on the embedded cluster without any connection."""
     readme = (REPO / "README.md").read_text()
-    [extras] = re.findall(r"^pip install 'airflow-brayns(\[.*\])'$", readme, re.MULTILINE)
+    [extras] = re.findall(r"^pip install 'airflow-brayns(\[[^']*\])'", readme, re.MULTILINE)
     dag = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[0]
     run = clean_environment(tmp_path, f"airflow-brayns{extras} @ {wheel.as_uri()}")
     dags = tmp_path / "home" / "dags"
