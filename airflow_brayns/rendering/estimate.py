@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import sys
 from collections.abc import Awaitable, Callable
 
 from airflow_brayns.errors import ServiceFailed
@@ -13,10 +11,9 @@ from airflow_brayns.movie.interfaces import Reporter
 from airflow_brayns.movie.render_call import SNAPSHOT
 from airflow_brayns.movie.script_output import captured
 from airflow_brayns.movie.stage import stages
-from airflow_brayns.rendering.render import RenderRequest, booking_for_movie
+from airflow_brayns.rendering.render import RenderRequest, one_node
 from airflow_brayns.rendering.service_pool import ServicePool
-from airflow_brayns.services.booking import Booking, book
-from airflow_brayns.services.release import give_back
+from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.session import Session
 
 
@@ -32,15 +29,8 @@ async def estimate_movie(
     :param announce: a function that is told of the booking.
     """
     request = await request.prepared(session.cluster)
-    asked = booking_for_movie(session.settings, 1, request.how.plugins)
-    try:
-        booking = await book(session.cluster, asked.settings, request.owner, nodes=1, plugins=asked.plugins)
-        if announce is not None:
-            await announce(booking)
+    async with one_node(session, request, announce) as booking:
         return await _estimate_with(session, booking, request, reporter)
-    finally:
-        told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
-        await asyncio.shield(give_back(session.cluster, request.owner, session.log, told_to_stop=told_to_stop))
 
 
 async def _estimate_with(session: Session, booking: Booking, request: RenderRequest, reporter: Reporter) -> Estimate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,9 +14,8 @@ from airflow_brayns.movie.interfaces import Reporter
 from airflow_brayns.movie.overlays import Drawing
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.specification import LARGEST_SIDE, SMALLEST_SIDE, MovieSpecification
-from airflow_brayns.rendering.render import RenderRequest, booking_for_movie, render_with
-from airflow_brayns.services.booking import Booking, book
-from airflow_brayns.services.release import give_back
+from airflow_brayns.rendering.render import RenderRequest, one_node, render_with
+from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.session import Session
 
 _DRAWN_LONGER, _DRAWN_SHORTER = 2048, 512  # pixels a side of what is drawn over a preview, before it is made as small
@@ -41,15 +39,8 @@ async def preview_movie(
     """
     with tempfile.TemporaryDirectory() as scratch:
         request = await replace(request, folder=scratch, on_cluster=False).prepared(session.cluster)
-        asked = booking_for_movie(session.settings, 1, request.how.plugins)
-        try:
-            booking = await book(session.cluster, asked.settings, request.owner, nodes=1, plugins=asked.plugins)
-            if announce is not None:
-                await announce(booking)
+        async with one_node(session, request, announce) as booking:
             outcome = await render_with(session, booking, request, reporter)
-        finally:
-            told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
-            await asyncio.shield(give_back(session.cluster, request.owner, session.log, told_to_stop=told_to_stop))
         await asyncio.to_thread(make_sheet, outcome.plan, Path(scratch), target, full_size)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -153,6 +155,25 @@ class RenderRequest:
             frame_timeout=how.frame_timeout, load_timeout=how.load_timeout, script=self.functions,
             ledger=self.ledger,
         )  # fmt: skip
+
+
+@asynccontextmanager
+async def one_node(
+    session: Session, request: RenderRequest, announce: Callable[[Booking], Awaitable[None]] | None = None
+) -> AsyncGenerator[Booking]:
+    """Book one node for what is to be seen of a movie before it is rendered, and give it back whatever happens.
+
+    :param announce: a function that is told of the booking.
+    """
+    asked = booking_for_movie(session.settings, 1, request.how.plugins)
+    try:
+        booking = await book(session.cluster, asked.settings, request.owner, nodes=1, plugins=asked.plugins)
+        if announce is not None:
+            await announce(booking)
+        yield booking
+    finally:
+        told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
+        await asyncio.shield(give_back(session.cluster, request.owner, session.log, told_to_stop=told_to_stop))
 
 
 async def render_with(session: Session, booking: Booking, request: RenderRequest, reporter: Reporter) -> Outcome:
