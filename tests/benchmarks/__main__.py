@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.estimate import measure_estimate
-from tests.benchmarks.look import measure_looks
+from tests.benchmarks.look import measure_looks, measure_old_folders
 from tests.benchmarks.movie import measure_movies
 from tests.benchmarks.overlays import measure_overlays
 from tests.benchmarks.page import measure_page
@@ -182,6 +182,7 @@ def main() -> None:
             measure_tiles(row),
             *measure_page(row, home),
             *measure_looks(row),
+            *measure_old_folders(row),
             *measure_waits(cluster),
             measure_handover(cluster, home / "airflow"),
         ]

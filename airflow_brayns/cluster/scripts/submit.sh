@@ -38,8 +38,10 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
     if [ "$scheduler" = local ]; then start_here "$n"; else ask_slurm "$1" "$n"; fi
 }
 
-sweep() { # it removes what is old and has our names: the folder may hold other things too
+sweep() { # it removes what is old and has our names: the folder may hold other things too; once an hour, since it reads every folder
     local old
+    [ "$(age_of "$state_dir/.swept")" -ge 3600 ] || return 0
+    put "$state_dir/.swept" "$(now)"
     find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
         while read -r old; do rm -rf "${old%/ended}"; done
     find "${TMPDIR:-/tmp}" "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'airflow-brayns.*' -user "$(id -un)" -mmin +120 \

@@ -352,6 +352,24 @@ async def test_only_our_own_old_folders_are_cleared_away(make: Callable[..., Loc
     assert not ours.parent.exists()
 
 
+async def test_old_folders_are_looked_for_once_an_hour(make: Callable[..., LocalCluster], tmp_path: Path) -> None:
+    """A walk through a hundred thousand folders takes seconds: not each submission pays for it."""
+    old = time.time() - 30 * 86400
+    ended = tmp_path / "state" / "ab-00000000000f000" / "1" / "ended"
+    cluster = make()
+    await cluster.submit(NAME, "a", AllocationRequest(), [])
+    ended.parent.mkdir(parents=True)
+    ended.write_text("x")
+    os.utime(ended, (old, old))
+    await cluster.submit(NAME, "b", AllocationRequest(), [])
+    assert ended.exists(), "looked for a moment ago"
+    swept = tmp_path / "state" / ".swept"
+    os.utime(swept, (time.time() - 3601, time.time() - 3601))
+    await cluster.submit(NAME, "c", AllocationRequest(), [])
+    assert not ended.exists()
+    assert time.time() - swept.stat().st_mtime < 60
+
+
 async def test_given_back_while_the_submission_was_under_way(make: Callable[..., LocalCluster]) -> None:
     """A kill that comes before the job is known: its keeper finds `release` and starts nothing."""
     cluster = make()
