@@ -148,6 +148,7 @@ class Cluster:
         :param after: the incarnation that this one is to follow on, and which goes on until its end; 0 for none.
         :param tls: what its services are to prove themselves with; one that is adopted keeps its own.
         :raises SubmissionRefused: the scheduler does not take the request; trying again does not help.
+        :raises SubmissionLimited: it takes no more of this user now.
         :raises StateFolderFull: the allocation could not be described; nothing was started.
         :raises StateFolderNotOurs: others could change what would be run; nothing was started.
         :raises AskedForElsewhere: another Airflow with this one's mark has one of that name running.
@@ -164,7 +165,7 @@ class Cluster:
         values = dict(told)
         if "refused" in values:
             code, text = values["refused"]
-            raise refusal(decode(text), code)
+            raise refusal(decode(text), code, whole(values.get("queued", [""])[0]) or 0)
         if "unwritable" in values:
             why = f"{values['unwritable'][0]} cannot be written on the cluster."
             raise InvalidSetting("state_dir", why, remedy="choose another folder, such as one in your home.")

@@ -66,7 +66,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
     {
         "submit": lines(
             "incarnation N", "adopted FLAG", "job JOB...", "folder FOLDER...", "busy WHY...", "unsure WHY*", "foreign DEPLOYMENT",
-            "refused CODE WHY*", *_ROOM, *_TRUST,
+            "refused CODE WHY*", "queued JOBS", *_ROOM, *_TRUST,
         ),
         "look": lines(*_FOLDER, "about ABOUT*", "certificate NAME N PEM*", "log NAME N SERVICE OFFSET BYTES*", *_QUEUE, "partitions LIST..."),
         "find": lines(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from airflow_brayns.errors import SubmissionRefused
+from airflow_brayns.errors import SubmissionLimited, SubmissionRefused
 
 _LIMIT = r"accounting/QOS policy|submit limit"  # the only refusal that passes by itself
 # Each entry: a pattern of what sbatch says (Slurm 20.11 to 26.05, run), the field that it is about, and what to do.
@@ -28,11 +28,12 @@ _REFUSALS = (
 REFUSALS = "|".join(pattern for pattern, _, _ in _REFUSALS)
 
 
-def refusal(text: str, code: str) -> SubmissionRefused:
+def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
     """The error for a request that sbatch refused: which field is wrong, and what to do.
 
     :param text: what sbatch said.
     :param code: the exit code of sbatch.
+    :param queued: how many jobs of this user wait or run: while there are any, a limit may pass with their ends.
     """
     said = " ".join(text.split())[:500] or f"nothing, with exit code {code}"
     if code == "127" or re.search(r"sbatch: (command )?not found", text):
@@ -40,9 +41,9 @@ def refusal(text: str, code: str) -> SubmissionRefused:
         return SubmissionRefused(where, remedy="set ssh_conn_id, or scheduler to local.", field="scheduler")
     for pattern, field, remedy in _REFUSALS:
         if re.search(pattern, text, re.IGNORECASE):
-            return SubmissionRefused(
-                f"Slurm refused the request: {said}", remedy=f"{remedy}.", field=field, retry=pattern is _LIMIT
-            )
+            limited = pattern is _LIMIT
+            kind = SubmissionLimited if limited and queued else SubmissionRefused
+            return kind(f"Slurm refused the request: {said}", remedy=f"{remedy}.", field=field, retry=limited)
     return SubmissionRefused(
         f"Slurm refused the request: {said}",
         remedy="Compare the request with the site's rules: `airflow brayns script DAG TASK` prints it.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from importlib import import_module
@@ -16,6 +17,8 @@ from airflow_brayns.errors import ConnectionLost, reason_of
 # sshd's default MaxSessions is 10, and a channel counts until its process has ended (measured: 0 of 150 refused at 8).
 MOST_CHANNELS = 8
 _PAUSES = (0.0, 1.0, 3.0)
+# While many log in at once, sshd drops some at random before a word is said (MaxStartups, by default from ten on): those come again.
+_PAUSES_DROPPED = (2.0, 4.0, 8.0, 15.0, 15.0)
 _KEEP_ALIVE_SECONDS = 15
 
 # asyncssh takes a third of a second to import, so it is imported on use: a DAG file that only names operators does not
@@ -62,8 +65,13 @@ class SSHShell:
         async with self._opening:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection
-            for pause in _PAUSES:
-                await asyncio.sleep(pause)
+            last: BaseException = TimeoutError()
+            for number, pause in enumerate(_PAUSES + _PAUSES_DROPPED):
+                if number >= len(_PAUSES) and not isinstance(last, (asyncssh.ConnectionLost, ConnectionResetError)):
+                    break
+                await asyncio.sleep(
+                    pause * random.uniform(0.7, 1.3)
+                )  # whoever was dropped together does not come together
                 try:
                     async with asyncio.timeout(self._connect_timeout):
                         self._connection = await self._connect()

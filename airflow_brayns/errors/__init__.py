@@ -170,6 +170,12 @@ class SubmissionRefused(BraynsError):  # noqa: N818
     retry = False
 
 
+class SubmissionLimited(SubmissionRefused):
+    """A limit of the account or QOS is reached while other jobs of this user wait or run: it may pass with their ends."""
+
+    retry = True
+
+
 class StateFolderNotOurs(InvalidSetting):
     """Somebody else could change what is run from the state folder under our name: nothing was started.
 

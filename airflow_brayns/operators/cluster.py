@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
 
 from airflow.sdk import Context
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_brayns.cluster.orphans import UNTOLD, Here, Reaped, leftovers, looked_at, reap
 from airflow_brayns.cluster.owner import Owner
-from airflow_brayns.errors import BraynsError, InvalidSetting, together
+from airflow_brayns.errors import BraynsError, InvalidSetting, SubmissionLimited, together
 from airflow_brayns.hooks.installation import deployment, installation_id, made_of_shared_key
 from airflow_brayns.hooks.supervisor import ask
 from airflow_brayns.links import keys
@@ -28,11 +29,13 @@ from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.airflow_state import run_state, states_by_key
 from airflow_brayns.task.allocating import AllocatingOperator
 from airflow_brayns.task.fields import PATIENCE_SECONDS, booking_of, is_set, patience_of, whole_number
-from airflow_brayns.task.guard import guarded
+from airflow_brayns.task.guard import BraynsTaskError, guarded
 from airflow_brayns.task.handover import allocation_of, announce, look_again, own_allocation
 from airflow_brayns.task.metrics import count, record
 from airflow_brayns.task.operator import DEFERRABLE, BraynsOperator
 from airflow_brayns.task.wait_report import WaitReport, in_task
+
+_ROOM_SECONDS = 60.0  # after that Slurm is asked again whether it takes another job of a user who is at a limit
 
 
 class AllocateNodesOperator(AllocatingOperator):
@@ -74,8 +77,24 @@ class AllocateNodesOperator(AllocatingOperator):
     @guarded
     def execute(self, context: Context) -> Any:
         """Submit, then wait here or in the triggerer. What goes wrong after the submission gives the nodes back."""
-        since = self.now()
-        booking, event = self.block(self._submission(context))  # the coroutine gives back itself when it fails
+        return self._begin(context, self.now())
+
+    @guarded
+    def ask_again(self, context: Context, event: Any, since: str) -> Any:
+        """Submit once more, after a limit of how much may be submitted was reached.
+
+        :param since: when this was first asked for, in ISO 8601.
+        """
+        return self._begin(context, since)
+
+    def _begin(self, context: Context, since: str) -> Any:
+        try:
+            booking, event = self.block(self._submission(context))  # the coroutine gives back itself when it fails
+        except BraynsTaskError as told:
+            if not isinstance(told.error, SubmissionLimited) or not self.deferrable:  # without a hop it was waited for
+                raise
+            self.check_killed()
+            self._come_again(since, told)
         try:
             self.check_killed()
             if event is not None:
@@ -96,6 +115,29 @@ class AllocateNodesOperator(AllocatingOperator):
         handed = self.finish(context, event[self._until])
         self.check_killed()
         return handed
+
+    def _come_again(self, since: str, told: BraynsTaskError) -> NoReturn:
+        """Wait without a slot until there may be room for another job.
+
+        :param told: the limit's error, which is raised where `queue_timeout` has passed.
+        """
+        from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+        pause, limit = _ROOM_SECONDS * random.uniform(0.8, 1.2), self.read_settings().queue_timeout
+        waited = (datetime.fromisoformat(self.now()) - datetime.fromisoformat(since)).total_seconds()
+        if limit is not None and waited + pause > limit:
+            raise told
+        self.log.info(
+            "Slurm takes no more jobs of yours now. It is asked again in %.0f s, without a slot. %s",
+            pause,
+            told.error.why,
+        )
+        self.defer(
+            trigger=TimeDeltaTrigger(timedelta(seconds=pause)),
+            method_name="ask_again",
+            kwargs={"since": since},
+            timeout=self.execution_timeout,
+        )
 
     def _defer(self, context: Context, booking: Booking, since: str) -> None:
         # Imported on use: Airflow's base of triggers costs a DAG file that only names an operator a tenth of a second.
@@ -133,7 +175,14 @@ class AllocateNodesOperator(AllocatingOperator):
         """
         async with self.hook.session(self.log) as session:
             try:
-                booking = await book(session.cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins)
+                booking = await book(
+                    session.cluster,
+                    asked.settings,
+                    owner,
+                    nodes=asked.nodes,
+                    plugins=asked.plugins,
+                    waits_for_room=patience is None,
+                )
                 await announce(self, context, booking, asked.settings)
                 report = WaitReport(in_task(context["ti"], self.log))
                 wait = Waiting(session, booking, self._plugins or (), tell=report)

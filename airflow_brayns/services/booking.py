@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +25,7 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import Owner, part_name
 from airflow_brayns.cluster.request import MOST_NODES, AllocationRequest
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
-from airflow_brayns.errors import InvalidSetting, SubmissionUnsure
+from airflow_brayns.errors import InvalidSetting, SubmissionLimited, SubmissionUnsure
 from airflow_brayns.services.settings import ClusterSettings
 
 _UNSURE_SECONDS = 600.0
@@ -148,19 +149,22 @@ async def book(
     *,
     nodes: int,
     plugins: Sequence[str] | None,
+    waits_for_room: bool = True,
 ) -> Booking:
     """Ask for nodes, exactly once however often this is called for one name.
 
     :param owner: who asks, and takes over what runs under the name already.
     :param nodes: how many nodes, at least 1.
     :param plugins: the plugins of the services that are started, one on each node; None to start no service.
+    :param waits_for_room: whether a limit of how much this user may submit is waited for here; otherwise it is raised.
+    :raises SubmissionLimited: the limit is still reached.
     """
     allocations = []
     for part, (request, services) in enumerate(BookingRequest(settings, nodes, plugins).jobs()):
         one = part_name(owner.name, part)
         tls = await tls_files(settings, one)
         submit = partial(cluster.submit, one, owner.token, request, services, owner.about, settings.keeper(), tls=tls)
-        allocations.append(await until_known(submit, settings.queue_timeout))
+        allocations.append(await until_known(submit, settings.queue_timeout, waits_for_room=waits_for_room))
     return Booking(owner.name, tuple(allocations))
 
 
@@ -190,26 +194,35 @@ async def book_on(
         after=allocation.incarnation,
         tls=await tls_files(settings, allocation.name),
     )
-    return await until_known(submit, settings.queue_timeout)
+    return await until_known(submit, settings.queue_timeout, waits_for_room=False)
 
 
-async def until_known(submit: Callable[[], Awaitable[Allocation]], patience: float | None) -> Allocation:
+async def until_known(
+    submit: Callable[[], Awaitable[Allocation]], patience: float | None, *, waits_for_room: bool = True
+) -> Allocation:
     """Submit, and while it is not known whether that was taken, look and submit again, ever less often: a controller that
-    changes over, or a configuration that is being written, passes by itself.
+    changes over, or a configuration that is being written, passes by itself. So does a limit of how much may be submitted,
+    which is a wait in the queue before the queue.
 
-    :param patience: seconds, such as `queue_timeout`; None for ten minutes.
+    :param patience: seconds, such as `queue_timeout`; None for ten minutes, and for as long as it takes at a limit.
+    :param waits_for_room: see `book`.
     :raises SubmissionUnsure: it is still not known.
+    :raises SubmissionLimited: the limit is still reached.
     """
     loop = asyncio.get_running_loop()
-    until, pause = loop.time() + (_UNSURE_SECONDS if patience is None else patience), 2.0
+    began, pause = loop.time(), 2.0
     while True:
         try:
             return await submit()
         except SubmissionUnsure as error:
-            if loop.time() + pause > until:
+            if loop.time() + pause > began + (_UNSURE_SECONDS if patience is None else patience):
                 raise
             _log.warning("The job may not have been taken, and is looked for again in %.0f s: %s", pause, error.said)
-        await asyncio.sleep(pause)
+        except SubmissionLimited as error:
+            if not waits_for_room or (patience is not None and loop.time() + pause > began + patience):
+                raise
+            _log.info("Slurm takes no more jobs of yours now, and is asked again in %.0f s: %s", pause, error.why)
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))
         pause = min(pause * 2, 30.0)
 
 

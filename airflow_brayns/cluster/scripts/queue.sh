@@ -57,6 +57,11 @@ look_at_jobs() { # look_at_jobs DIR...: the scheduler's word, or its error; an e
     fi
 }
 
+queued() { # how many jobs of this user, ours or not, wait or run
+    at_most 20 squeue -h -u "$(id -un)" -o '
+job %i' 2>/dev/null | plain | grep -c '^job [0-9]'
+}
+
 find_job() { # find_job DIR: the line of the job of one allocation; fails when the scheduler does not answer
     local name answer
     name=$(basename "$(dirname "$1")")-$(basename "$1")

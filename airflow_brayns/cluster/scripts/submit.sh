@@ -132,7 +132,7 @@ not_taken() { # not_taken CODE WHY ANSWERED: only what is known for a refusal is
     if [ "$1" -eq 127 ] || printf '%s\n' "$2" | grep -qiE -e "$refusals"; then
         put "$dir/release" "$(now)"
         put "$dir/ended" "refused"
-        printf 'refused %s %s\n' "$1" "$(printf '%s' "$2" | coded)"
+        printf 'refused %s %s\nqueued %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(queued)"
         return
     fi
     # An answer that was lost may be of a job that still arrives; in its folder it finds that it is not wanted any more.

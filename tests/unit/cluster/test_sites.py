@@ -12,9 +12,15 @@ from airflow_brayns.cluster.cluster import Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.scripts import file_text
-from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.shell import LocalShell, quote
 from airflow_brayns.cluster.slurm import SlurmCluster
-from airflow_brayns.errors import AllocationLost, ConnectionLost, SubmissionRefused, SubmissionUnsure
+from airflow_brayns.errors import (
+    AllocationLost,
+    ConnectionLost,
+    SubmissionLimited,
+    SubmissionRefused,
+    SubmissionUnsure,
+)
 
 NAME = "ab-0123456789ab000"
 # What sbatch, squeue and scancel do, as far as it is asked for here. `jobs` has a line of squeue's for each job.
@@ -66,6 +72,31 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     return Site(tmp_path)
+
+
+# ---- limits that pass -------------------------------------------------------------------------------------------------
+LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    ("queue", "said", "kind"),
+    [
+        ("job 17", LIMIT, SubmissionLimited),
+        ("Welcome\njob 17\njob 18", LIMIT, SubmissionLimited),
+        ("", LIMIT, SubmissionRefused),
+        ("Welcome to the site", LIMIT, SubmissionRefused),
+        ("job 17", "sbatch: error: invalid partition specified: nope", SubmissionRefused),
+    ],
+)
+async def test_a_limit_may_pass_while_there_are_jobs_that_end(
+    site: Site, queue: str, said: str, kind: type[Exception]
+) -> None:
+    """Slurm says the same of a limit of jobs, which passes, and of one job that is too large, which never does."""
+    site.wrap("sbatch", f"printf '%s\\n' {quote(said)} >&2; exit 1")
+    site.wrap("squeue", f'case $* in *-h*) printf \'%s\\n\' {quote(queue)} ;; *) "$real" "$@" ;; esac')
+    with pytest.raises(SubmissionRefused) as raised:
+        await site.submit()
+    assert type(raised.value) is kind
 
 
 # ---- sbatch that says more than a number ------------------------------------------------------------------------------

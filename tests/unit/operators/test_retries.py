@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_brayns import (
     AllocateNodesOperator,
@@ -22,9 +24,10 @@ from airflow_brayns import (
     RenderFramesOperator,
     StartBraynsServiceOperator,
 )
-from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from airflow_brayns.errors import ConnectionLost, InvalidSetting, SubmissionLimited, SubmissionRefused
 from airflow_brayns.services.settings import ClusterSettings
 from airflow_brayns.task import movie_fields
+from tests.support.local import HERE
 
 ALLOCATION = {"name": "ab-1", "allocations": [{"name": "ab-1", "incarnation": 1, "job_id": "7"}]}
 PARAMS = {"cluster_conn_id": "here", "folder": "", "output": "/tmp", "specification": "x", "nodes": 1, "plugins": []}
@@ -101,3 +104,40 @@ def test_what_could_not_be_given_back_is_tried_again_where_that_may_help(
     with pytest.raises(AirflowException, match="(?s)is not given back.*is not given back") as raised:
         operator.execute(context)
     assert isinstance(raised.value, AirflowFailException) is not any(retries)
+
+
+# ---- a limit of how much may be submitted -------------------------------------------------------------------------------
+@pytest.fixture
+def limited(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncMock:
+    """`book`, at a limit of the account's."""
+    settings = ClusterSettings(scheduler="local", queue_timeout=600.0)
+    monkeypatch.setattr("airflow_brayns.task.operator.BraynsOperator.read_settings", lambda self: settings)
+    book = AsyncMock(side_effect=SubmissionLimited("Slurm refused the request: AssocMaxSubmitJobLimit"))
+    monkeypatch.setattr("airflow_brayns.operators.cluster.book", book)
+    monkeypatch.setattr("airflow_brayns.task.allocating.AllocatingOperator.let_go", AsyncMock())
+    return book
+
+
+@pytest.mark.parametrize("kind", [AllocateNodesOperator, BraynsServiceOperator])
+def test_at_a_limit_of_jobs_a_task_waits_without_a_slot_and_without_its_retries(
+    kind: type[AllocateNodesOperator], context: dict[str, Any], limited: AsyncMock
+) -> None:
+    operator = kind(task_id="task", deferrable=True, **HERE)
+    with pytest.raises(TaskDeferred) as first:
+        operator.execute(context)
+    assert 40 < first.value.trigger.moment.timestamp() - time.time() < 80
+    with pytest.raises(TaskDeferred) as second:
+        getattr(operator, first.value.method_name)(context, event="2026", **first.value.kwargs)
+    assert second.value.kwargs == first.value.kwargs, "it was asked for once"
+    assert limited.await_count == 2
+    limited.side_effect = SubmissionRefused("invalid account")
+    with pytest.raises(AirflowFailException, match="invalid account"):
+        operator.ask_again(context, event="2026", **first.value.kwargs)
+
+
+def test_at_a_limit_of_jobs_queue_timeout_counts(context: dict[str, Any], limited: AsyncMock) -> None:
+    operator = AllocateNodesOperator(task_id="task", deferrable=True, **HERE)
+    since = datetime.now(UTC) - timedelta(seconds=590)
+    with pytest.raises(AirflowException, match="AssocMaxSubmitJobLimit") as raised:
+        operator.ask_again(context, event="2026", since=since.isoformat())
+    assert not isinstance(raised.value, AirflowFailException)

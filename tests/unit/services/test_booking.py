@@ -12,7 +12,14 @@ from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.submission import ServiceCommand
-from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, SubmissionRefused, SubmissionUnsure
+from airflow_brayns.errors import (
+    BraynsError,
+    ConnectionLost,
+    InvalidSetting,
+    SubmissionLimited,
+    SubmissionRefused,
+    SubmissionUnsure,
+)
 from airflow_brayns.services.booking import Booking, Service, book, book_on, service_commands, until_known
 from airflow_brayns.services.settings import ClusterSettings
 from tests.support.clock import jumping_clock
@@ -140,3 +147,35 @@ async def test_what_passes_is_waited_for_and_what_does_not_is_not() -> None:
         with pytest.raises(type(final)):
             await until_known(submit, None)
         assert not answers
+
+
+@pytest.mark.usefixtures("jumping_clock")
+@pytest.mark.parametrize(("patience", "tries"), [(None, 101), (60.0, 5), (0.0, 1)])
+async def test_at_a_limit_of_jobs_it_is_waited_for_room_as_in_the_queue(
+    patience: float | None, tries: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch of five hundred movies used up its retries at a limit of a hundred jobs."""
+    caplog.set_level("INFO")
+    asked = []
+
+    async def submit() -> Allocation:
+        asked.append(1)
+        if len(asked) > 100:
+            return Allocation(NAME, 1, "77")
+        raise SubmissionLimited("AssocMaxSubmitJobLimit")
+
+    if patience is None:
+        assert (await until_known(submit, patience)).job_id == "77"
+    else:
+        with pytest.raises(SubmissionLimited):
+            await until_known(submit, patience)
+    assert abs(len(asked) - tries) <= 1
+    assert caplog.text.count("AssocMaxSubmitJobLimit") == len(asked) - 1
+
+
+async def test_whoever_waits_elsewhere_is_told_of_the_limit_at_once() -> None:
+    async def submit() -> Allocation:
+        raise SubmissionLimited("AssocMaxSubmitJobLimit")
+
+    with pytest.raises(SubmissionLimited):
+        await until_known(submit, None, waits_for_room=False)
