@@ -6,6 +6,7 @@ import json
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,45 @@ def test_pending_tells_why_and_killed_while_pending_leaves_nothing(
     finally:
         slurm.ssh(f"scancel {blocker}")
     assert "pending (" in capfd.readouterr().out
+
+
+@pytest.fixture
+def one_job_each(slurm: TestCluster) -> Iterator[str]:
+    """The account's users may have one job in the queue, which there is: its id."""
+    blocker = slurm.ssh("sbatch --parsable -A proj3 -p prod -N1 --wrap 'sleep 600'").strip()
+    most = "sacctmgr -i -Q modify user {user} where account=proj3 set MaxSubmitJobs={number}"
+    slurm.run("slurmctl", "sh", "-c", most.format(user=USER, number=1))
+    slurm.until(
+        lambda: (
+            "MaxSubmitJobs=1" in slurm.run("slurmctl", "scontrol", "show", "assoc_mgr", "flags=assoc", f"users={USER}")
+        )
+    )
+    try:
+        yield blocker
+    finally:
+        slurm.run("slurmctl", "sh", "-c", most.format(user=USER, number=-1))
+        slurm.ssh(f"scancel {blocker}")
+
+
+def test_at_a_limit_of_jobs_a_task_waits_for_room(slurm: TestCluster, context: Any, one_job_each: str) -> None:
+    """Slurm's own words and numbers: AssocMaxSubmitJobLimit. Neither a slot nor a retry is used."""
+    operator = service(deferrable=True)
+    with pytest.raises(TaskDeferred) as waits:
+        operator.execute(context)
+    assert (waits.value.method_name, [line.split()[0] for line in slurm.queue()]) == ("ask_again", [one_job_each])
+    slurm.ssh(f"scancel {one_job_each}")
+    slurm.empty()
+    operator = service(deferrable=True, patience=60)
+    assert len(operator.ask_again(context, event="2026", **waits.value.kwargs)) == 1
+    release(context)
+
+
+def test_a_limit_that_no_end_of_a_job_moves_fails_at_once(slurm: TestCluster, context: Any, one_job_each: str) -> None:
+    slurm.ssh(f"scancel {one_job_each}")
+    slurm.empty()
+    slurm.run("slurmctl", "sh", "-c", f"sacctmgr -i -Q modify user {USER} where account=proj3 set MaxSubmitJobs=0")
+    with pytest.raises(AirflowException, match="limit"):
+        service(deferrable=True).execute(context)
 
 
 def test_a_cancelled_job_is_told_from_a_failed_service(slurm: TestCluster, context: Any) -> None:
