@@ -30,6 +30,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(PLAN) for room in rooms}
 AIRFLOW = {"task", "hooks", "operators", "sensors", "triggers", "decorators", "cli", "links", "page"}
 # What lies on a lower line, and is none of a room's business all the same.
 STRANGERS = {("movie", "cluster"), ("movie", "services")}
+_BY_NAME = re.compile(r"\b(import_module|__import__)\b")
 LOOSE = {"__init__", "provider", "version"}
 
 
@@ -60,6 +61,8 @@ def imported(source: str, path: Path) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and _BY_NAME.search(ast.unparse(node)):
+            found |= {one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)}
     return found
 
 
@@ -132,6 +135,9 @@ def test_nothing_imports_in_a_circle_and_there_are_few_floors() -> None:
         ("from ..task import operator", "task.operator"),
         ("from ..task.operator import failed", "task.operator"),
         ("from .. import task", "task"),
+        ("importlib.import_module('airflow.sdk')", "airflow"),
+        ("asyncio.to_thread(import_module, 'airflow_brayns.task.operator')", "task.operator"),
+        ("__import__('airflow')", "airflow"),
     ],
 )
 def test_no_spelling_of_an_import_is_overlooked(line: str, found: str) -> None:
