@@ -110,11 +110,12 @@ class BraynsClient:
 
     async def close(self) -> None:
         """Close the WebSocket; requests that still wait for a reply fail with `ConnectionLost`."""
+        self._fail_all("closed")  # before the reader ends, which would say that the service closed it
         if self._reader is not None:
             self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         if self._socket is not None:
             await self._socket.close()
-        self._fail_all("closed")
 
     async def call(
         self,

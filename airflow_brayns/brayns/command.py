@@ -95,6 +95,14 @@ class ServiceSpec:
     private_key_file: str = ""
 
     def __post_init__(self) -> None:
+        self._check_program()
+        check_port(self.port)
+        self._check_options()
+        self._check_environment()
+        self._check_tls()
+        self._check_code()
+
+    def _check_program(self) -> None:
         for plugin in self.plugins:
             if not isinstance(plugin, str) or not _PLUGIN.fullmatch(plugin):
                 raise InvalidSetting(
@@ -110,7 +118,8 @@ class ServiceSpec:
             )
         if self.generation not in (None, *GENERATIONS):
             raise InvalidSetting("generation", f"must be 1, 2 or 3, not {self.generation!r}")
-        check_port(self.port)
+
+    def _check_options(self) -> None:
         if not 1 <= self.max_clients <= 10_000:
             raise InvalidSetting("max_clients", "must be a whole number from 1 to 10,000")
         if self.log_level not in LOG_LEVELS:
@@ -121,6 +130,8 @@ class ServiceSpec:
                 f"{self.log_level!r} hides the line that tells the port, by which readiness is known.",
                 remedy="use info, debug or trace.",
             )
+
+    def _check_environment(self) -> None:
         for name, value in self.environment.items():
             if not _VARIABLE.fullmatch(name) or _NOT_YOURS.fullmatch(name):
                 raise InvalidSetting(
@@ -134,6 +145,8 @@ class ServiceSpec:
                     f"the value of {name} is longer than 100,000 bytes, or holds a NUL or half a character",
                     remedy="give a value of at most 100,000 bytes, in whole characters without NUL.",
                 )
+
+    def _check_tls(self) -> None:
         if bool(self.certificate_file) != bool(self.private_key_file):
             raise InvalidSetting(
                 "tls_certificate_file and tls_private_key_file",
@@ -149,6 +162,8 @@ class ServiceSpec:
             raise InvalidSetting(
                 "tls", "generation 1 of braynsService has none.", remedy="set tls to 'off', or use a newer one."
             )
+
+    def _check_code(self) -> None:
         if "\0" in self.setup or "\0" in self.container or "\n" in self.container:
             raise InvalidSetting(
                 "setup or container",

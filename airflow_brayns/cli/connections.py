@@ -112,7 +112,7 @@ def _is_ours(conn_id: str) -> bool:
 
 
 def _stored() -> Iterator[str]:
-    """Those in Airflow's database."""
+    """The ids of our type's connections in Airflow's database."""
     from airflow.models import Connection
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -122,7 +122,7 @@ def _stored() -> Iterator[str]:
 
 
 def _mentioned() -> Iterator[str]:
-    """Those that DAGs name, or that tasks were run with lately."""
+    """The ids of connections that DAGs name, or that tasks were run with lately."""
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session

@@ -44,7 +44,7 @@ class Answer:
 
 
 def say(words: str) -> None:
-    """Words for a person."""
+    """Write words for a person to stderr."""
     print(words, file=sys.stderr, flush=True)
 
 
@@ -167,7 +167,7 @@ def _signals() -> Iterator[None]:
 
 
 def words_of(error: Exception) -> str:
-    """One message, what to do included."""
+    """An error as one message, what to do included."""
     if isinstance(error, BraynsError) or type(error).__module__.startswith("airflow."):
         return reason_of(error)
     if isinstance(error, SQLAlchemyError):
@@ -182,7 +182,7 @@ def words_of(error: Exception) -> str:
 
 
 def _print(answer: Answer, output: str) -> None:
-    """To stdout; `| head` may close it."""
+    """Write to stdout, which `| head` may close."""
     try:
         if answer.none and not answer.rows:
             say(answer.none)

@@ -15,7 +15,7 @@ _IN_WHEEL, _IN_CLONE = _PACKAGE / "example_dags", _PACKAGE.parent / "dags"
 
 @command
 def examples(args: argparse.Namespace) -> Answer:
-    """Copy them; a file that is there already stays, unless it is to be replaced."""
+    """Copy the example DAGs; a file that is there already stays, unless it is to be replaced."""
     source = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE
     if args.folder is None:
         return Answer(text="\n".join(str(path) for path in _files(source)))

@@ -129,7 +129,7 @@ class Printer:
 
 
 def preview_target(output: str) -> Path:
-    """Where the sheet goes.
+    """Check the path of a preview's contact sheet, and return it.
 
     :raises InvalidSetting: it cannot go there.
     """

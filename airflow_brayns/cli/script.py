@@ -29,7 +29,7 @@ _ASKS = ("cluster_conn_id", *FIELDS, "nodes", "plugins", "frames_on")  # the fie
 
 @command
 def script(args: argparse.Namespace) -> Answer:
-    """What would be submitted."""
+    """Tell what a task would submit."""
     task = _rendered(args.dag_id, args.task_id, _conf(args.conf))
     opened(task.cluster_conn_id)  # says where brayns_default is not defined
     asked = task.bookings()
@@ -56,7 +56,7 @@ def _conf(text: str) -> dict[str, Any]:
 
 
 def _printed(asked: BookingRequest, about: About) -> Iterator[str]:
-    """One request of a task: the jobs, which are alike, and what they run."""
+    """The text for one request of a task: the jobs, which are alike, and what they run."""
     settings, cluster = asked.settings, make_cluster(asked.settings)
     jobs = asked.jobs()
     request, commands = jobs[0]
@@ -140,7 +140,7 @@ def _one_of(task: MappedOperator) -> Any:
 
 
 def _dag(dag_id: str) -> Any:
-    """From the bundle that it is in, which a task reads it from, too.
+    """The DAG, from the bundle that it is in, which a task reads it from, too.
 
     :raises InvalidSetting: no bundle has it.
     """

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from airflow_brayns.cluster import protocol
 from airflow_brayns.cluster.answers import whole
+from airflow_brayns.cluster.protocol import ANSWERS
 from airflow_brayns.cluster.submission import NAME, SERVICE
 from airflow_brayns.errors.plain import visible
 
 _LOOK_UP_SECONDS = 5.0
+_MOST_WORDS = 500  # names and addresses of one host that are kept
 _MOST_NODES = 64  # nodes whose addresses are asked for, those of the latest services first
 
 
@@ -127,10 +130,13 @@ class Listener:
 def read_listeners(answer: str) -> list[Listener]:
     """Read the services that `listening_at` in find.sh prints, the latest first."""
     found = []
-    for line in answer.split("\n"):
-        match line.split(" "):
-            case ["at", name, number, service, ("lives" | "over") as lives, node] if (
-                NAME.fullmatch(name) and SERVICE.fullmatch(service) and (incarnation := whole(number)) is not None
+    for word, fields in protocol.read(ANSWERS["find"], answer):
+        match word, fields:
+            case "at", [name, number, service, ("lives" | "over") as lives, node] if (
+                NAME.fullmatch(name)
+                and SERVICE.fullmatch(service)
+                and (incarnation := whole(number)) is not None
+                and " " not in node
             ):
                 found.append(Listener(name, incarnation, service, lives == "lives", visible(node)))
     return found
@@ -149,12 +155,11 @@ def nodes_of(listeners: Sequence[Listener]) -> list[str]:
 
 def read_hosts(answer: str) -> Mapping[str, Host]:
     """Read what `hosts` prints: each host that was asked for, as the machine that was asked knows it."""
-    words: dict[str, set[str]] = {}
-    for line in answer.split("\n"):
-        key, *rest = visible(line).split()[:500] or [""]
-        if key == "host" and rest:
-            words.setdefault(rest[0], set()).update(rest[1:])
-    here = words.pop(".", set())
-    machine = next(iter(answer.partition("host . ")[2].split()), "")
+    words: dict[str, list[str]] = {}
+    for word, fields in protocol.read(ANSWERS["find"], answer):
+        if word == "host" and fields[0]:
+            words.setdefault(visible(fields[0]), []).extend(visible(fields[1]).split()[:_MOST_WORDS])
+    here = words.pop(".", [])
+    machine = here[0] if here else ""
     own = frozenset(spelled(word) for word in here)
     return {name: host_of({name, *known}, machine, own) for name, known in words.items()}

@@ -57,7 +57,7 @@ class _BraynsDecoratedOperator(DecoratedOperator, BraynsOperator):
 
     @guarded
     def execute(self, context: Context) -> Any:
-        """Make the way to the service, connect, and call the function."""
+        """Connect to the service, through a tunnel where its route needs one, and call the function."""
         brayns = official_client()
         with open_endpoint(self._endpoint(context), self.cluster_conn_id, **self.overrides) as near:
             client = brayns.Connector(near, max_attempts=3, attempt_period=1.0).connect()

@@ -7,7 +7,7 @@ code needs are its fields.
      ├─ SubmissionRefused        of the request, in the scheduler's eyes: `field`, where it says which         no
      │   ├─ AskedForElsewhere    of who cloned an Airflow: one with the same mark asked for it                 no
      │   └─ StateFolderFull      of nobody: a file system or a quota has no room                               yes
-     ├─ ConnectionLost           of the way: nothing is known of the job or the service                        yes
+     ├─ ConnectionLost           of the network: nothing is known of the job or the service                    yes
      │   └─ SubmissionUnsure     of the scheduler: whether it took the job is not known                        yes
      ├─ AllocationLost           of the scheduler, or of nobody who used it: `idle`                            yes
      ├─ NotReadyInTime           of nobody: `field` is the time-out                                            yes

@@ -46,8 +46,8 @@ def open_endpoint(endpoint: str, cluster_conn_id: str = DEFAULT_CONN_ID, **overr
     Endpoint.parse(endpoint)
     hook.prepare()  # Airflow is asked here, before the loop
     with _loop() as run:
-        way = _opened(hook, endpoint)
-        near, use = run(way.__aenter__())
+        opened = _opened(hook, endpoint)
+        near, use = run(opened.__aenter__())
         try:
             yield near
         except Exception as error:
@@ -56,7 +56,7 @@ def open_endpoint(endpoint: str, cluster_conn_id: str = DEFAULT_CONN_ID, **overr
                 raise
             raise told from error
         finally:
-            run(way.__aexit__(None, None, None))
+            run(opened.__aexit__(None, None, None))
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _loop() -> Iterator[Callable[[Coroutine[Any, Any, Result]], Result]]:
 
 @asynccontextmanager
 async def _opened(hook: BraynsClusterHook, endpoint: str) -> AsyncIterator[tuple[str, InUse]]:
-    """Make the way to a service, which counts as used for as long as the block runs."""
+    """Yield a service's endpoint as it can be connected to from here; it counts as used for as long as the block runs."""
     async with hook.session() as session, _plain(session, endpoint) as near:
         use = InUse(session.cluster, endpoint, session.log, direct=session.settings.route == "direct")
         await use.look()
@@ -91,7 +91,7 @@ async def _opened(hook: BraynsClusterHook, endpoint: str) -> AsyncIterator[tuple
 
 @asynccontextmanager
 async def _plain(session: Session, endpoint: str) -> AsyncIterator[str]:
-    """Make the way to an endpoint for clients that speak no TLS, and yield its local `host:port`."""
+    """Yield the local `host:port` of an endpoint for clients that speak no TLS."""
     async with reachable(session, [endpoint]) as [near]:
         if near.ssl_context is None:
             yield str(near)

@@ -71,7 +71,7 @@ def _along(
 
 
 def _slope(times: list[float], values: list[list[float]], index: int) -> list[float]:
-    """Through the neighbours, weighted by their distance in time; at rest at both ends."""
+    """The slope of a curve through key frames at one of them: through the neighbours, weighted by their distance in time; at rest at both ends."""
     if index in (0, len(times) - 1):
         return [0.0] * len(values[index])
     before, after = times[index] - times[index - 1], times[index + 1] - times[index]
@@ -137,7 +137,7 @@ def _minus(one: Vector, other: Vector) -> Vector:
 
 
 def _sine(one: Vector, other: Vector) -> float:
-    """Of the angle between two vectors that have a length."""
+    """The sine of the angle between two vectors that have a length."""
     (a, b, c), (x, y, z) = one, other
     lengths = math.hypot(*one) * math.hypot(*other)
     return math.hypot(b * z - c * y, c * x - a * z, a * y - b * x) / lengths if lengths else 0.0

@@ -230,7 +230,7 @@ class Encoding:
             raise InvalidSetting("codec", why, remedy="take another codec, or leave `fade` out.")
 
     def check_output(self, output: Path) -> None:
-        """The file's ending must suit the codec.
+        """Check that a file's ending suits the codec.
 
         :raises InvalidSetting: it does not.
         """
@@ -242,7 +242,7 @@ class Encoding:
             )
 
     def check_size(self, size: tuple[int, int], *, joined: bool = False) -> None:
-        """The frames' size must suit the codec.
+        """Check that the frames' size suits the codec.
 
         :param joined: whether they are joined of tiles.
         :raises InvalidSetting: it does not.

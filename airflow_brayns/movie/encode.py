@@ -267,7 +267,7 @@ def _consecutive(paths: Sequence[Path], scratch: Path) -> Sequence[Path]:
 
 
 def check_made(made: Encoded, frames: int, fps: float, size: tuple[int, int]) -> None:
-    """A movie must have each frame, for as long as it should be seen, whole.
+    """Check that a movie has each frame, for as long as it should be seen, whole.
 
     :raises RenderingFailed: it does not.
     """

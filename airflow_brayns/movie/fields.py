@@ -164,8 +164,9 @@ def first_of(model: type[BaseModel], error: ValidationError) -> tuple[tuple[int 
     """Where the first mistake in a specification is, and what is wrong there."""
     first = error.errors()[0]
     location = tuple(part for part in first["loc"] if not (isinstance(part, str) and _TYPE.fullmatch(part)))
-    message = first["msg"].removeprefix("Value error, ")
-    if isinstance(inner := first.get("ctx", {}).get("error"), Misplaced):
+    inner = first.get("ctx", {}).get("error")
+    message = str(inner) if isinstance(inner, ValueError) else first["msg"]
+    if isinstance(inner, Misplaced):
         return (*location, *inner.location), inner.text
     if first["type"] == "extra_forbidden":
         message = unknown_key(str(location[-1]), keys_at(model, location[:-1]))

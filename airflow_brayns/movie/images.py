@@ -114,11 +114,6 @@ def color_of(data: bytes) -> tuple[int, int, int] | None:
     return None if found is None else found[0][1]  # type: ignore[return-value]
 
 
-def is_of_one_color(data: bytes) -> bool:
-    """Whether all pixels of a whole image are the same."""
-    return color_of(data) is not None
-
-
 def is_empty(color: tuple[int, int, int], background: Sequence[float]) -> bool:
     """Whether a picture of that one colour shows nothing: it is the background, or the dark.
 

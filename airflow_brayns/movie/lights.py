@@ -72,7 +72,7 @@ class Light(Part):
 
     @property
     def shines(self) -> bool:
-        """Whether there is any light of it."""
+        """Whether the light lights anything."""
         return self.visible and self.intensity > 0
 
     def parameters(self, turned: Turned | None = None) -> dict[str, Any]:

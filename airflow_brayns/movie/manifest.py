@@ -69,7 +69,7 @@ class Header:
             )
 
     def withdrawn(self) -> Header:
-        """That the frames before this line are of no use: they count as rendered in another way."""
+        """The header which says that the frames before it are of no use: they count as rendered in another way."""
         return replace(self, way="withdrawn")
 
 

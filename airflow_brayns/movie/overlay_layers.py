@@ -51,7 +51,7 @@ class Layer:
 
     @property
     def moves(self) -> bool:
-        """Whether it differs from frame to frame."""
+        """Whether the overlay differs from frame to frame."""
         return any(one != self.shown[0] for one in self.shown)
 
     def picture(self, what: Any) -> Picture:

@@ -98,7 +98,7 @@ class FrameQueue:
         return None
 
     def bring_forward(self, frames: Iterable[int]) -> None:
-        """Those that are to be rendered next."""
+        """Put waiting frames to the front of the queue, so that they are rendered next."""
         for frame in frames:
             self.waiting.remove(frame)
             self.waiting.appendleft(frame)

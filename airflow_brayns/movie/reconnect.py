@@ -65,14 +65,8 @@ async def regain(
         await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)])
         tries += 1
         client = client_of(service)
-        trouble: BaseException | None = None
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                await client.open()
-                await client.call("get-version")
-        except (ConnectionLost, RpcFailed, TimeoutError) as error:
-            trouble = error
-        try:
+            trouble = await _opened(client)
             # asked only now, so the answer also holds for when the connection was made
             proof = await check_ours(service)
             if trouble is None and proof.liveness in (Liveness.OURS, Liveness.NOBODYS):
@@ -101,3 +95,14 @@ async def regain(
             raise ConnectionLost(
                 f"There was no way to {service} for {patience:.0f} s: {reason_of(trouble) if trouble else proof.why}"
             )
+
+
+async def _opened(client: BraynsClient) -> ConnectionLost | RpcFailed | TimeoutError | None:
+    """Open a client's connection; return why nobody answers there, None where somebody does."""
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await client.open()
+            await client.call("get-version")
+    except (ConnectionLost, RpcFailed, TimeoutError) as error:
+        return error
+    return None

@@ -75,9 +75,16 @@ async def order_of(
     # the first one of the order backwards comes once more at its end, after all others
     backwards = [*reversed(frames), frames[-1]]
     with captured():
-        first, second = await asyncio.gather(
-            rendered(services[0], [*([frame] for frame in frames), backwards]), rendered(services[1], [frames])
-        )
+        works = [
+            asyncio.create_task(rendered(services[0], [*([frame] for frame in frames), backwards])),
+            asyncio.create_task(rendered(services[1], [frames])),
+        ]
+        try:
+            first, second = await asyncio.gather(*works)
+        finally:
+            for work in works:
+                work.cancel()  # the other one, where one has failed
+            await asyncio.gather(*works, return_exceptions=True)
     alone = {frame: picture for one in first[:-1] for frame, picture in one.items()}
     return Order(frames, _differing(alone, first[-1]), _differing(alone, second[0]))
 

@@ -48,7 +48,7 @@ class SharedState:
         self._is_seen = self._has_others = False
 
     def begin(self, plan: Plan, frames: FrameQueue) -> None:
-        """What is to be rendered is known."""
+        """Take what is to be rendered, which is known from now on."""
         self._plan, self.frames, self._has_others = plan, frames, frames.done > 0
 
     def joins(self, service: RenderService) -> None:

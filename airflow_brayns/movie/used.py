@@ -33,17 +33,17 @@ class Used:
 
     @property
     def node_seconds(self) -> float:
-        """All of it."""
+        """The node seconds, whatever the nodes did."""
         return self.rendering + self.starting + self.waiting + self.lost
 
     @property
     def node_hours(self) -> float:
-        """All of it, in hours."""
+        """The node-hours, whatever the nodes did."""
         return self.node_seconds / _HOUR
 
     @property
     def efficiency(self) -> float | None:
-        """The share of it that went into whole frames; None where nothing was used."""
+        """The share of the node seconds that went into whole frames; None where nothing was used."""
         return self.rendering / self.node_seconds if self.node_seconds else None
 
     def seconds(self) -> dict[str, float]:
@@ -51,7 +51,7 @@ class Used:
         return {"rendering": self.rendering, "starting": self.starting, "waiting": self.waiting, "lost": self.lost}
 
     def plain(self) -> dict[str, Any]:
-        """It as plain JSON values, in node-hours."""
+        """What was used as plain JSON values, in node-hours."""
         hours = {name: round(seconds / _HOUR, 6) for name, seconds in self.seconds().items()}
         efficiency = None if self.efficiency is None else round(self.efficiency, 4)
         return {"node_hours": round(self.node_hours, 6), **hours, "efficiency": efficiency, "frames": self.frames}

@@ -183,7 +183,7 @@ class EncodeMovieOperator(EncodesMovies):
 
     @guarded
     def execute(self, context: Context) -> str:
-        """Encode."""
+        """Encode the frames, and return the movie's path."""
         choice = encoding_of(self.codec, self.fps, self.crf)
         told = choice.over(Encoding(choice.codec)) if choice.codec else None  # what cannot be is refused at once
         on_cluster = is_on_cluster(self.frames_on)

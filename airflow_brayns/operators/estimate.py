@@ -56,7 +56,7 @@ class EstimateMovieOperator(RendersFrames):
 
     @guarded
     def execute(self, context: Context) -> dict[str, Any]:
-        """Estimate."""
+        """Render the sample, and return what the whole movie takes."""
         numbers, request = self._read(context)
         reporter, settings = TaskReporter(self.log, context), self.read_settings()
 

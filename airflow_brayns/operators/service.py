@@ -21,6 +21,7 @@ from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.fields import booking_of, started_of, word_list
 from airflow_brayns.task.guard import guarded
 from airflow_brayns.task.handover import hand_on
+from airflow_brayns.task.handover import login_of as login_of  # DAGs of 0.2.0 may import it from here
 from airflow_brayns.task.metrics import took
 from airflow_brayns.task.operator import BraynsOperator
 

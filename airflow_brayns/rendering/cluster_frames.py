@@ -21,7 +21,7 @@ from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.used import UsedRecord
 from airflow_brayns.rendering.frame_checks import FrameChecks, Place
-from airflow_brayns.rendering.frames_script import FramesFolder, check_folder
+from airflow_brayns.rendering.frames_script import FramesFolder, Told, check_folder, read_answer
 
 _SILENT_SECONDS = 180  # a claim on a folder that nobody has renewed for so long is void
 _BEAT_SECONDS = 45.0
@@ -61,37 +61,40 @@ class ClusterFrames:
     async def open(self) -> Manifest:
         """See `FrameStore.open`."""
         answer = await self._place.run(f"open_frames {quote(coded(self._place.movie))} {_SILENT_SECONDS}", 300)
-        lines = answer.split("\n")
-        for line in lines:
-            if line.startswith("unwritable "):
-                raise InvalidSetting(
-                    "frames_dir", f"{self.folder} cannot be written on the cluster.", remedy="choose another folder."
-                )
-            if line.startswith("busy "):
-                raise InvalidSetting(
-                    "frames_dir",
-                    f"{self.folder} is in use by {decode(line[5:])}.",
-                    remedy="give each movie a folder of its own, or wait until that one has ended.",
-                    retry=True,
-                )
-        if "opened" not in lines:
+        told = await read_answer(answer)
+        words = dict(told)
+        if "unwritable" in words:
+            raise InvalidSetting(
+                "frames_dir", f"{self.folder} cannot be written on the cluster.", remedy="choose another folder."
+            )
+        if busy := words.get("busy"):
+            raise InvalidSetting(
+                "frames_dir",
+                f"{self.folder} is in use by {decode(busy[0])}.",
+                remedy="give each movie a folder of its own, or wait until that one has ended.",
+                retry=True,
+            )
+        if "opened" not in words:
             raise ConnectionLost(f"{self.folder} could not be opened on the cluster: {answer[-300:]}")
         if self._beating is None:
             self._beating = asyncio.create_task(self._beat())
-        return await self._read(lines)
+        return await self._manifest(told)
 
     async def read(self) -> Manifest:
         """Read the manifest without taking the folder over, for those who only read.
 
         :raises ConnectionLost: the answer was cut off.
         """
-        return await self._read((await self._place.run("read_frames", 300)).split("\n"))
+        return await self._manifest(await self._ask("read_frames", 300))
 
-    async def _read(self, lines: list[str]) -> Manifest:
-        if "read" not in lines:
+    async def _ask(self, body: str, timeout: float) -> Told:
+        return await read_answer(await self._place.run(body, timeout))
+
+    async def _manifest(self, told: Told) -> Manifest:
+        if ("read", []) not in told:
             raise ConnectionLost(f"{self.folder}: its manifest could not be read to its end.")
-        told = [line[5:] for line in lines if line.startswith("line ")]
-        return (await asyncio.to_thread(Manifest.read, told)).usable()
+        lines = [fields[0] for word, fields in told if word == "line"]
+        return (await asyncio.to_thread(Manifest.read, lines)).usable()
 
     async def _beat(self) -> None:
         """Renew the claim on the folder again and again, whether frames come or not."""
@@ -123,11 +126,11 @@ class ClusterFrames:
     async def _listing(self) -> dict[str, tuple[int, int]]:
         """The size and time of each entry of the folder that may be a frame; both are -1 for one that is no file."""
         there: dict[str, tuple[int, int]] = {}
-        for line in (await self._place.run("list_frames", 300)).split("\n"):
-            match line.split(" "):
-                case ["file", name, size, time] if (bytes_ := whole(size)) is not None:
+        for word, fields in await self._ask("list_frames", 300):
+            match word, fields:
+                case "file", [name, size, time] if (bytes_ := whole(size)) is not None:
                     there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
-                case ["odd", name]:
+                case "odd", [name]:
                     there[name] = (-1, 0)
         return there
 
@@ -142,10 +145,10 @@ class ClusterFrames:
         moved = 0
         for begin in range(0, len(useless), _SEVERAL):
             some = useless[begin : begin + _SEVERAL]
-            answer = await self._place.run(f"put_aside {ASIDE} {' '.join(some)}", 300)
-            self._place.check_taken(answer)
-            moved += answer.split("\n").count("moved")
-            if "unwritable" in answer.split():
+            told = await self._ask(f"put_aside {ASIDE} {' '.join(some)}", 300)
+            self._place.check_taken(told)
+            moved += sum(word == "moved" for word, _ in told)
+            if "unwritable" in dict(told):
                 raise self._place.unwritable()
         return moved
 
@@ -153,13 +156,8 @@ class ClusterFrames:
         names = list(unsure)
         for begin in range(0, len(names), _SEVERAL):
             some = names[begin : begin + _SEVERAL]
-            hashes: dict[str, str] = {}
-            for line in (
-                await self._place.run(f"hash_frames {' '.join(quote(name) for name in some)}", 600)
-            ).splitlines():
-                match line.split(" "):
-                    case ["hash", name, sha256]:
-                        hashes[name] = sha256
+            told = await self._ask(f"hash_frames {' '.join(quote(name) for name in some)}", 600)
+            hashes = {fields[0]: fields[1] for word, fields in told if word == "hash"}
             for name in some:
                 frame = unsure[name]
                 if hashes.get(name) == manifest.frames[frame].sha256:
@@ -176,9 +174,9 @@ class ClusterFrames:
         await self._append(record.line())
 
     async def _append(self, line: str) -> None:
-        answer = await self._place.run(f"begin_frames {quote(line.rstrip())}", 60)
-        self._place.check_taken(answer)
-        if "begun" not in answer.split("\n"):
+        told = await self._ask(f"begin_frames {quote(line.rstrip())}", 60)
+        self._place.check_taken(told)
+        if "begun" not in dict(told):
             raise self._place.unwritable()
 
     def shows(self, plan: Plan, done: Collection[int]) -> str:

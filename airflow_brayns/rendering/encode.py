@@ -274,35 +274,42 @@ async def encode_there(
             service = status.service("encode")
             if service is not None and service.exit_code is not None:
                 text = watch.log_of(service)
-                if service.exit_code == CHANGED:
-                    raise RenderingFailed(
-                        f"some in {expected.folder} are not those that were rendered, or changed while they were encoded.",
-                        remedy="see what else writes there; a retry looks at all of them again.",
-                        field="frames",
-                    )
-                if service.exit_code == UNPROVED:
-                    raise RenderingFailed(
-                        f"{expected.ffmpeg} was cut off or changed, so it was not run.",
-                        remedy="see who may write in the state folder, and whether it has room; a retry copies it anew.",
-                        field="state_dir",
-                    )
-                if service.exit_code == UNDRAWN:
-                    raise RenderingFailed(
-                        f"{service.node} did not get whole what is drawn over the frames. {text[-300:]}",
-                        remedy="see whether the node sees the folder of the frames, and has room in /tmp; a retry lays it there anew.",
-                        field="overlays",
-                        node=service.node,
-                    )
                 if service.exit_code:
-                    why = f"ffmpeg failed on {service.node} with exit code {service.exit_code}: {text[-800:]}"
-                    raise RenderingFailed(
-                        why,
-                        remedy="Mend what ffmpeg says: a full disk, a frame that it cannot read.",
-                        node=service.node,
-                        exit_code=service.exit_code,
-                    )
+                    raise _failure(service.exit_code, service.node, text, expected)
                 return _read(text, output, expected, fps)
     raise RenderingFailed("The step that encodes was lost.", remedy="Clear the task: the frames are kept.")
+
+
+def _failure(code: int, node: str, said: str, expected: Sources) -> RenderingFailed:
+    """The error for an exit code of encode.sh.
+
+    :param said: the end of what the step logged.
+    """
+    if code == CHANGED:
+        return RenderingFailed(
+            f"some in {expected.folder} are not those that were rendered, or changed while they were encoded.",
+            remedy="see what else writes there; a retry looks at all of them again.",
+            field="frames",
+        )
+    if code == UNPROVED:
+        return RenderingFailed(
+            f"{expected.ffmpeg} was cut off or changed, so it was not run.",
+            remedy="see who may write in the state folder, and whether it has room; a retry copies it anew.",
+            field="state_dir",
+        )
+    if code == UNDRAWN:
+        return RenderingFailed(
+            f"{node} did not get whole what is drawn over the frames. {said[-300:]}",
+            remedy="see whether the node sees the folder of the frames, and has room in /tmp; a retry lays it there anew.",
+            field="overlays",
+            node=node,
+        )
+    return RenderingFailed(
+        f"ffmpeg failed on {node} with exit code {code}: {said[-800:]}",
+        remedy="Mend what ffmpeg says: a full disk, a frame that it cannot read.",
+        node=node,
+        exit_code=code,
+    )
 
 
 def _read(text: str, output: str, expected: Sources, fps: float) -> tuple[Encoded, str]:

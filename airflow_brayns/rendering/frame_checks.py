@@ -19,7 +19,7 @@ from airflow_brayns.movie.ffmpeg import static_ffmpeg
 from airflow_brayns.movie.frame_store import Made
 from airflow_brayns.movie.manifest import FrameRecord
 from airflow_brayns.movie.plan import Plan
-from airflow_brayns.rendering.frames_script import FramesFolder
+from airflow_brayns.rendering.frames_script import FramesFolder, read_answer
 
 _PROVED = re.compile(r"[0-9]{1,20} [0-9]{1,20} [0-9]{1,20}")
 _BATCH_SECONDS = 1.0
@@ -124,43 +124,45 @@ class FrameChecks:
             )
         except ConnectionLost as error:
             return error
-        self._folder.check_taken(answer)
-        failed = ""
-        for line in answer.split("\n"):
-            verb, _, rest = line.partition(" ")
-            match verb:
-                case "unwritable":
+        told, failed = await read_answer(answer), ""
+        self._folder.check_taken(told)
+        for word, fields in told:
+            match word, fields:
+                case "unwritable", _:
                     raise self._folder.unwritable()
-                case "proved" if _PROVED.fullmatch(rest):
-                    self._proved = rest
-                case "unproved":
+                case "proved", _ if _PROVED.fullmatch(copy := " ".join(fields)):
+                    self._proved = copy
+                case "unproved", _:
                     await self._copy_anew()
                     failed = "that the copy of ffmpeg was cut off or changed and not run; it has been copied anew"
-                case "failed":
-                    failed = decode(rest).strip()
-                case "flat" if (frame := whole(rest)) is not None and frame in left:
+                case "failed", [why]:
+                    failed = decode(why).strip()
+                case "flat", [number] if (frame := whole(number)) is not None and frame in left:
                     left[frame].flat = True
-                case "kept" | "refused":
-                    self._settle(left, verb, rest)
+                case "kept", [number]:
+                    self._settle(left, number, None)
+                case "refused", [number, why]:
+                    self._settle(left, number, decode(why))
         said = failed or answer.strip()[-300:] or "nothing"
         return ConnectionLost(f"the step on {node or 'a node'} of job {allocation.job_id} said {said}")
 
-    def _settle(self, left: dict[int, _Waiting], verb: str, rest: str) -> None:
-        """Read what became of one frame, and tell whoever waits for it."""
-        number, _, told = rest.partition(" ")
+    def _settle(self, left: dict[int, _Waiting], number: str, refused: str | None) -> None:
+        """Tell whoever waits for a frame what became of it.
+
+        :param refused: why the frame is not whole; None where it was kept.
+        """
         frame = whole(number)
         if frame is None or frame not in left:
             return
         one = left.pop(frame)
-        result = one.result
-        if result.done():
+        if one.result.done():
             return
-        if verb == "kept":
+        if refused is None:
             self._looked = self._looked or not one.flat
-            result.set_result(one.flat)
+            one.result.set_result(one.flat)
         else:
-            why = f"what the service wrote is no whole frame: {decode(told)}"
-            result.set_exception(RenderingFailed(why, frame=frame))
+            why = f"what the service wrote is no whole frame: {refused}"
+            one.result.set_exception(RenderingFailed(why, frame=frame))
 
     async def _copy_anew(self) -> None:
         """Copy ffmpeg to the cluster anew, since the copy there is not what its name says."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,17 @@ ANSWERS = protocol.lines(
     "file NAME SIZE TIME", "odd NAME", "hash NAME SHA256", "kept FRAME", "refused FRAME WHY*",
     "proved INODE TIME SIZE", "unproved", "failed WHY*", "flat FRAME",
 )  # fmt: skip
+
+
+# The lines of an answer that are of the table, each as its word and its fields.
+Told = Sequence[tuple[str, list[str]]]
+
+
+async def read_answer(answer: str) -> Told:
+    """Read what scripts of this room have printed; a line that is not of the table is passed over. A manifest may have
+    100,000 lines, so a thread reads.
+    """
+    return await asyncio.to_thread(lambda: list(protocol.read(ANSWERS, answer)))
 
 
 @cache
@@ -84,14 +97,14 @@ class FramesFolder:
         stem, _, suffix = plan.file(frame).rpartition(".")
         return f".{stem}.{self.token}.part.{suffix}"
 
-    def check_taken(self, answer: str) -> None:
+    def check_taken(self, told: Told) -> None:
         """Raise an error where an answer tells that the folder was taken over; frames that were kept before stay kept.
 
         :raises Superseded: another holder writes to the folder now.
         """
-        for line in answer.split("\n"):
-            if line.partition(" ")[0] == "superseded":
-                raise superseded(self.path, self.movie, decode(line.partition(" ")[2]))
+        for word, fields in told:
+            if word == "superseded":
+                raise superseded(self.path, self.movie, decode(fields[0]))
 
     def unwritable(self) -> StorageFailed:
         """The error for a folder that cannot be written."""

@@ -27,7 +27,7 @@ from airflow_brayns.services.in_use import what_became
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.stream import Failed, Looked, Lost, Proved, usable
 from airflow_brayns.services.tasks import beside
-from airflow_brayns.services.tunnel import way_to
+from airflow_brayns.services.tunnel import near_endpoint
 
 # The keeper is told 60 s before the end (`--signal=B:TERM@60`) and stops the services; Slurm may tell it up to 60 s earlier
 # (sbatch's manual; seen: 25 s on 22.05).
@@ -112,7 +112,7 @@ class ServicePool:
         self._booking, self._ledger = booking, ledger or Ledger()
         self._parts = [_Part(allocation) for allocation in booking.allocations]
         self._queue: asyncio.Queue[RenderService | BraynsError] = asyncio.Queue()
-        self._stack, self._ways = AsyncExitStack(), AsyncExitStack()
+        self._stack, self._tunnels = AsyncExitStack(), AsyncExitStack()
         self._left: float | None = None
         self._restarts = 0
         self._last: BraynsError | None = None
@@ -121,7 +121,7 @@ class ServicePool:
     async def __aenter__(self) -> ServicePool:
         await self._leases.take([part.lease for part in self._parts])
         self._stack.push_async_callback(self._leases.leave)
-        await self._stack.enter_async_context(self._ways)
+        await self._stack.enter_async_context(self._tunnels)
         self._tasks = await self._stack.enter_async_context(beside())
         self._start(self._keep_leases())
         for part in self._parts:
@@ -283,7 +283,9 @@ class ServicePool:
 
     async def _offer(self, part: _Part, service: Service) -> None:
         try:
-            near = await self._ways.enter_async_context(way_to(self._cluster, self._settings.route, service.endpoint))
+            near = await self._tunnels.enter_async_context(
+                near_endpoint(self._cluster, self._settings.route, service.endpoint)
+            )
         except BraynsError as error:
             await self._fail(part, service, error)
             return

@@ -40,8 +40,7 @@ class Finding:
 
     def __str__(self) -> str:
         mark = {True: "ok  ", False: "FAIL", None: "-   "}[self.good]
-        text = " ".join(self.text.removeprefix(f"{self.what}: ").split())
-        lines = [f"{mark} {self.what}: {text}"]
+        lines = [f"{mark} {self.what}: {' '.join(self.text.split())}"]
         if self.remedy:
             lines.append(f"     What to do: {self.remedy}.")
         return "\n".join(fill(line, _WIDTH, subsequent_indent="     ", break_on_hyphens=False) for line in lines)
@@ -125,14 +124,19 @@ def _tested(answer: list[str] | None, known: bool) -> Iterator[Finding]:
         yield Finding("request", True, f"Slurm would take it: {said[-1] if said else 'one node'}")
     elif not known:
         error = refusal(decode(answer[1]), answer[0])
-        yield Finding(error.field or "request", False, str(error))
+        yield _failed(error, "request")
+
+
+def _failed(error: BraynsError, what: str) -> Finding:
+    """What an error tells, at the field that it names, else at another one."""
+    return Finding(error.field or what, False, f"{error.remedy} {error.why}".strip())
 
 
 def _state_folder(told: Told, settings: ClusterSettings) -> Finding:
     try:
         check_folder(told)
     except BraynsError as error:
-        return Finding("state_dir", False, str(error))
+        return _failed(error, "state_dir")
     words = dict(told)
     if "kept" in words:
         return Finding("state_dir", True, f"{words['kept'][0]} can be written and read")

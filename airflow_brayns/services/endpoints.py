@@ -13,7 +13,7 @@ from airflow_brayns.errors import NotReadyInTime
 from airflow_brayns.services.booking import Service
 from airflow_brayns.services.in_use import InUse
 from airflow_brayns.services.session import Session
-from airflow_brayns.services.tunnel import way_to
+from airflow_brayns.services.tunnel import near_endpoint
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def reachable(session: Session, endpoints: Sequence[str]) -> AsyncIterator
     """
     async with AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(way_to(session.cluster, session.settings.route, await _with_tls(session, one)))
+            await stack.enter_async_context(near_endpoint(session.cluster, session.settings.route, await _with_tls(session, one)))
             for one in map(Endpoint.parse, endpoints)
         ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, S
 from airflow_brayns.services.booking import Booking, Service
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.tasks import beside
-from airflow_brayns.services.tunnel import way_to
+from airflow_brayns.services.tunnel import near_endpoint
 from airflow_brayns.services.watch import AllocationWatch
 
 PROBE_PAUSE = 0.5
@@ -264,5 +264,5 @@ async def ask(session: Session, endpoint: Endpoint, plugins: Sequence[str]) -> U
     :raises ServiceFailed: a rung will never be reached.
     :raises ConnectionLost: the node cannot be reached.
     """
-    async with way_to(session.cluster, session.settings.route, endpoint) as near:
+    async with near_endpoint(session.cluster, session.settings.route, endpoint) as near:
         return await probe(near, plugins, told=str(endpoint))

@@ -24,7 +24,7 @@ Far = tuple[Any, Any]
 
 
 class Relay:
-    """A relay, which passes each connection of a client on to the other side, by whichever way leads there at that
+    """A relay, which passes each connection of a client on to the other side, over whichever connection leads there at that
     moment.
 
     A port forward of asyncssh's ends with its SSH connection, and with it the port that a movie knows its service by: a
@@ -88,9 +88,9 @@ async def local_port(reach: Callable[[], Awaitable[Far]], port: int = 0) -> Asyn
 
 
 @asynccontextmanager
-async def way_to(cluster: Cluster, route: str, endpoint: Endpoint) -> AsyncIterator[Endpoint]:
-    """Make a way to an endpoint, and yield it as it can be connected to from here. The way holds as long as the block
-    runs, also when the login connection breaks meanwhile and is made anew.
+async def near_endpoint(cluster: Cluster, route: str, endpoint: Endpoint) -> AsyncIterator[Endpoint]:
+    """Yield an endpoint as it can be connected to from here: itself, or the near end of a tunnel, which holds for as long
+    as the block runs, also when the login connection breaks meanwhile and is made anew.
 
     :param route: `direct`, `ssh` or `node`, as in the connection's field.
     :raises ConnectionLost: the login node, or with `route: node` the node, cannot be reached now.

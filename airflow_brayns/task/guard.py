@@ -37,7 +37,7 @@ class BraynsTaskFailed(AirflowFailException):
 
 
 class _Guard(ContextDecorator):
-    """Around all that a task does in a worker. An error of ours ends the task with its message, for good where no retry can
+    """The guard around all that a task does in a worker. An error of ours ends the task with its message, for good where no retry can
     help; with its facts it is `error` of Airflow's, for a DAG's `on_failure_callback`.
     """
 

@@ -14,6 +14,7 @@ from airflow_brayns.errors import BraynsError, reason_of
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.endpoints import wait_for_endpoint
+from airflow_brayns.services.release import not_given_back
 from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.airflow_state import states_of
 from airflow_brayns.task.wait_report import InTrigger, WaitReport
@@ -136,9 +137,7 @@ class BraynsServiceTrigger(BraynsTrigger):
                 number = await session.cluster.cancel(Booking.from_json(self.booking).name, self.owner)
                 self.log.info("%d job(s) given back.", number)
         except BraynsError as error:
-            self.log.warning(
-                "The nodes could not be given back now; the keeper ends them when they stay unused: %s", error
-            )
+            not_given_back(error, self.log)
 
 
 class EndpointTrigger(BraynsTrigger):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(PLAN) for room in rooms}
 AIRFLOW = {"task", "hooks", "operators", "sensors", "triggers", "decorators", "cli", "links", "page"}
 # What lies on a lower line, and is none of a room's business all the same.
 STRANGERS = {("movie", "cluster"), ("movie", "services")}
+_BY_NAME = re.compile(r"\b(import_module|__import__)\b")
 LOOSE = {"__init__", "provider", "version"}
 
 
@@ -58,6 +61,8 @@ def imported(source: str, path: Path) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and _BY_NAME.search(ast.unparse(node)):
+            found |= {one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)}
     return found
 
 
@@ -130,8 +135,44 @@ def test_nothing_imports_in_a_circle_and_there_are_few_floors() -> None:
         ("from ..task import operator", "task.operator"),
         ("from ..task.operator import failed", "task.operator"),
         ("from .. import task", "task"),
+        ("importlib.import_module('airflow.sdk')", "airflow"),
+        ("asyncio.to_thread(import_module, 'airflow_brayns.task.operator')", "task.operator"),
+        ("__import__('airflow')", "airflow"),
     ],
 )
 def test_no_spelling_of_an_import_is_overlooked(line: str, found: str) -> None:
     assert found in resolved(imported(line, PACKAGE / "services" / "booking.py"))
     assert wrong("services.booking", found)
+
+
+# ---- the map of docs/how-it-works.rst --------------------------------------------------------------------------------
+PAGE = (PACKAGE.parent / "docs" / "how-it-works.rst").read_text()
+WALKS = PAGE.partition("Four things, followed through the code\n")[2]
+
+
+def test_the_map_draws_the_plan() -> None:
+    drawn = PAGE.partition("::\n\n   dags/ ")[2].partition("\n\n")[0].splitlines()[1:]
+    floors = [{word.rstrip("/") for word in line.split()[: len(rooms)]} for line, rooms in zip(drawn, PLAN[::-1], strict=True)]  # fmt: skip
+    assert floors == [set(rooms) for rooms in PLAN[::-1]]
+
+
+def named_places() -> list[str]:
+    """What the page names of the package: `room/module`, `room/module.Name`, `scripts/file.sh`."""
+    return sorted(set(re.findall(r"``((?:[a-z]+/)+[a-z_]+(?:\.[\w.]+)?)``", PAGE)) - {"tests/unit/test_house.py"})
+
+
+@pytest.mark.parametrize("place", named_places())
+def test_what_the_page_names_is_there(place: str) -> None:
+    if place.endswith(".sh") or (PACKAGE / place).is_dir():
+        assert (PACKAGE / place).exists() or (PACKAGE / "cluster" / place).exists()
+        return
+    path, _, names = place.partition(".")
+    found = import_module(f"{OURS}.{path.replace('/', '.')}")
+    for name in filter(None, names.split(".")):
+        found = getattr(found, name)
+
+
+def test_each_walk_is_short_and_there_are_four() -> None:
+    walks = re.findall(r"^\*([^*]+)\.\*((?:.+\n)+)", WALKS, re.MULTILINE)
+    assert [title for title, _ in walks] == ["A request to sbatch", "host:port to XCom", "A frame to the movie", "A release"]  # fmt: skip
+    assert all(text.count("\n") <= 8 for _, text in walks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import airflow_brayns
@@ -60,3 +61,9 @@ def test_every_module_has_tests_of_its_name_or_a_reason() -> None:
 
 def test_no_reason_outlives_its_module_or_what_it_excuses() -> None:
     assert [module for module in ELSEWHERE if module not in modules() or test_of(module).exists()] == []
+
+
+def test_each_reason_names_tests_that_are_there() -> None:
+    named = {test for reason in ELSEWHERE.values() for test in re.findall(r"`((?:\w+/)?test_\w+\.py)`", reason)}
+    there = {path.relative_to(UNIT.parent).as_posix() for path in UNIT.parent.rglob("test_*.py")}
+    assert [test for test in named if not any(f"/{one}".endswith(f"/{test}") for one in there)] == []

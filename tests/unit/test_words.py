@@ -22,6 +22,7 @@ OTHERS = {
     "movie/ffmpeg.py::stream_in": "ffmpeg's",
     "movie/scene.py::_not_loaded": "braynsService's, by a pattern of `brayns/words.py`",
     "services/broken_connection.py::places_in": "a client's: where the connection led that broke",
+    "services/connection_test.py::_tested": "sbatch's",
     "services/in_use.py::explain": "a client's: a tunnel's own port says nothing to the reader",
 }
 _TELLERS = {"str", "repr", "reason_of"}  # make a text of an error
@@ -68,7 +69,8 @@ class Reading(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         read = isinstance(node.func, ast.Attribute) and node.func.attr in _READERS
-        if read and any(self.tells(one) for one in (node.func.value, *node.args)):  # type: ignore[attr-defined]
+        texts = (node.func.value, *node.args) if read else ()  # type: ignore[attr-defined]
+        if any(self.tells(one) or begins_a_sentence(one) for one in texts):
             self.found.append(node.lineno)
         self.generic_visit(node)
 
@@ -90,6 +92,8 @@ class Reading(ast.NodeVisitor):
             case ast.JoinedStr(values=parts):
                 inside = [part.value for part in parts if isinstance(part, ast.FormattedValue)]
                 return any(self.is_error(one) or self.tells(one) for one in inside)
+            case ast.Subscript(slice=ast.Constant(value="msg")):  # pydantic's
+                return True
             case ast.Subscript(value=of):
                 return self.tells(of)
             case ast.List(elts=sides) | ast.Tuple(elts=sides) | ast.BoolOp(values=sides):
@@ -109,6 +113,16 @@ class Reading(ast.NodeVisitor):
             case ast.Attribute(attr=name):
                 return name in ("__cause__", "__context__")
         return False
+
+
+def begins_a_sentence(node: ast.expr) -> bool:
+    """Whether a text is what stands before a sentence, such as `field: ` or `Value error, `."""
+    match node:
+        case ast.JoinedStr(values=[_, *_, ast.Constant(value=str(text))]):
+            return text.endswith((": ", ", "))
+        case ast.Constant(value=str(text)):
+            return len(text) > 2 and text.endswith((": ", ", "))
+    return False
 
 
 def readings(source: str) -> Iterator[tuple[str, int]]:
@@ -149,6 +163,9 @@ def test_each_place_that_is_named_still_reads_others_words() -> None:
         "return message.replace('a', 'b')",
         "return [one for text in [str(error)] for one in PATTERN.finditer(text)]",
         "return 'frame ' in aside.why",
+        "return first['msg'].strip().startswith('Value')",
+        "return text.removeprefix('at_most 60: ')",
+        "return text.removeprefix(f'{field}: ')",
     ],
 )
 def test_a_place_that_reads_an_error_is_seen(body: str) -> None:

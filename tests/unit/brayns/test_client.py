@@ -168,6 +168,22 @@ async def test_a_message_larger_than_allowed_ends_the_connection() -> None:
         await answered('{"id": 0, "result": "' + "x" * 2_000_000 + '"}')
 
 
+async def test_a_client_that_was_closed_leaves_nothing_behind_and_says_that_nobody_else_closed_it(emulator) -> None:
+    before = asyncio.all_tasks()
+    client = BraynsClient(emulator(snapshot_seconds=30).endpoint)
+    await client.open()
+    await client.call("add-light-ambient", {})
+    asked = asyncio.create_task(client.call("snapshot", SNAPSHOT))
+    await asyncio.sleep(0.1)
+    reader = client._reader
+    await client.close()
+    assert reader is not None
+    assert reader.done()
+    with pytest.raises(ConnectionLost, match="ended during snapshot: closed$"):
+        await asked
+    assert asyncio.all_tasks() == before
+
+
 async def test_json_of_many_megabytes_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read, it takes tens of times as much memory; what is large is pictures, which come as bytes."""
     monkeypatch.setattr("airflow_brayns.brayns.client.LARGEST_TEXT", 1000)

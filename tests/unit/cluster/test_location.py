@@ -133,7 +133,19 @@ def test_two_machines_loopbacks_are_two() -> None:
     assert one.is_same(host_of(["10.0.0.1"], "a", frozenset({"10.0.0.1"})))
 
 
-@pytest.mark.parametrize("answer", ["", "host", "host .", "at ab-1 x s1 lives n1", "at ../x 1 s1 lives n1", "\ud800"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "host",
+        "host ",
+        "host .",
+        "at ab-1 1 s1 lives n1 n2",
+        "at ab-1 x s1 lives n1",
+        "at ../x 1 s1 lives n1",
+        "\ud800",
+    ],
+)
 def test_what_is_no_answer_is_passed_over(answer: str) -> None:
     assert read_hosts(answer) == {}
     assert read_listeners(answer) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import airflow_brayns
 from airflow_brayns.cluster.allocation import AllocationStatus
 from airflow_brayns.cluster.files import identity
 from airflow_brayns.cluster.local import LocalCluster
@@ -22,7 +23,8 @@ from airflow_brayns.errors import InvalidSetting, Occupied
 from airflow_brayns.rendering.frames_script import ANSWERS as FRAMES
 from airflow_brayns.rendering.frames_script import frames_script
 
-PAGE = (Path(__file__).parents[3] / "docs" / "protocol.rst").read_text()
+PACKAGE = Path(airflow_brayns.__file__).parent
+PAGE = (PACKAGE.parent / "docs" / "protocol.rst").read_text()
 NAME = "ab-0123456789abcde"
 _FORMAT = re.compile(
     r"printf '(?:\\n)?((?:[a-z]+[^'\n]*?\\n)+)'|echo ([a-z]+)\b|stat -L -c '([^']*)'|sed 's/\^/([a-z]+) /'",
@@ -49,6 +51,22 @@ def test_no_script_prints_another_line() -> None:
     for command in (*ANSWERS, "held"):
         assert printed(script_of(command)) <= known
     assert printed(frames_script("ffmpeg", "check")) == set(FRAMES)
+
+
+def test_what_a_script_prints_is_read_by_the_table_alone() -> None:
+    """A reader of its own has its own form of a line, which no test holds against the script."""
+    by_hand = re.compile(r"answer\w*\.(split|splitlines|partition)\(|\bline\.(split|partition|startswith)\(")
+    readers = {
+        f"{path.relative_to(PACKAGE)}: {found[0]}"
+        for room in ("cluster", "rendering")
+        for path in (PACKAGE / room).glob("*.py")
+        for found in by_hand.finditer(path.read_text())
+    }
+    assert readers == {
+        "cluster/protocol.py: answer.split(",
+        "cluster/protocol.py: line.partition(",
+        "cluster/answers.py: line.split(",  # squeue's
+    }
 
 
 @pytest.mark.parametrize(

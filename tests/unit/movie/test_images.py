@@ -14,10 +14,10 @@ from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.images import (
     check_picture,
     check_tile,
+    color_of,
     contact_sheet,
     difference,
     is_empty,
-    is_of_one_color,
     spread,
     tile_color,
     vips,
@@ -60,12 +60,12 @@ def test_another_format_is_no_picture() -> None:
 
 def test_one_colour_is_no_scene() -> None:
     image = Image.new("RGB", (64, 48), "navy")
-    assert is_of_one_color(encoded(image))
+    assert color_of(encoded(image)) == (0, 0, 128)
     image.putpixel((63, 47), (1, 2, 3))
-    assert not is_of_one_color(encoded(image))
+    assert color_of(encoded(image)) is None
     transparent = Image.new("RGBA", (8, 8), (1, 2, 3, 255))
     transparent.putpixel((0, 0), (1, 2, 3, 0))
-    assert is_of_one_color(encoded(transparent)), "what is not seen is no difference"
+    assert color_of(encoded(transparent)) == (1, 2, 3), "what is not seen is no difference"
 
 
 def test_how_much_two_images_differ_is_the_mean_of_all_channels() -> None:

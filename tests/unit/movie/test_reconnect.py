@@ -26,7 +26,7 @@ QUICK = {"snapshot_seconds": 0, "frame_seconds": 0.05}
 ENDED = Proof(Liveness.ENDED, "braynsService brayns1 on r1i1n0 (job 7) was killed by signal 9 (SIGKILL).\nLast lines of brayns1 on r1i1n0:\nfarewell")  # fmt: skip
 
 
-class RenderCall:
+class Tunnel:
     """A local port to a service; it can be cut, closed for a while, and lead elsewhere."""
 
     def __init__(self, port: int) -> None:
@@ -41,7 +41,7 @@ class RenderCall:
         await self._relay.close()
 
     @asynccontextmanager
-    async def station(self, service: Any, standing: Proof, **changes: Any) -> AsyncIterator[RenderService]:
+    async def to(self, service: Any, standing: Proof, **changes: Any) -> AsyncIterator[RenderService]:
         server = await asyncio.start_server(self._relay.serve, "127.0.0.1", 0)
         self.proof, self.asked = standing, 0
 
@@ -73,14 +73,14 @@ async def test_dropped_connections_to_a_service_that_lives_cost_no_frame_and_no_
 ) -> None:
     """Two drops ended a movie whose services were in the best of health."""
     service = emulator(**QUICK)
-    way, told = RenderCall(service.port), Remembers()
-    async with way.station(service, Proof(Liveness.OURS)) as station:
+    tunnel, told = Tunnel(service.port), Remembers()
+    async with tunnel.to(service, Proof(Liveness.OURS)) as near:
         movie = asyncio.create_task(
-            produce(specification(data / "cube.obj", frames=60, **words), [], tmp_path, source=FixedServices([station]), reporter=told)
+            produce(specification(data / "cube.obj", frames=60, **words), [], tmp_path, source=FixedServices([near]), reporter=told)
         )  # fmt: skip
         for number in (5, 15, 25, 35, 45):
             await frames(tmp_path, number)
-            await way.cut()
+            await tunnel.cut()
         outcome, _ = await movie
     assert outcome.rendered == 60
     check_whole(tmp_path, 60)
@@ -96,19 +96,19 @@ async def test_while_there_is_no_way_the_service_is_waited_for(
     monkeypatch.setattr("airflow_brayns.movie.worker._AT_ONCE_SECONDS", 0.5)
     monkeypatch.setattr("airflow_brayns.movie.reconnect._PAUSES", (0.0, 0.1))
     service = emulator(**QUICK)
-    way = RenderCall(service.port)
-    async with way.station(service, Proof(Liveness.OURS)) as station:
+    tunnel = Tunnel(service.port)
+    async with tunnel.to(service, Proof(Liveness.OURS)) as near:
         movie = asyncio.create_task(
-            produce(specification(data / "cube.obj", frames=30), [], tmp_path, source=FixedServices([station]))
+            produce(specification(data / "cube.obj", frames=30), [], tmp_path, source=FixedServices([near]))
         )
         await frames(tmp_path, 5)
-        way.open, way.proof = False, Proof(Liveness.UNKNOWN, "the login node is away")
-        await way.cut()
-        asked = way.asked
-        while way.asked < asked + 8:
+        tunnel.open, tunnel.proof = False, Proof(Liveness.UNKNOWN, "the login node is away")
+        await tunnel.cut()
+        asked = tunnel.asked
+        while tunnel.asked < asked + 8:
             await asyncio.sleep(0.05)
         assert not movie.done()
-        way.open, way.proof = True, Proof(Liveness.OURS)
+        tunnel.open, tunnel.proof = True, Proof(Liveness.OURS)
         await movie
     check_whole(tmp_path, 30)
 
@@ -117,28 +117,28 @@ async def test_while_there_is_no_way_the_service_is_waited_for(
 async def test_a_strangers_pictures_never_count(emulator: Any, data: Path, tmp_path: Path) -> None:
     """A service crashed; a process of another account had waited for its port: frames 7 to 15 of 16 were that one's."""
     ours, stranger = emulator(**QUICK), emulator(**QUICK)
-    way, told = RenderCall(ours.port), Remembers()
-    async with way.station(ours, Proof(Liveness.OURS)) as station:
+    tunnel, told = Tunnel(ours.port), Remembers()
+    async with tunnel.to(ours, Proof(Liveness.OURS)) as near:
         movie = asyncio.create_task(
-            produce(specification(data / "cube.obj", frames=40), [], tmp_path, source=FixedServices([station]), reporter=told)
+            produce(specification(data / "cube.obj", frames=40), [], tmp_path, source=FixedServices([near]), reporter=told)
         )  # fmt: skip
         await frames(tmp_path, 5)
-        way.leads_to, way.proof = stranger.port, ENDED
+        tunnel.leads_to, tunnel.proof = stranger.port, ENDED
         ours.kill()
         with pytest.raises(RenderingFailed, match=r"(?s)frames are missing .*signal 9 \(SIGKILL\).*farewell"):
             await movie
     assert len(records(tmp_path)) < 40
     assert "add-model" not in "\n".join(stranger.lines), "it was asked for nothing but its version"
-    assert station.endpoint not in told.text, "a tunnel's port says nothing to the reader"
+    assert near.endpoint not in told.text, "a tunnel's port says nothing to the reader"
 
 
 @pytest.mark.slow
 async def test_a_stranger_does_not_even_join(emulator: Any, data: Path, tmp_path: Path) -> None:
     stranger = emulator(**QUICK)
-    way = RenderCall(stranger.port)
-    async with way.station(stranger, ENDED) as station:
+    tunnel = Tunnel(stranger.port)
+    async with tunnel.to(stranger, ENDED) as near:
         with pytest.raises((ServiceFailed, RenderingFailed), match="signal 9"):
-            await produce(specification(data / "cube.obj"), [], tmp_path, source=FixedServices([station]))
+            await produce(specification(data / "cube.obj"), [], tmp_path, source=FixedServices([near]))
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -148,13 +148,13 @@ async def test_of_a_service_that_nobody_looks_after_the_scene_is_loaded_anew(
 ) -> None:
     """It cannot be known whether it is the same: without its scene it would give black frames."""
     first, second = emulator(**QUICK), emulator(**QUICK)
-    way, told = RenderCall(first.port), Remembers()
-    async with way.station(first, Proof(Liveness.NOBODYS)) as station:
+    tunnel, told = Tunnel(first.port), Remembers()
+    async with tunnel.to(first, Proof(Liveness.NOBODYS)) as near:
         movie = asyncio.create_task(
-            produce(specification(data / "cube.obj", frames=30), [], tmp_path, source=FixedServices([station]), reporter=told)
+            produce(specification(data / "cube.obj", frames=30), [], tmp_path, source=FixedServices([near]), reporter=told)
         )  # fmt: skip
         await frames(tmp_path, 5)
-        way.leads_to = second.port
+        tunnel.leads_to = second.port
         first.kill()
         await movie
     check_whole(tmp_path, 30)
@@ -167,18 +167,18 @@ async def test_a_blip_on_the_way_ends_no_service_that_nobody_looks_after(
 ) -> None:
     """Three quick tries ended it after 2.5 s, as one that 'hangs'."""
     service = emulator(**QUICK)
-    way, told = RenderCall(service.port), Remembers()
-    async with way.station(service, Proof(Liveness.NOBODYS)) as station:
+    tunnel, told = Tunnel(service.port), Remembers()
+    async with tunnel.to(service, Proof(Liveness.NOBODYS)) as near:
         movie = asyncio.create_task(
-            produce(specification(data / "cube.obj", frames=30), [], tmp_path, source=FixedServices([station]), reporter=told)
+            produce(specification(data / "cube.obj", frames=30), [], tmp_path, source=FixedServices([near]), reporter=told)
         )  # fmt: skip
         await frames(tmp_path, 5)
-        way.open, asked = False, way.asked
-        await way.cut()
-        while way.asked < asked + 4:
+        tunnel.open, asked = False, tunnel.asked
+        await tunnel.cut()
+        while tunnel.asked < asked + 4:
             assert not movie.done(), await movie
             await asyncio.sleep(0.05)
-        way.open = True
+        tunnel.open = True
         await movie
     check_whole(tmp_path, 30)
 
@@ -186,17 +186,17 @@ async def test_a_blip_on_the_way_ends_no_service_that_nobody_looks_after(
 @pytest.mark.slow
 async def test_a_scene_that_somebody_changed_is_loaded_anew(emulator: Any, data: Path, tmp_path: Path) -> None:
     service = emulator(**QUICK)
-    way, told = RenderCall(service.port), Remembers()
-    async with way.station(service, Proof(Liveness.OURS)) as station:
+    tunnel, told = Tunnel(service.port), Remembers()
+    async with tunnel.to(service, Proof(Liveness.OURS)) as near:
         movie = asyncio.create_task(
-            produce(specification(data / "cube.obj", frames=40), [], tmp_path, source=FixedServices([station]), reporter=told)
+            produce(specification(data / "cube.obj", frames=40), [], tmp_path, source=FixedServices([near]), reporter=told)
         )  # fmt: skip
         await frames(tmp_path, 5)
-        way.open = False
-        await way.cut()
+        tunnel.open = False
+        await tunnel.cut()
         async with BraynsClient(service.endpoint) as client:
             await client.call("clear-models")
-        way.open = True
+        tunnel.open = True
         await movie
     check_whole(tmp_path, 40)
     assert "gets the scene anew" in told.text
@@ -212,13 +212,13 @@ async def test_a_node_that_answers_nobody_is_given_up_soon(emulator: Any, monkey
     async def never(client: BraynsClient, certain: bool) -> None:
         pytest.fail("who is not proved gets no scene")
 
-    station = RenderService("127.0.0.1:1", "brayns1", "r1i1n0", prove=unproven)
+    near = RenderService("127.0.0.1:1", "brayns1", "r1i1n0", prove=unproven)
     with pytest.raises(ServiceFailed, match="brayns1 on r1i1n0 does not answer, nor does its node"):
-        await regain(station, never)
+        await regain(near, never)
     answering = emulator(**QUICK)
     with pytest.raises(ServiceFailed, match="nor does its node"):
-        await regain(replace(station, endpoint=answering.endpoint), never)
-    assert (await check_ours(station)).liveness is Liveness.UNPROVEN
+        await regain(replace(near, endpoint=answering.endpoint), never)
+    assert (await check_ours(near)).liveness is Liveness.UNPROVEN
 
 
 @pytest.mark.slow
@@ -383,6 +383,18 @@ class TestRegain:
         away = Away(monkeypatch, [None], Proof(Liveness.OURS))
         away.restore_fails = [RenderingFailed("another scene")]
         await away.gives_up(RenderingFailed, "another scene")
+
+
+async def test_told_to_stop_while_it_connects_it_leaves_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_brayns.movie.reconnect._PAUSES", (0.0,))
+    away = Away(monkeypatch, ["hangs"], Proof(Liveness.OURS))
+    asked = asyncio.create_task(regain(away.service, away.restore))
+    while not away.opened:
+        await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert away.closed == 1
 
 
 async def test_of_a_service_that_cannot_be_proved_it_is_told_why() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from airflow_brayns.errors import ConnectionLost
 from airflow_brayns.movie.script_file import ScriptFile
 from airflow_brayns.movie.script_order import Order, order_of, same_picture
 from airflow_brayns.movie.specification import Renderer
@@ -55,6 +58,20 @@ async def test_frames_that_do_are_named(emulator: Any, tmp_path: Path, head: str
     found = await order(emulator, script(tmp_path, frame, head=head))
     assert list(found.after_others) == [0, 1, 3], "each of them comes after another one"
     assert list(found.on_second) == [1, 3], "the first one of the second service is alone there, too"
+
+
+@NEEDS_CLIENT
+@pytest.mark.slow
+async def test_a_service_that_fails_leaves_nothing_at_work_on_the_other(emulator: Any, tmp_path: Path) -> None:
+    spec = ScriptFile(script(tmp_path)).specification()
+    [there] = render_services([emulator(snapshot_seconds=60)])
+    gone = replace(there, endpoint="127.0.0.1:1", told="127.0.0.1:1")
+    before = asyncio.all_tasks()
+    with pytest.raises(ConnectionLost, match="127.0.0.1:1"):
+        await order_of(
+            spec, ScriptFile.of(spec.script), [there, gone], [0, 1], Remembers(), scene_seconds=60, frame_seconds=60
+        )
+    assert asyncio.all_tasks() == before
 
 
 def test_the_last_digit_is_no_difference() -> None:

@@ -99,8 +99,8 @@ async def test_the_next_try_of_a_movie_takes_over_and_the_one_before_stops(
     monkeypatch.setattr("airflow_brayns.rendering.lease.LEASE_SECONDS", 2.0)
     endpoint = emulator(**QUICK).endpoint
     async with pool(endpoint, by="dag/one", token="try-1") as before:
-        stations = before.services()
-        first = await anext(stations)
+        services = before.services()
+        first = await anext(services)
         assert first.holds()
         async with pool(endpoint, by="dag/one", token="try-2") as after:
             taking = asyncio.ensure_future(anext(after.services()))
@@ -126,14 +126,14 @@ async def test_two_tries_that_come_at_once_do_not_take_turns_for_ever(
     monkeypatch.setattr("airflow_brayns.rendering.lease.LEASE_SECONDS", 2.0)
     endpoint = emulator(**QUICK).endpoint
 
-    async def first_station(token: str) -> str:
+    async def first_service(token: str) -> str:
         async with pool(endpoint, by="dag/one", token=token) as one:
-            station = await anext(one.services())
-            assert station.holds()
+            service = await anext(one.services())
+            assert service.holds()
             return token
 
     async with asyncio.timeout(60):
-        came = await asyncio.gather(*map(first_station, ("try-1", "try-2")), return_exceptions=True)
+        came = await asyncio.gather(*map(first_service, ("try-1", "try-2")), return_exceptions=True)
     assert sorted(type(one) for one in came if not isinstance(one, str)) in ([], [Superseded])
     assert any(isinstance(one, str) for one in came), came
 
@@ -156,9 +156,9 @@ async def test_endpoints_of_ours_are_kept_from_who_renders_with_their_allocation
     try:
         async with hook.session(logging.getLogger("service_pool")) as session:
             async with pool(one, by="dag/one") as first, pool(other, by="dag/two") as second:
-                station = await anext(first.services())
-                assert (station.name, station.node) == ("brayns1", "slot1")
-                assert (await station.prove()).liveness.value == "ours"
+                service = await anext(first.services())
+                assert (service.name, service.node) == ("brayns1", "slot1")
+                assert (await service.prove()).liveness.value == "ours"
                 assert (await anext(second.services())).name == "brayns2", "each of them has its own movie"
                 entering = asyncio.ensure_future(service_pool("dag/three").__aenter__())
                 await told(caplog, "renders with these services; waiting until it has stopped.")

@@ -59,7 +59,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found = Asked()
-    monkeypatch.setattr(stream, "way_to", found.way)
+    monkeypatch.setattr(stream, "near_endpoint", found.way)
     monkeypatch.setattr(stream, "probe", found.probe)
     monkeypatch.setattr(stream, "PROBE_PAUSE", 0.01)
     monkeypatch.setattr("airflow_brayns.cluster.poller._PAUSE", 0.01)
@@ -125,7 +125,7 @@ async def test_a_way_that_is_refused_for_good_is_not_tried_again(asked: Asked) -
         yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "way_to", no_way)
+        patch.setattr(stream, "near_endpoint", no_way)
         async with events(look(services=[service(port=5000)])) as found:
             assert (await first(Failed, found)).error is refused
 

@@ -13,7 +13,7 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.errors import ConnectionLost
-from airflow_brayns.services.tunnel import local_port, way_to
+from airflow_brayns.services.tunnel import local_port, near_endpoint
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,7 +77,7 @@ async def test_the_same_port_leads_there_after_the_login_connection_has_broken(
     shell: SSHShell, service: int, route: str
 ) -> None:
     """A forward of asyncssh's own ended with its connection: a movie took its services for dead after two drops."""
-    async with way_to(SlurmCluster(shell), route, Endpoint("127.0.0.1", service)) as near:
+    async with near_endpoint(SlurmCluster(shell), route, Endpoint("127.0.0.1", service)) as near:
         assert near.host == "127.0.0.1"
         port = near.port
         assert await asked(port) == b"hello"
@@ -94,7 +94,7 @@ async def test_the_same_port_leads_there_after_the_login_connection_has_broken(
 async def test_what_is_under_way_ends_with_its_connection_and_not_before_the_next(
     shell: SSHShell, service: int
 ) -> None:
-    async with way_to(SlurmCluster(shell), "ssh", Endpoint("127.0.0.1", service)) as near:
+    async with near_endpoint(SlurmCluster(shell), "ssh", Endpoint("127.0.0.1", service)) as near:
         port = near.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"x")
@@ -112,7 +112,7 @@ async def test_a_way_that_cannot_be_made_says_so_at_once() -> None:
         raise asyncssh.PermissionDenied("no")
 
     with pytest.raises(ConnectionLost, match="refused the login"):
-        async with way_to(SlurmCluster(SSHShell(refuse)), "ssh", Endpoint("127.0.0.1", 1)):
+        async with near_endpoint(SlurmCluster(SSHShell(refuse)), "ssh", Endpoint("127.0.0.1", 1)):
             pass
 
 
