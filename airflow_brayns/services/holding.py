@@ -31,11 +31,13 @@ class Held:
     :param until: when it ends; None while nobody knows.
     :param following: allocations that follow on, as they were seen last.
     :param services: their services that have proved usable.
+    :param ended: ids of jobs that have ended since, on which another one followed.
     """
 
     until: datetime | None
     following: tuple[AllocationStatus, ...] = ()
     services: tuple[Service, ...] = ()
+    ended: tuple[str, ...] = ()
 
 
 Tell = Callable[[Held], None]
@@ -110,7 +112,8 @@ class _Holds:
         when = None if self.until is None else asyncio.get_running_loop().time() + max(0.0, _seconds_to(self.until))
         self.limit.reschedule(when)
         following = tuple(status for chain in self._chains for status in chain.following())
-        self._tell(Held(self.until, following, tuple(one for chain in self._chains for one in chain.services)))
+        services = tuple(one for chain in self._chains for one in chain.services)
+        self._tell(Held(self.until, following, services, tuple(job for chain in self._chains for job in chain.ended)))
 
 
 class _Chain:
@@ -118,12 +121,14 @@ class _Chain:
 
     :ivar seen: how each of them that is held was seen last, by its incarnation.
     :ivar services: usable ones of those that follow on.
+    :ivar ended: ids of the jobs among them that have ended.
     """
 
     def __init__(self, holds: _Holds, first: Allocation) -> None:
         self._holds, self._first = holds, first
         self.seen: dict[int, AllocationStatus] = {}
         self.services: list[Service] = []
+        self.ended: list[str] = []
         self._living: dict[int, Allocation] = {}
         self._known = {first.incarnation}
         self._ends: asyncio.Queue[tuple[int, str | BraynsError]] = asyncio.Queue()
@@ -140,6 +145,7 @@ class _Chain:
                 if not self._living:
                     raise why
                 self.seen.pop(number, None)
+                self.ended.append(gone.job_id)
                 self.services = [one for one in self.services if one.job_id != gone.job_id]
                 self._holds.session.log.warning("The session goes on with what there still is: %s", why)
                 self._holds.changed()

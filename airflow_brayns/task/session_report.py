@@ -36,4 +36,6 @@ def told_of(allocation: str, held: Held) -> dict[str, Any]:
     if held.following:
         told["following"] = {status.job_id: facts_of(status) for status in held.following}
         told["services"] = [service.to_json() for service in held.services]
+    if held.ended:
+        told["ended"] = list(held.ended)
     return told

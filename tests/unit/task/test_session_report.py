@@ -25,7 +25,7 @@ def test_what_follows_on_is_told_with_why_it_waits_and_what_is_usable_of_it() ->
         Held(UNTIL),
         Held(None, (WAITS,)),
         Held(None, (WAITS,)),
-        Held(UNTIL, (WAITS,), (SERVICE,)),
+        Held(UNTIL, (WAITS,), (SERVICE,), ("77",)),
     ):
         report(held)
     plain, waits, usable = stored
@@ -37,3 +37,4 @@ def test_what_follows_on_is_told_with_why_it_waits_and_what_is_usable_of_it() ->
         "services": [],
     }
     assert [one["endpoint"] for one in usable["services"]] == ["n2:5000"]
+    assert usable["ended"] == ["77"]
