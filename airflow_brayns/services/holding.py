@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState, ServiceStatus
@@ -174,23 +174,25 @@ class _Chain:
     async def _follow(self, one: Allocation) -> str:
         """Hold an allocation that follows on, and prove its services."""
         holds = self._holds
-        one = self._living[one.incarnation] = await _with_job(holds.session, one)
+        found = await _seen(holds.session, one)
+        one = self._living[one.incarnation] = replace(one, job_id=found.job_id if found else "")
         holds.session.log.info("Job %s follows on job %s.", one.job_id or "(not submitted yet)", self._first.job_id)
-        released = False
         async with usable(holds.session, Booking(one.name, (one,)), holds.plugins) as events:
             async for event in events:
                 match event:
-                    case Looked(status=status) if not status.released:
+                    case Looked(status=status):
+                        if status.released:
+                            return _given_back(one.job_id)
                         self.look(status)
-                    case Looked():
-                        released = True
                     case Proved(service=service):
                         self.services.append(service)
                         holds.changed()
-                    case Failed(error=error) | Lost(error=error) if not released:
+                    case Failed(error=error) | Lost(error=error):
+                        # It may have been given back, and have ended, between two looks.
+                        found = await _seen(holds.session, one)
+                        if found is not None and found.released:
+                            return _given_back(one.job_id)
                         raise error
-                if released:
-                    return _given_back(one.job_id)
         raise AssertionError("a stream of services does not end by itself")
 
     def following(self) -> list[AllocationStatus]:
@@ -273,13 +275,12 @@ class _Hold:
             )
 
 
-async def _with_job(session: Session, one: Allocation) -> Allocation:
-    """An allocation of which only the number is known, with its job, where the cluster tells that."""
+async def _seen(session: Session, one: Allocation) -> AllocationStatus | None:
+    """How an allocation stands; None where the cluster does not tell."""
     try:
-        found = (await session.cluster.look([Waiter(*one.key)])).get(one.key)
+        return (await session.cluster.look([Waiter(*one.key)])).get(one.key)
     except ConnectionLost:
-        found = None
-    return Allocation(one.name, one.incarnation, found.job_id if found else "", folder=one.folder, machine=one.machine)
+        return None
 
 
 def _given_back(job_id: str) -> str:

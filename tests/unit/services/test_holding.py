@@ -173,3 +173,14 @@ async def test_given_back_is_given_back_with_all_that_follows_on(told: Told) -> 
     told.looks[1] = look(services=[service(port=5000)], more="next 2")
     told.second(services=[service(port=5000)], more="released")
     assert await told.hold() == "Job 78 was given back."
+
+
+async def test_given_back_and_ended_between_two_looks_it_was_given_back_all_the_same(told: Told) -> None:
+    """It was told of as lost: the look that shows the release shows the end, too."""
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second(services=[service(port=5000)])
+    holding = asyncio.create_task(told.hold())
+    await told.awaited(lambda held: held.services)
+    told.looks[1] = look(word="COMPLETED", ended="released", more="next 2")  # nothing of its folder is seen in time
+    told.second("COMPLETED", ended="released", more="released")
+    assert await holding == "Job 78 was given back."
