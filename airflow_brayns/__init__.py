@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         StopBraynsServiceOperator,
         brayns_service,
     )
+    from airflow_brayns.operators.session import ExtendSessionOperator
     from airflow_brayns.sensors.service import BraynsServiceSensor
     from airflow_brayns.sensors.session import BraynsSessionSensor
 
@@ -39,6 +40,7 @@ _HOMES = {
     "StartBraynsServiceOperator": "operators.service",
     "StopBraynsServiceOperator": "operators.service",
     "brayns_service": "operators.service",
+    "ExtendSessionOperator": "operators.session",
     "BraynsServiceSensor": "sensors.service",
     "BraynsSessionSensor": "sensors.session",
     "RenderFramesOperator": "operators.movie",
@@ -73,6 +75,7 @@ __all__ = [
     "BraynsSessionSensor",
     "EncodeMovieOperator",
     "EstimateMovieOperator",
+    "ExtendSessionOperator",
     "PreviewMovieOperator",
     "ReapNodesOperator",
     "ReleaseNodesOperator",

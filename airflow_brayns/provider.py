@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 _MODULES = {
-    "operators": ("cluster", "service", "frames", "encode", "estimate", "preview", "movie"),
+    "operators": ("cluster", "service", "frames", "encode", "estimate", "preview", "movie", "session"),
     "sensors": ("service", "session"),
     "hooks": ("cluster", "endpoint"),
     "triggers": ("service", "movie", "session"),

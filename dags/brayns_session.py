@@ -1,7 +1,8 @@
 """A braynsService for interactive use, kept for as long as asked.
 
 Its service is watched: when it or its job ends, the run ends at once and says why. The log of the task `how_to_connect` ends with the endpoint, the tunnel command and the Python lines to connect. To end early,
-mark the task `keep` as successful: the nodes are given back at once.
+mark the task `keep` as successful: the nodes are given back at once. For more time, clear the task `extend` (that task alone): the session
+lasts as many minutes again, from then on. The page *Brayns* has a button for each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, task
 
-from airflow_brayns import BraynsSessionSensor, brayns_service
+from airflow_brayns import BraynsSessionSensor, ExtendSessionOperator, brayns_service
 from airflow_brayns.links.texts import connect_lines
 from airflow_brayns.task.params import PLUGINS_OF_PARAMS, cluster_params, from_params, known_params_only, plugin_params
 
@@ -50,13 +51,18 @@ with DAG(
     doc_md=__doc__,
 ):
     # [START howto_brayns_session]
+    # What follows on is asked for with the same.
+    asked = {
+        **from_params("cluster_conn_id", "account", "partition", *MORE),
+        # The session's own limit: nobody need touch it for as long as it was asked for.
+        "idle_limit": "{{ params.minutes * 60 + 300 }}",
+        "time_limit": "{{ params.time_limit or params.minutes + 15 }}",
+    }
     with brayns_service(
-        **from_params("cluster_conn_id", "nodes", "account", "partition", *MORE),
+        **asked,
+        nodes="{{ params.nodes }}",
         plugins=PLUGINS_OF_PARAMS,
         pre_execute=known_params_only,
-        # The session's own limit: nobody need touch it for as long as it was asked for.
-        idle_limit="{{ params.minutes * 60 + 300 }}",
-        time_limit="{{ params.time_limit or params.minutes + 15 }}",
         deferrable=True,
         retries=3,
     ) as service:
@@ -85,4 +91,13 @@ with DAG(
             )
             << how_to_connect()
         )
+
+    # Cleared, it gives the session `minutes` from then on.
+    service >> ExtendSessionOperator(
+        task_id="extend",
+        **asked,
+        allocation="{{ ti.xcom_pull(task_ids='brayns', key='allocation') }}",
+        minutes="{{ params.minutes }}",
+        retries=2,
+    )
     # [END howto_brayns_session]

@@ -161,6 +161,8 @@ class AllocationStatus:
     :param ended: why its keeper has ended; None while it has not.
     :param silent: seconds since its keeper last showed itself, by the cluster's clock; None before the keeper first
         did.
+    :param until: until when it is kept, as whoever gave it more time wrote it, in ISO 8601; empty where nobody has.
+    :param following: the number of the incarnation that follows on it; 0 for none.
     :param owner: the token of whoever owns it; empty where nobody does.
     :param about: which run it is for, as `owner.About` writes it.
     :param certificate: the certificate of its services, PEM; empty where it has none of its own.
@@ -180,6 +182,8 @@ class AllocationStatus:
     ended: str | None = None
     heartbeat: str = ""
     silent: float | None = None
+    until: str = ""
+    following: int = 0
     owner: str = ""
     about: str = ""
     services: tuple[ServiceStatus, ...] = ()

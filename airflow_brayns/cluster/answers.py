@@ -135,6 +135,10 @@ def _with(status: AllocationStatus, key: str, rest: str) -> AllocationStatus:
         case "unheard":
             seconds = whole(rest)
             return replace(status, silent=None if seconds is None else float(seconds))
+        case "until":
+            return replace(status, until=one_line(rest, 40))
+        case "next":
+            return replace(status, following=whole(rest) or 0)
         case "owner":
             return replace(status, owner=rest)
         case "about":
@@ -197,13 +201,18 @@ def read_status(answer: str) -> dict[tuple[str, int], AllocationStatus]:
 
 
 def check_ours(name: str, told: Sequence[tuple[str, list[str]]]) -> None:
-    """Raise an error where an answer says that an allocation is another Airflow's, whose mark is the same.
+    """Raise an error where an answer says that an allocation is another Airflow's, whose mark is the same, or nobody's
+    any more.
 
     :raises AskedForElsewhere: the allocation is another Airflow's; the error names both.
+    :raises AllocationLost: the allocation was given back, or has ended.
     """
     for word, fields in told:
         if word == "foreign":
             raise AskedForElsewhere(name, fields[0])
+        if word == "over":
+            why = f"{name} has ended, or was given back meanwhile: there is nothing left to give more time to."
+            raise AllocationLost(why, remedy="Start a new session.", retry=False)
 
 
 def check_folder(told: Sequence[tuple[str, list[str]]]) -> None:

@@ -21,13 +21,7 @@ from airflow_brayns.cluster.answers import (
 )
 from airflow_brayns.cluster.finding import Finding, read_finding
 from airflow_brayns.cluster.keeper import KeeperSettings
-from airflow_brayns.cluster.location import (
-    Host,
-    Listener,
-    best,
-    nodes_of,
-    read_listeners,
-)
+from airflow_brayns.cluster.location import Host, Listener, best, nodes_of, read_listeners
 from airflow_brayns.cluster.protocol import ANSWERS
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.sbatch_errors import refusal
@@ -152,6 +146,7 @@ class Cluster:
         :raises StateFolderFull: the allocation could not be described; nothing was started.
         :raises StateFolderNotOurs: others could change what would be run; nothing was started.
         :raises AskedForElsewhere: another Airflow with this one's mark has one of that name running.
+        :raises AllocationLost: what it is to follow on was given back; nothing was started.
         :raises SubmissionUnsure: it is not known whether it was submitted; the next call finds out.
         :raises ConnectionLost: the same, since the cluster could not be asked.
         """

@@ -57,7 +57,7 @@ _TRUST = ("untrusted REASON FOLDER* ACCOUNT*",)
 # neighbour's.
 _FOLDER = (
     "allocation NAME N...", "gone", "job JOB...", "nodes NODES...", "released", "ending WHY*", "ended WHY*", "heartbeat BEAT...",
-    "unheard SECONDS", "owner TOKEN...", "service SERVICE...", "node NODE...", "listening PORT...", "pid PID...", "exit EXIT*",
+    "unheard SECONDS", "until TIME...", "next N", "owner TOKEN...", "service SERVICE...", "node NODE...", "listening PORT...", "pid PID...", "exit EXIT*",
 )  # fmt: skip
 _QUEUE = ("queue LINE...", "answered", "silent WHY*")
 
@@ -66,7 +66,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
     {
         "submit": lines(
             "incarnation N", "adopted FLAG", "job JOB...", "folder FOLDER...", "busy WHY...", "unsure WHY*", "foreign DEPLOYMENT",
-            "refused CODE WHY*", "queued JOBS", *_ROOM, *_TRUST,
+            "refused CODE WHY*", "queued JOBS", "over", *_ROOM, *_TRUST,
         ),
         "look": lines(*_FOLDER, "about ABOUT*", "certificate NAME N PEM*", "log NAME N SERVICE OFFSET BYTES*", *_QUEUE, "partitions LIST..."),
         "find": lines(
@@ -85,6 +85,9 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
             "added SERVICE", "present SERVICE", "ended WHY*", "stopped SERVICE", "absent SERVICE", "foreign DEPLOYMENT",
             "part FILE TEXT*", "known DIGEST...", "proof DIGEST...", *_ROOM, *_TRUST,
         ),
+        "extend": lines(
+            "newest N JOB...", "room", "raised", "waits", "over", "refused CODE WHY*", "silent WHY*", "foreign DEPLOYMENT", "full FOLDER...",
+        ),
         "files": lines("program PATH...", "there", "installed", "file SIZE SECONDS", "unknown", *_ROOM, *_TRUST),
         "inspect": lines(
             "program NAME VERSION...", "missing NAME", "accounts NAMES*", "partitions LINES*", "associations LINES*", "reservations LINES*",
@@ -98,7 +101,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
 # The files of an allocation's folder. They appear by rename, but for those that a scheduler or a service writes to.
 FILES = (
     "keeper.sh", "keeper.log", "about", "asked", "attempt", "job", "lease", "owner.TOKEN", "cancelled", "driven", "driver.TOKEN",
-    "release", "ending", "ended", "heartbeat", "nodes", "claim/job", "claim/ends", "claim/nodes", "tls/cert.pem", "tls/key.pem",
+    "release", "until", "next", "limit", "ending", "ended", "heartbeat", "nodes", "claim/job", "claim/ends", "claim/nodes", "tls/cert.pem", "tls/key.pem",
     "services/SERVICE/index", "services/SERVICE/port", "services/SERVICE/port.sed", "services/SERVICE/proof",
     "services/SERVICE/command", "services/SERVICE/node", "services/SERVICE/pid", "services/SERVICE/log",
     "services/SERVICE/launch.log", "services/SERVICE/listening", "services/SERVICE/bytes", "services/SERVICE/stop",

@@ -10,6 +10,7 @@ PREVIEW = (
     "brayns_preview"  # of a `PreviewMovieOperator`: where the contact sheet is, and its address in Airflow's pages
 )
 USED = "brayns_used"  # what a movie's rendering has used: node-hours by what the nodes did, see `movie.used.Used`
-HELD = "brayns_held"  # of a `BraynsSessionSensor`: the booking's name, until when, and why it ended
+HELD = "brayns_held"  # of a `BraynsSessionSensor`: the booking's name, until when, what follows on, and why it ended
+EXTENSION = "brayns_extension"  # of an `ExtendSessionOperator`: what may be given more time, and what came of it; in the task state store
 RELEASED = "brayns_released"  # of a `ReleaseNodesOperator`: the names of the bookings that were given back
 PROGRESS = "brayns_progress"  # how far a movie is; in the task state store

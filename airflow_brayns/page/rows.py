@@ -56,19 +56,20 @@ class _OfRun:
         self.services: dict[str, dict[str, dict[str, Any]]] = {}  # by job and name
         self.released: dict[str, datetime] = {}  # when a booking was given back last, by its name
         self.held: dict[str, Task] = {}  # the task that keeps a booking for a person, by the booking's name
+        self.extensions: dict[str, Task] = {}  # the task that gives a booking more time, by the booking's name
         self.asks = [task for task in tasks if task.asks and not task.run.is_over]
         self.renders = any(keys.PROGRESS in task.facts and _is_at_work(task) for task in tasks)
         for task in tasks:
             usable = _usable(task)
             for one in usable:
-                row: dict[str, Any] = {name: _text(one, name) for name in _SERVICE}
-                row |= {"plugins": list(_texts(one.get("plugins"))), "tls": "certificate" in one}
-                row["tunnel"] = tunnel_to(row["endpoint"], _text(usable[0], "endpoint"), _text(task.facts, keys.TUNNEL))
-                self.services.setdefault(row["job_id"], {})[row["service"]] = _lean(row)
+                row = _service_row(one, usable[0], _text(task.facts, keys.TUNNEL))
+                self.services.setdefault(row["job_id"], {})[row["service"]] = row
             for name in _texts(task.facts.get(keys.RELEASED)):
                 self.released[name] = max(task.told_at[keys.RELEASED], self.released.get(name, _NEVER))
             if isinstance(told := task.facts.get(keys.HELD), dict):
                 self.held[_text(told, "allocation")] = task
+            if isinstance(told := task.facts.get(keys.EXTENSION), dict):
+                self.extensions[_text(told, "allocation")] = task
 
 
 class Reading:
@@ -118,6 +119,8 @@ class Reading:
             row |= {"until": _text(told, "until"), "why": _text(told, "why")}
             if held.state not in _DONE and not task.run.is_over:
                 row["keeper"] = [held.task_id, held.map_index]
+                row["extend"] = _extension(run.extensions.get(booked.name), booked)
+                row |= _followed(row, told, booked)
         if state == "failed" and task.state not in _FAILED:
             row["why"] = _UNKNOWN
         return _lean(row)
@@ -153,6 +156,44 @@ class Reading:
             ask = {"task_id": asks[0].task_id, "map_index": asks[0].map_index, "subject": _short(asks[0].asks)}
             shown |= {"state": "approval", "ask": ask}
         return shown
+
+
+def _extension(task: Task | None, booked: Booked) -> dict[str, Any]:
+    """Of a session that may be given more time: by which task, and what came of it last."""
+    told = task.facts[keys.EXTENSION] if task is not None else {}
+    if task is None or booked.jobs != _texts(told.get("jobs")):  # told of an earlier booking
+        return {}
+    state = "failed" if task.state in _FAILED else "" if task.state in _DONE else "asked"
+    outcome = {name: _text(told, name) for name in ("how", "why", "at")}
+    place = {"task": [task.task_id, task.map_index], "minutes": _number(told.get("minutes"))}
+    return _lean({**place, "state": state, **outcome})
+
+
+def _followed(row: dict[str, Any], told: dict[str, Any], booked: Booked) -> dict[str, Any]:
+    """What a row shows otherwise where more time was given: jobs that follow on, their services, and what has ended.
+
+    :param told: what whoever holds the booking tells.
+    """
+    ended, first = _texts(told.get("ended")), (row["services"] or [{}])[0]
+    usable = [
+        one for one in _dicts(told.get("services")) if _is_endpoint(_text(one, "endpoint")) and _text(one, "job_id")
+    ]
+    following = [_service_row(one, first, row["tunnel"]) for one in usable]
+    services = [one for one in row["services"] if one.get("job_id") not in ended]
+    services += [{**_connected(one, booked), "follows": True} for one in following]
+    facts = told.get("following")
+    jobs = list(facts.items())[:_MOST] if isinstance(facts, dict) else []
+    waits = [_following(one_line(str(job)), one, following) for job, one in jobs if isinstance(one, dict)]
+    if row["until"] and (waits or row["extend"].get("how")):  # their hand-over told another end
+        services = [{name: value for name, value in one.items() if name != "ends_at"} for one in services]
+    return {"services": services, "following": waits}
+
+
+def _following(job: str, told: dict[str, Any], services: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A job that follows on: whether it is queued, starts, or is ready."""
+    if any(one["job_id"] == job for one in services):
+        return {"job": job, "state": "ready"}
+    return {"job": job, "state": "queued" if told.get("state") == "pending" else "starting", "wait": _wait_of([told])}
 
 
 def offered(found: dict[str, Any]) -> dict[str, dict[str, list[dict[str, str]]]]:
@@ -206,6 +247,16 @@ def _usable(task: Task) -> list[dict[str, Any]]:
     return [one for one in told if _is_endpoint(_text(one, "endpoint"))]
 
 
+def _service_row(told: dict[str, Any], first: dict[str, Any], tunnel: str) -> dict[str, Any]:
+    """A service as a row shows it.
+
+    :param first: the service that `tunnel` leads to.
+    """
+    row: dict[str, Any] = {name: _text(told, name) for name in _SERVICE}
+    row |= {"plugins": list(_texts(told.get("plugins"))), "tls": "certificate" in told}
+    return _lean({**row, "tunnel": tunnel_to(row["endpoint"], _text(first, "endpoint"), tunnel)})
+
+
 def _connected(service: dict[str, Any], booked: Booked) -> dict[str, Any]:
     """A service with the command that leads to it, and to no other one of its booking."""
     name = booked.allocations.get(service["job_id"], "")
@@ -241,7 +292,10 @@ def _wait(task: Task) -> dict[str, Any]:
     """What a person is told of a wait: why Slurm's jobs pend and when it expects the first of them to start, by the
     cluster's clock; how many nodes and listening services there are already.
     """
-    jobs = list(_waits(task).values())
+    return _wait_of(list(_waits(task).values()))
+
+
+def _wait_of(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     pending = [one for one in jobs if one.get("state") == "pending"]
     starts = sorted(start for one in pending if (start := _text(one, "start")))
     nodes = [node for one in jobs for node in _texts(one.get("nodes"))]

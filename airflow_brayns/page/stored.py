@@ -134,7 +134,8 @@ def _facts(session: Any, runs: Sequence[int]) -> Iterator[tuple[int, str, int, A
     if not runs:
         return
     yield from session.execute(_of_tasks(XComModel, XComModel.timestamp, runs, _KEYS))
-    for *where, value, at in session.execute(_of_tasks(StateStore, StateStore.updated_at, runs, (keys.PROGRESS,))):
+    kept = (keys.PROGRESS, keys.EXTENSION)
+    for *where, value, at in session.execute(_of_tasks(StateStore, StateStore.updated_at, runs, kept)):
         yield (*where, _value(value), at)
 
 

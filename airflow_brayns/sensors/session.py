@@ -12,9 +12,11 @@ from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.links import keys
 from airflow_brayns.services.holding import hold
 from airflow_brayns.services.tasks import within
-from airflow_brayns.task.fields import PATIENCE_SECONDS, booking_of, is_set, patience_of, started_of
+from airflow_brayns.task.fields import PATIENCE_SECONDS, booking_of, is_set, patience_of, started_of, word_list
 from airflow_brayns.task.guard import guarded
 from airflow_brayns.task.operator import BraynsOperator
+from airflow_brayns.task.session_report import SessionReport
+from airflow_brayns.task.wait_report import Store, in_task
 
 if TYPE_CHECKING:
     from airflow_brayns.triggers.session import BraynsSessionTrigger
@@ -24,7 +26,7 @@ class BraynsSessionSensor(BraynsOperator):
     """Watches services that somebody works with, until a time, without a worker slot. They count as used meanwhile.
 
     Succeeds when the time is over, or when somebody gives the nodes back (`airflow brayns release`); fails at once, and for good,
-    when a service or its job ends. Returns why it ended. It owns nothing: put it inside `brayns_service(...)`, which gives the
+    when a service or its job ends. `ExtendSessionOperator` gives it more time: it is held longer, or what follows on is held, too. Returns why it ended. It owns nothing: put it inside `brayns_service(...)`, which gives the
     nodes back as soon as it ends.
 
     :param allocation: what the services run in: XCom key `allocation` of `BraynsServiceOperator`, or what
@@ -58,16 +60,24 @@ class BraynsSessionSensor(BraynsOperator):
         trigger = self._trigger()
         self._tell(context)
         patience = patience_of(self.patience) if self.deferrable else None
-        why = None if patience == 0 else self.block(within(patience, self._hold()))
+        why = (
+            None
+            if patience == 0
+            else self.block(within(patience, self._hold(in_task(context["ti"], self.log, keys.HELD))))
+        )
         if why is not None:
             return self._ended(context, why)
         trigger.deferred_at = self.deferral()
         self.defer(trigger=trigger, method_name="resume", timeout=self.execution_timeout)
         raise AssertionError
 
-    async def _hold(self) -> str:
+    async def _hold(self, store: Store) -> str:
         async with self.hook.session(self.log) as session:
-            return await hold(session, booking_of(self.allocation), self._time(), self._services())
+            booking = booking_of(self.allocation)
+            return await hold(
+                session, booking, self._time(), self._services(),
+                plugins=self._plugins(), tell=SessionReport(store, booking.name),
+            )  # fmt: skip
 
     def _trigger(self) -> BraynsSessionTrigger:
         from airflow_brayns.triggers.session import BraynsSessionTrigger  # as in operators.cluster
@@ -76,7 +86,8 @@ class BraynsSessionSensor(BraynsOperator):
         return BraynsSessionTrigger(
             cluster_conn_id=self.cluster_conn_id,
             overrides=self.waiting_overrides,
-            booking=booking_of(self.allocation).to_json(),
+            # The plugins are no argument of their own: an older triggerer would refuse it, and does without.
+            booking={**booking_of(self.allocation).to_json(), "plugins": self._plugins()},
             services=self._services(),
             until=until.isoformat() if (until := self._time()) else None,
         )
@@ -84,6 +95,10 @@ class BraynsSessionSensor(BraynsOperator):
     def _services(self) -> list[str] | None:
         found = started_of(self.allocation).get("services")
         return None if found is None else list(found)
+
+    def _plugins(self) -> list[str]:
+        """What the services were asked to load, as whoever started them tells."""
+        return word_list("plugins", started_of(self.allocation).get("plugins"))
 
     def _time(self) -> datetime | None:
         """Read `until`.

@@ -1,66 +1,252 @@
-"""Holding services for a person: they are watched until a time, and whatever ends them earlier is told at once."""
+"""Holding services for a person: they are watched until a time, and whatever ends them earlier is told at once. Somebody
+may give them more time meanwhile: then they are held longer, or those that follow on are held beside them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState, ServiceStatus
-from airflow_brayns.errors import AllocationLost, ServiceFailed
-from airflow_brayns.services.booking import Booking
+from airflow_brayns.cluster.waiter import Waiter
+from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, ServiceFailed
+from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.extending import SPARE_SECONDS
 from airflow_brayns.services.session import Session
-from airflow_brayns.services.tasks import beside, within
+from airflow_brayns.services.stream import Failed, Looked, Lost, Proved, usable
+from airflow_brayns.services.tasks import beside
 from airflow_brayns.services.watch import AllocationWatch
 
+# Time for the first look, which tells whether the session was given more time: another try knows only its first end.
+_FIRST_LOOK_SECONDS = 60.0
 
-async def hold(session: Session, booking: Booking, until: datetime | None, names: Sequence[str] | None = None) -> str:
+
+@dataclass(frozen=True)
+class Held:
+    """What there is to tell of what is held.
+
+    :param until: when it ends; None while nobody knows.
+    :param following: allocations that follow on, as they were seen last.
+    :param services: their services that have proved usable.
+    :param ended: ids of jobs that have ended since, on which another one followed.
+    """
+
+    until: datetime | None
+    following: tuple[AllocationStatus, ...] = ()
+    services: tuple[Service, ...] = ()
+    ended: tuple[str, ...] = ()
+
+
+Tell = Callable[[Held], None]
+
+
+async def hold(
+    session: Session,
+    booking: Booking,
+    until: datetime | None,
+    names: Sequence[str] | None = None,
+    *,
+    plugins: Sequence[str] = (),
+    tell: Tell = lambda held: None,
+) -> str:
     """Watch the services of a booking until a time. They count as used meanwhile.
 
-    :param until: None for as long as the booking lasts.
+    :param until: None for as long as the booking lasts. What its folders tell is later where somebody gave it more time.
     :param names: the services that are held; None for all.
+    :param plugins: names of the plugins that services which follow on must have loaded.
+    :param tell: what is told of each look, for people who watch; it must raise no error.
     :return: why it ended as it was meant to: the time is over, or somebody has given the nodes back.
     :raises ServiceFailed: a service has ended; with the last lines of its log.
-    :raises AllocationLost: a job has ended.
+    :raises AllocationLost: a job has ended, and none follows on.
     :raises ConnectionLost: the cluster has been out of reach for long, or refuses the login.
     """
-    left = max(0.0, (until - datetime.now(UTC)).total_seconds()) if until else None
+    holds = _Holds(session, booking, until, names, plugins, tell)
     try:
-        word = await within(left, _first_end(session, booking, names))
+        async with holds.limit:
+            return await holds.first_end()
+    except TimeoutError:
+        if not holds.limit.expired():
+            raise
+        return f"The time is over ({holds.until})."
     except (AllocationLost, ServiceFailed) as error:
         error.retry = False  # holding it once more brings nothing back
         raise
-    return word or f"The time is over ({until})."
 
 
-async def _first_end(session: Session, booking: Booking, names: Sequence[str] | None) -> str:
-    async with beside() as group:
-        holds = [group.create_task(_Hold(session, one, names).end()) for one in booking.allocations]
-        done, _ = await asyncio.wait(holds, return_when=asyncio.FIRST_COMPLETED)
-        return done.pop().result()
+class _Holds:
+    """The allocations of a booking that are held.
+
+    :ivar limit: ends the hold when its time is over.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        booking: Booking,
+        until: datetime | None,
+        names: Sequence[str] | None,
+        plugins: Sequence[str],
+        tell: Tell,
+    ) -> None:
+        self.session, self.names, self.plugins, self.first_until = session, names, plugins, until
+        self.until, self._tell = until, tell
+        first = None if until is None else max(_FIRST_LOOK_SECONDS, _seconds_to(until))
+        self.limit = asyncio.timeout(first)
+        self._chains = [_Chain(self, one) for one in booking.allocations]
+
+    async def first_end(self) -> str:
+        async with beside() as group:
+            ends = [group.create_task(chain.end()) for chain in self._chains]
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+
+    def changed(self) -> None:
+        """Set the time anew, and tell how things stand."""
+        if self.limit.expired() or not all(chain.seen for chain in self._chains):
+            return
+        known = [until for chain in self._chains if (until := chain.until())]
+        self.until = min(known) if known else None
+        when = None if self.until is None else asyncio.get_running_loop().time() + max(0.0, _seconds_to(self.until))
+        self.limit.reschedule(when)
+        following = tuple(status for chain in self._chains for status in chain.following())
+        services = tuple(one for chain in self._chains for one in chain.services)
+        self._tell(Held(self.until, following, services, tuple(job for chain in self._chains for job in chain.ended)))
+
+
+class _Chain:
+    """An allocation that is held, with those that follow on it.
+
+    :ivar seen: how each of them that is held was seen last, by its incarnation.
+    :ivar services: usable ones of those that follow on.
+    :ivar ended: ids of the jobs among them that have ended.
+    """
+
+    def __init__(self, holds: _Holds, first: Allocation) -> None:
+        self._holds, self._first = holds, first
+        self.seen: dict[int, AllocationStatus] = {}
+        self.services: list[Service] = []
+        self.ended: list[str] = []
+        self._living: dict[int, Allocation] = {}
+        self._known = {first.incarnation}
+        self._ends: asyncio.Queue[tuple[int, str | BraynsError]] = asyncio.Queue()
+
+    async def end(self) -> str:
+        """Hold them until somebody gives them back, or the last of them has ended."""
+        async with beside() as self._group:
+            self._hold(self._first, _Hold(self._holds.session, self._first, self._holds.names, self.look).end)
+            while True:
+                number, why = await self._ends.get()
+                gone = self._living.pop(number)
+                if isinstance(why, str):
+                    return why
+                if not self._living:
+                    raise why
+                self.seen.pop(number, None)
+                self.ended.append(gone.job_id)
+                self.services = [one for one in self.services if one.job_id != gone.job_id]
+                self._holds.session.log.warning("The session goes on with what there still is: %s", why)
+                self._holds.changed()
+
+    def _hold(self, one: Allocation, end: Callable[[], object]) -> None:
+        async def told() -> None:
+            try:
+                why: str | BraynsError = await end()  # type: ignore[misc]
+            except BraynsError as error:
+                why = error
+            self._ends.put_nowait((one.incarnation, why))
+
+        self._living[one.incarnation] = one
+        self._group.create_task(told())
+
+    def look(self, status: AllocationStatus) -> None:
+        """Take a look at one of them: another one may follow on."""
+        self.seen[status.incarnation] = status
+        if status.following > status.incarnation and status.following not in self._known:
+            self._known.add(status.following)
+            folder = f"{self._first.folder.rpartition('/')[0]}/{status.following}"
+            one = Allocation(self._first.name, status.following, "", folder=folder, machine=self._first.machine)
+            self._hold(one, lambda: self._follow(one))
+        self._holds.changed()
+
+    async def _follow(self, one: Allocation) -> str:
+        """Hold an allocation that follows on, and prove its services."""
+        holds = self._holds
+        found = await _seen(holds.session, one)
+        one = self._living[one.incarnation] = replace(one, job_id=found.job_id if found else "")
+        holds.session.log.info("Job %s follows on job %s.", one.job_id or "(not submitted yet)", self._first.job_id)
+        async with usable(holds.session, Booking(one.name, (one,)), holds.plugins) as events:
+            async for event in events:
+                match event:
+                    case Looked(status=status):
+                        if status.released:
+                            return _given_back(one.job_id)
+                        self.look(status)
+                    case Proved(service=service):
+                        self.services.append(service)
+                        holds.changed()
+                    case Failed(error=error) | Lost(error=error):
+                        # It may have been given back, and have ended, between two looks.
+                        found = await _seen(holds.session, one)
+                        if found is not None and found.released:
+                            return _given_back(one.job_id)
+                        raise error
+        raise AssertionError("a stream of services does not end by itself")
+
+    def following(self) -> list[AllocationStatus]:
+        """How those that follow on were seen last."""
+        return [status for number, status in sorted(self.seen.items()) if number != self._first.incarnation]
+
+    def until(self) -> datetime | None:
+        """When its time is over, by the newest of them that is held; None while that waits, or has no limit."""
+        newest = max(self._living)
+        status = self.seen.get(newest)
+        if newest == self._first.incarnation:
+            ends, first = _time(status.until if status else ""), self._holds.first_until
+            return max(ends, first) if ends and first else first
+        left = status.job.seconds_left if status and status.job and status.state is JobState.RUNNING else None
+        if left is None or not status or not all(self._is_usable(status, one) for one in status.services):
+            return None
+        spare = SPARE_SECONDS[self._holds.session.cluster.scheduler]
+        ends = (datetime.now(UTC) + timedelta(seconds=max(0, left - spare))).replace(microsecond=0)
+        last = self._holds.until  # each look tells it some seconds otherwise
+        return last if last and abs((last - ends).total_seconds()) < spare / 2 else ends
+
+    def _is_usable(self, status: AllocationStatus, service: ServiceStatus) -> bool:
+        return any((one.job_id, one.name) == (status.job_id, service.name) for one in self.services)
 
 
 class _Hold:
-    """One allocation that is held."""
+    """One allocation that is held.
 
-    def __init__(self, session: Session, allocation: Allocation, names: Sequence[str] | None) -> None:
-        self._watch, self._names = AllocationWatch(session, allocation), names
+    :param look: takes each look.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        allocation: Allocation,
+        names: Sequence[str] | None,
+        look: Callable[[AllocationStatus], None] = lambda status: None,
+    ) -> None:
+        self._watch, self._names, self._look = AllocationWatch(session, allocation), names, look
 
     async def end(self) -> str:
         """Wait until somebody gives it back."""
-        given_back = f"Job {self._watch.allocation.job_id} was given back."
         try:
             async with aclosing(self._watch.statuses()) as looks:
                 async for status in looks:
                     if status.released:
-                        return given_back
+                        return _given_back(self._watch.allocation.job_id)
+                    self._look(status)
                     for service in status.services:
                         if self._names is None or service.name in self._names:
                             self._check(status, service)
         except AllocationLost:
             if self._watch.seen is not None and self._watch.seen.released:
-                return given_back
+                return _given_back(self._watch.allocation.job_id)
             raise
         raise AllocationLost(
             f"Job {self._watch.allocation.job_id} is not watched any more.", remedy="Start a new session."
@@ -87,3 +273,28 @@ class _Hold:
                 remedy="Start a new session, if that was not meant.",
                 node=service.node,
             )
+
+
+async def _seen(session: Session, one: Allocation) -> AllocationStatus | None:
+    """How an allocation stands; None where the cluster does not tell."""
+    try:
+        return (await session.cluster.look([Waiter(*one.key)])).get(one.key)
+    except ConnectionLost:
+        return None
+
+
+def _given_back(job_id: str) -> str:
+    return f"Job {job_id} was given back."
+
+
+def _seconds_to(until: datetime) -> float:
+    return (until - datetime.now(UTC)).total_seconds()
+
+
+def _time(text: str) -> datetime | None:
+    """A time that somebody wrote into a folder; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

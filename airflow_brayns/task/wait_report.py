@@ -52,13 +52,16 @@ def facts_of(status: AllocationStatus) -> dict[str, Any]:
     return {**told, "nodes": list(status.nodes), "services": len(status.services), "listening": listening}
 
 
-def in_task(ti: Any, log: Any) -> Store:
-    """A store for a task that waits in its worker."""
+def in_task(ti: Any, log: Any, key: str = keys.WAIT) -> Store:
+    """A store for a task that waits in its worker.
+
+    :param key: of XCom.
+    """
 
     def store(value: dict[str, Any]) -> None:
         def push() -> None:
             try:
-                ti.xcom_push(key=keys.WAIT, value=value)
+                ti.xcom_push(key=key, value=value)
             except Exception as error:  # a wait goes on where a page shows less
                 log.debug("How the wait stands could not be stored: %s", reason_of(error))
 
@@ -71,10 +74,11 @@ class InTrigger:
     """A store for a trigger. The latest value wins: a slow API server is told the last one.
 
     :param ti: the trigger's task instance; None where it has none, and nothing is stored.
+    :param key: of XCom.
     """
 
-    def __init__(self, ti: Any, log: Any) -> None:
-        self._ti, self._log = ti, log
+    def __init__(self, ti: Any, log: Any, key: str = keys.WAIT) -> None:
+        self._ti, self._log, self._key = ti, log, key
         self._value: dict[str, Any] | None = None
         self._working = False
 
@@ -94,7 +98,7 @@ class InTrigger:
         try:
             while self._value is not None:
                 value, self._value = self._value, None
-                await task_runner.SUPERVISOR_COMMS.asend(SetXCom(key=keys.WAIT, value=value, **place))
+                await task_runner.SUPERVISOR_COMMS.asend(SetXCom(key=self._key, value=value, **place))
         except Exception as error:
             self._log.debug("How the wait stands could not be stored: %s", reason_of(error))
         finally:

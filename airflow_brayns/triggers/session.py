@@ -10,8 +10,11 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_brayns.errors import BraynsError
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.links import keys
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.holding import hold
+from airflow_brayns.task.session_report import SessionReport
+from airflow_brayns.task.wait_report import InTrigger
 from airflow_brayns.triggers.base import BraynsTrigger
 from airflow_brayns.triggers.events import failed, safe_events
 
@@ -21,7 +24,7 @@ class BraynsSessionTrigger(BraynsTrigger):
 
     :param cluster_conn_id: the cluster.
     :param overrides: fields of the connection with other values; only those that a wait needs.
-    :param booking: `Booking.to_json()`.
+    :param booking: `Booking.to_json()`, and the `plugins` that its services were asked to load.
     :param services: names of the services that are held; None for all.
     :param until: the time, ISO 8601, with its zone; None for as long as the allocation lasts.
     :param deferred_at: and ``newer``: see `BraynsTrigger`.
@@ -53,7 +56,10 @@ class BraynsSessionTrigger(BraynsTrigger):
             self.check_known()
             async with hook.session(self.log) as session:
                 until = datetime.fromisoformat(self.until) if self.until else None
-                why = await hold(session, Booking.from_json(self.booking), until, self.services)
+                booking = Booking.from_json(self.booking)
+                report = SessionReport(InTrigger(self.task_instance, self.log, keys.HELD), booking.name)
+                plugins = self.booking.get("plugins") or ()
+                why = await hold(session, booking, until, self.services, plugins=plugins, tell=report)
         except BraynsError as error:
             event = failed(error)
         else:

@@ -101,7 +101,7 @@ class Stored:
         return self._run, dag_id, run_id
 
     def task(self, run: tuple[int, str, str], task_id: str, state: str | None, index: int = -1, **facts: Any) -> None:
-        """A task instance with what it has pushed to XCom; `brayns_progress` goes to the state store."""
+        """A task instance with what it has pushed to XCom, or put into its state store."""
         from airflow.models.task_state_store import TaskStateStoreModel
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.xcom import XComModel
@@ -111,7 +111,7 @@ class Stored:
         place = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": index}
         self._add(TaskInstance, id=uuid.uuid4(), state=state, **place)
         for name, value in facts.items():
-            if name == "brayns_progress":
+            if name in ("brayns_progress", "brayns_extension"):
                 text = json.dumps(value)
                 self._add(TaskStateStoreModel, dag_run_id=key, key=name, value=text, updated_at=at, **place)
             else:
@@ -135,6 +135,12 @@ class Stored:
         self.task(run, "brayns", "success", allocation=told, services=[service(number)], brayns_tunnel="ssh -N x")
         self.task(run, "keep", "deferred" if state == "running" else "success", brayns_held=held)
         return run
+
+    def extension(self, run: tuple[int, str, str], state: str | None = "success", number: int = 1, **told: Any) -> None:
+        """The task that gives a session more time, and what it tells."""
+        jobs = [one["job_id"] for one in booking(number)["allocations"]]
+        fact = {"allocation": booking(number)["name"], "jobs": jobs, "minutes": 60, **told}
+        self.task(run, "extend", state, brayns_extension=fact)
 
     def _add(self, model: Any, **values: Any) -> None:
         """A row by its columns: what else a model does is none of a test's business."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,146 @@ def test_a_release_is_asked_about_first_and_what_is_refused_is_said(browser: Any
         assert path.startswith("api/v2/dags/brayns_session/dagRuns/") and path.endswith("/taskInstances/keep")
         seen.keyboard.press("Escape")
         seen.get_by_role("dialog").wait_for(state="detached")
+
+
+def ending(stored: Stored, number: int, minutes: float, state: str | None = "success", **told: Any) -> None:
+    """A session that may be given more time, and ends in so many minutes.
+
+    :param told: what the task that extends it tells; what holds the session tells under `held`.
+    """
+    run = stored.run(run_id=f"manual__2026-11-27T10:{number:02d}:00+00:00")
+    until = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+    held = {"allocation": booking(number)["name"], "until": until, **told.pop("held", {})}
+    tunnel = f"ssh -N -L 5000:n{number}:5000 cave"
+    stored.task(run, "brayns", "success", allocation=booking(number), services=[service(number)], brayns_tunnel=tunnel)
+    stored.task(run, "keep", "deferred", brayns_held=held)
+    stored.extension(run, state, number, **told)
+
+
+def test_a_session_that_ends_soon_is_warned_of_and_extended_by_clearing_a_task(
+    browser: Any, address: str, stored: Stored
+) -> None:
+    ending(stored, 1, 9)
+    ending(stored, 2, 40)
+    asked: list[tuple[str, str, Any]] = []
+    status, detail = 409, "AirflowClearRunningTaskException"
+
+    def answer(route: Any) -> None:
+        request = route.request
+        asked.append((request.method, request.url.removeprefix(address), request.post_data_json))
+        route.fulfill(status=status, content_type="application/json", body=json.dumps({"detail": detail}))
+
+    with seen_with(token_of("user"), browser, address, clearTaskInstances=answer) as seen:
+        seen.get_by_text("This session ends at").wait_for()
+        assert seen.get_by_text("This session ends at").count() == 1, "forty minutes are not soon"
+        picture(seen, "ends-soon")
+        warning = seen.locator(".note.warn").get_by_role("button", name="Extend…")
+        warning.click()
+        seen.get_by_text("It lasts 60 minutes from now on.").wait_for()
+        picture(seen, "extend-confirm")
+        assert asked == []
+        seen.get_by_role("button", name="Extend", exact=True).click()
+        seen.get_by_text("It is being asked for already").wait_for()
+        status, detail = 200, ""
+        seen.get_by_role("button", name="Extend", exact=True).click()
+        seen.get_by_role("dialog").wait_for(state="detached")
+    body = {"dry_run": False, "dag_run_id": "manual__2026-11-27T10:01:00+00:00", "task_ids": ["extend"],
+            "only_failed": False, "reset_dag_runs": False, "prevent_running_task": True}  # fmt: skip
+    assert asked == [("POST", "api/v2/dags/brayns_session/clearTaskInstances", body)] * 2
+
+
+def test_what_came_of_an_extension_is_told(browser: Any, address: str, stored: Stored) -> None:
+    pending = {"1099": {"state": "pending", "reason": "Priority"}}
+    running = {"1098": {"state": "running", "nodes": ["n9"], "services": 1, "listening": 1}}
+    refused = {"how": "follow_on", "why": f"Access/permission denied {HOSTILE}"}
+    ending(stored, 1, 60, how="raised")
+    ending(stored, 2, 60, how="room")
+    ending(stored, 3, 9, state=None, how="")
+    ending(stored, 4, 9, state="failed")
+    ending(stored, 5, 9, how="refused", why="no such account")
+    ending(stored, 6, 9, **refused, held={"until": None, "following": pending, "services": []})
+    ready = {"following": running, "services": [service(9, job_id="1098")]}
+    ending(stored, 7, 60, **refused, held=ready)
+    ending(stored, 8, 9, **refused, held={**ready, "ended": ["1008"]})
+    with seen_with(token_of("user"), browser, address) as seen:
+        for number, words in (
+            (1, "Extended: the time limit of its job was raised."),
+            (2, "Extended: its job has the time."),
+            (3, "More time is being asked for."),
+            (4, "More time could not be asked for"),
+            (5, "It was not extended (no such account)."),
+            (
+                6,
+                "(Access/permission denied <script>alert(1)</script>). Job 1099 follows on: queued. Other jobs come first.",
+            ),
+            (7, "Job 1098 follows on, and is ready."),
+        ):
+            seen.locator("li.card", has_text=f"10:0{number}:00").get_by_text(words).wait_for()
+        warned = seen.locator("li.card", has_text="This session ends at").all_inner_texts()
+        assert [number for number in range(1, 9) if any(f"10:0{number}:00" in text for text in warned)] == [3, 4, 5, 8]
+        assert seen.locator(".brayns script").count() == 0
+        assert seen.locator("li.card", has_text="10:07").locator(".endpoint").all_inner_texts() == [
+            "n7:5000",
+            "n9:5000",
+        ]
+        assert seen.locator("li.card", has_text="10:08").locator(".endpoint").all_inner_texts() == ["n9:5000"]
+        assert (
+            seen.locator("li.card", has_text="10:03").get_by_role("button", name="Being extended").first.is_disabled()
+        )
+        picture(seen, "extended")
+        seen.locator("li.card", has_text="10:06").scroll_into_view_if_needed()
+        picture(seen, "follows-on")
+
+
+def test_whoever_may_only_look_is_warned_and_cannot_extend(browser: Any, address: str, stored: Stored) -> None:
+    ending(stored, 1, 9)
+    with seen_with(token_of("viewer"), browser, address) as seen:
+        seen.get_by_text("This session ends at").wait_for()
+        assert seen.get_by_role("button", name="Extend…").count() == 1
+        assert seen.get_by_role("button", name="Extend…").is_disabled()
+        picture(seen, "ends-soon-viewer")
+
+
+def test_the_log_of_a_service_is_followed_in_the_page(browser: Any, address: str, stored: Stored) -> None:
+    """From Airflow's own API of the log of the task that watches it, on from where it was read last."""
+    ending(stored, 1, 60)
+    asked: list[str] = []
+    first = [{"event": "[n1 brayns1] Its start and its warnings are shown here"}, {"event": "::group::[n1 brayns1] 2 lines"},
+             {"event": f"[n1 brayns1] {HOSTILE} \x1b[31m"}, {"event": "[n2 brayns1] of another node"}, {"event": "Job 7: running"}, {"no": 1}]  # fmt: skip
+    more = [{"event": f"[n1 brayns1] line {number}"} for number in range(400)]
+    told = [{"content": first, "continuation_token": "a b"}, {"content": more, "continuation_token": "c"}]
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url.removeprefix(address))
+        body = told[min(len(asked), 2) - 1] if len(asked) < 3 else {"content": [{"event": "[n1 brayns1] the last"}]}
+        route.fulfill(content_type="application/json", body=json.dumps(body))
+
+    def task(route: Any) -> None:
+        route.fulfill(content_type="application/json", body=json.dumps({"try_number": 2}))
+
+    with seen_with(token_of("user"), browser, address, **{"taskInstances/keep": task, "logs/2?*": answer}) as seen:
+        log = seen.get_by_label("Log of brayns1 on n1")
+        seen.locator("summary", has_text="Log").click()
+        log.wait_for()
+        assert asked[0].endswith("/taskInstances/keep/logs/2?map_index=-1&full_content=false")
+        assert log.inner_text().splitlines()[1].startswith(HOSTILE) and "another node" not in log.inner_text()
+        picture(seen, "log")
+        seen.wait_for_function("() => document.querySelector('pre[aria-label^=Log]').innerText.endsWith('the last')")
+        assert asked[1].endswith("&token=a%20b") and len(log.inner_text().splitlines()) == 300, "bounded"
+        seen.wait_for_timeout(6000)  # one look's time: that nothing more is asked can only be waited for
+        assert len(asked) == 3, "its end was told"
+
+
+def test_a_log_that_may_not_be_read_is_said(browser: Any, address: str, stored: Stored) -> None:
+    ending(stored, 1, 60)
+
+    def refuse(route: Any) -> None:
+        route.fulfill(status=403, content_type="application/json", body='{"detail": "Forbidden"}')
+
+    with seen_with(token_of("user"), browser, address, **{"taskInstances/**": refuse}) as seen:
+        seen.locator("summary", has_text="Log").click()
+        seen.get_by_text("You may not read the logs of its tasks.").wait_for()
+        picture(seen, "log-refused")
 
 
 @pytest.mark.parametrize(

@@ -222,3 +222,18 @@ class Events:
 
     def __getitem__(self, asset: Any) -> SimpleNamespace:
         return self._by_uri[asset.uri]
+
+
+def test_to_clear_the_extension_of_a_session_clears_nothing_else(bag: DagBag) -> None:
+    """Of a task between setup and teardown Airflow clears both too: the session would be asked for anew."""
+    dag = bag.dags["brayns_session"]
+    extend = dag.get_task("extend")
+    assert extend.upstream_task_ids == {"brayns"} and extend.downstream_task_ids == set()
+    assert not list(extend.get_upstreams_only_setups_and_teardowns())
+    params = {**dag.params.dump(), **ASKED}
+    kept, booked = copy.copy(extend), copy.copy(dag.get_task("brayns"))
+    for one in (kept, booked):
+        one.render_template_fields({"params": params, "ti": SimpleNamespace(xcom_pull=lambda **asked: None)})  # type: ignore[arg-type]
+    of_both = {name for name in kept.overrides if name != "allocation"}
+    assert {name: getattr(kept, name) for name in of_both} == {name: getattr(booked, name) for name in of_both}
+    assert {"account", "partition", "time_limit", "idle_limit", "memory"} <= of_both

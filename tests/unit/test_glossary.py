@@ -22,7 +22,7 @@ OTHERWISE = {
     "cluster_frames": "frame store", "frame_checks": "frame store", "frames_script": "frame store", "parts": "part file", "stream": "usable",
     "script_call": "script", "script_digest": "script", "script_file": "script", "script_import": "script", "script_order": "script",
     "script_output": "script", "script_run": "script", "script_service": "script", "script_thread": "script", "script_traceback": "script",
-    "script_wanted": "script", "render_call": "render call", "frame_store": "frame store", "holding": "session", "used": "ledger", "restarts": "set aside",
+    "script_wanted": "script", "render_call": "render call", "frame_store": "frame store", "holding": "session", "extending": "extension", "used": "ledger", "restarts": "set aside",
     "tiles": "tile", "join": "tile",
     "overlays": "overlay", "overlay_fields": "overlay", "overlay_layers": "overlay", "overlay_pictures": "overlay", "drawn": "overlay",
 }  # fmt: skip

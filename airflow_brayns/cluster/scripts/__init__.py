@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "lease": ("common", "login", "room", "whose", "lease"),
         "release": ("common", "login", "queue", "whose", "release"),
         "services": ("common", "login", "room", "queue", "trust", "whose", "services"),
+        "extend": ("common", "login", "queue", "whose", "incarnations", "extend"),
         "files": ("common", "login", "room", "trust", "files"),
         "inspect": ("common", "login", "room", "queue", "trust", "inspect"),
         "step": ("common", "login", "queue"),

@@ -26,6 +26,25 @@ latest() { # the number of the newest incarnation of NAME, 0 for none
     printf '%s' "$newest"
 }
 
+newest() { # newest NAME: the number of the incarnation that goes on, or is to; fails where all were given back, or have ended
+    local number end living
+    number=$(latest "$1")
+    while [ "$number" -gt 0 ]; do
+        living=yes
+        for end in release ending ended cancelled; do [ ! -e "$state_dir/$1/$number/$end" ] || living=; done
+        [ -z "$living" ] || [ ! -d "$state_dir/$1/$number" ] || {
+            printf '%s' "$number"
+            return 0
+        }
+        number=$((number - 1))
+    done
+    return 1
+}
+
+is_given_back() { # is_given_back NAME N: what a follow-up is for; nobody would give back what follows on it
+    [ "$2" -ne 0 ] && { [ -e "$state_dir/$1/$2/release" ] || [ -e "$state_dir/$1/$2/cancelled" ]; }
+}
+
 take_over() { # take_over DIR TOKEN: the owner's file is renamed; whoever cannot rename is not the owner any more
     local one
     [ -e "$1/owner.$2" ] && return 0 # the same try again: its worker was lost
@@ -61,4 +80,15 @@ await_earlier() { # await_earlier NAME N: the jobs before incarnation N have end
         tries=$((tries + 1))
         sleep 0.25 2>/dev/null || sleep 1
     done
+}
+
+sweep() { # it removes what is old and has our names: the folder may hold other things too; once an hour, since it reads every folder
+    local old
+    [ "$(age_of "$state_dir/.swept")" -ge 3600 ] || return 0
+    put "$state_dir/.swept" "$(now)"
+    find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
+        while read -r old; do rm -rf "${old%/ended}"; done
+    find "${TMPDIR:-/tmp}" "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'airflow-brayns.*' -user "$(id -un)" -mmin +120 \
+        -exec rm -rf {} + 2>/dev/null # of commands that were killed
+    find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
 }

@@ -1,5 +1,5 @@
 # The keeper holds an allocation, starts services in it, and ends it when told to or when nobody uses it.
-# Shared: told woken.
+# Shared: told woken time_limit.
 
 in_use() { # it prints what changes when somebody uses the allocation
     cat "$dir/lease" "$dir"/services/*/bytes 2>/dev/null
@@ -42,6 +42,13 @@ node_names() { # scontrol tells them, among what a site's wrapper tells; where t
             { stem = $0; sub(/[0-9].*$/, "", stem) } index(list, "," (stem == "" ? $0 : stem))')
     fi
     printf '%s\n' "$told" | tr '\n' ' '
+}
+
+is_raised() { # where there is no Slurm: somebody has put another time limit into the folder; sets time_limit
+    local wished
+    wished=$(first "$dir/limit")
+    case $wished in "" | *[!0-9]* | "$time_limit") return 1 ;; esac
+    time_limit=$wished
 }
 
 put_or_end() { # put_or_end FILE LINE: without it nobody can use the allocation; a folder that is full for a moment is waited for
@@ -115,6 +122,7 @@ keep() {
             started_at=$((started_at + jump))
             [ "$jump" -ge 0 ] || began=$((began + jump))
         fi
+        [ "$time_limit" = 0 ] || ! is_raised || put "$dir/claim/ends" $((began + time_limit))
         latest=$(in_use)
         if [ "$latest" != "$usage" ]; then
             usage=$latest

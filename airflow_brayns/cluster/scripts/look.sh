@@ -29,6 +29,8 @@ describe() { # describe NAME N LEASE: all that the folder of an allocation tells
             printf 'heartbeat %s\n' "$value"
             [ "$3" != 0 ] || printf 'unheard %s\n' "$(age_of "$one")"
             ;;
+        until) ! value "$one" || printf 'until %s\n' "$value" ;;
+        next) ! value "$one" || printf 'next %s\n' "$value" ;;
         owner.*) printf 'owner %s\n' "${one##*/owner.}" ;;
         esac
     done

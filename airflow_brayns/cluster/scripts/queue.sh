@@ -1,5 +1,6 @@
 # The scheduler is Slurm, or this machine with its processes.
 # Each job is a line of squeue's: id|state|reason|nodes|comment|name|submit time|start|time left
+lost_answers='timed out|unable to contact|connection|communication|zero bytes|receive|temporarily'
 
 at_most() { # at_most SECONDS COMMAND...: Slurm's own time-outs add up to half a minute
     local seconds

@@ -1,6 +1,5 @@
 # A request is submitted exactly once.
 # Set above: keeper keeper_length asked about refusals; and the functions services and secrets, which fill $dir, and request, which calls sbatch.
-lost_answers='timed out|unable to contact|connection|communication|zero bytes|receive|temporarily'
 
 submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up is for, which goes on; 0 for none
     local n dir
@@ -16,6 +15,10 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
         else
             no_room "$state_dir"
         fi
+        return
+    }
+    ! is_given_back "$1" "$3" || {
+        printf 'over\n'
         return
     }
     n=$(latest "$1")
@@ -35,18 +38,15 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
         no_room "$state_dir"
         return
     fi
+    # Whoever keeps the one before reads there that this one follows on.
+    [ "$3" -eq 0 ] || put "$state_dir/$1/$3/next" "$n" || {
+        rm -rf "$dir"
+        no_room "$state_dir"
+        return
+    }
     if [ "$scheduler" = local ]; then start_here "$n"; else ask_slurm "$1" "$n"; fi
-}
-
-sweep() { # it removes what is old and has our names: the folder may hold other things too; once an hour, since it reads every folder
-    local old
-    [ "$(age_of "$state_dir/.swept")" -ge 3600 ] || return 0
-    put "$state_dir/.swept" "$(now)"
-    find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
-        while read -r old; do rm -rf "${old%/ended}"; done
-    find "${TMPDIR:-/tmp}" "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'airflow-brayns.*' -user "$(id -un)" -mmin +120 \
-        -exec rm -rf {} + 2>/dev/null # of commands that were killed
-    find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
+    # Given back meanwhile: whoever did it may not have seen this one yet.
+    ! is_given_back "$1" "$3" || give_up "$dir"
 }
 
 adopt() { # adopt NAME TOKEN AFTER N: answers where N is what is asked for, or may be, or is another's; fails where a new one is needed

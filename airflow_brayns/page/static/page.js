@@ -5,7 +5,7 @@ const { Link } = ReactRouterDOM;
 
 const EVERY = 5000; // milliseconds from one look to the next, while the page is seen
 const SLOWEST = 60000;
-const WARN = 300; // seconds before the end at which a session is marked
+const WARN = 600; // seconds before the end from which on a session is warned of
 const url = (path) => new URL(path, document.baseURI);
 
 const STYLE = `
@@ -321,21 +321,153 @@ async function takeBack(row, mark) {
   await mark(row.task_id, index, "failed");
 }
 
+// When the first of what it needs is over, in milliseconds; null where nobody knows.
+function endTime(row) {
+  const ends = [row.until, ...(row.services || []).map((one) => one.ends_at)].map((one) => new Date(one || NaN).getTime()).filter((one) => !Number.isNaN(one));
+  return ends.length === 0 || !isLive(row) ? null : Math.min(...ends);
+}
+
+const endsSoon = (row, now) => endTime(row) !== null && (endTime(row) - now) / 1000 < WARN;
+
+// More time for a session: the task that asks for it is cleared, by Airflow's own API. A second click while it runs is refused there.
+function extensionOf(row, may) {
+  const { extend } = row;
+  if (!extend || !row.keeper || !may.includes("mark")) return null;
+  const [name, index] = extend.task;
+  const body = { dry_run: false, dag_run_id: row.run_id, task_ids: [index >= 0 ? [name, index] : name], only_failed: false, reset_dag_runs: false, prevent_running_task: true };
+  const go = async () => {
+    try {
+      await ask(`api/v2/dags/${encodeURIComponent(row.dag_id)}/clearTaskInstances`, "POST", body);
+    } catch (error) {
+      throw error.status === 409 ? new Refused(409, "It is being asked for already: close this and look again.") : error;
+    }
+  };
+  const text = `It lasts ${extend.minutes} minutes from now on. Where its job does not get the time, another one is queued that follows on, with services of its own: both run until the first one ends.`;
+  return { title: "Extend the session?", text, yes: "Extend", go };
+}
+
+// What came of it.
+const GIVEN = {
+  room: "Extended: its job has the time.",
+  raised: "Extended: the time limit of its job was raised.",
+  follow_on: "The time limit of its job was not raised",
+  refused: "It was not extended",
+};
+
+function extensionText(row) {
+  const { extend } = row;
+  if (extend.state === "asked") return "More time is being asked for.";
+  if (extend.state === "failed") return "More time could not be asked for: the log of its task says why.";
+  if (extend.how === "follow_on" || extend.how === "refused") return `${GIVEN[extend.how]}${extend.why ? ` (${extend.why.trim()})` : ""}.`;
+  return Object.hasOwn(GIVEN, extend.how || "") ? GIVEN[extend.how] : "";
+}
+
+function followingText(one) {
+  if (one.state === "ready") return `Job ${one.job} follows on, and is ready.`;
+  return `Job ${one.job} follows on: ${one.state === "queued" ? "queued." : "it starts."} ${waitOf(one)}`;
+}
+
+function Extension({ row }) {
+  const texts = [extensionText(row), ...(row.following || []).map(followingText)].filter(Boolean);
+  if (texts.length === 0) return null;
+  const [name, index] = row.extend.task;
+  return h(Fact, { name: "More time" }, h("bdi", null, texts.join(" ")), row.extend.how || row.extend.state ? h(React.Fragment, null, " ", h(Link, { to: taskOf({ ...row, task_id: name, map_index: index }) }, "its log")) : null);
+}
+
+// One that follows on and waits has its time before it.
+const isWarnedOf = (row, now) => endsSoon(row, now) && !(row.following || []).some((one) => one.state !== "ready");
+
+function ExtendButton({ row, extension, onExtend, main }) {
+  const asked = row.extend.state === "asked";
+  const title = extension ? undefined : "You may look at this run, and not change it.";
+  return h("button", { type: "button", className: main ? "main" : "", disabled: asked || !extension, title, onClick: onExtend }, asked ? "Being extended" : "Extend…");
+}
+
+function Extend({ row, extension, onExtend }) {
+  const now = useNow();
+  return extension && isWarnedOf(row, now) ? null : h(ExtendButton, { row, extension, onExtend }); // else it stands in the warning
+}
+
+// In the card itself: whoever looks at one of many sees which, and can act there.
+function Ending({ row, extension, onExtend }) {
+  if (!isWarnedOf(row, useNow())) return null;
+  return h("div", { className: "note warn" }, h("div", { className: "line" },
+    h("span", { className: "grow", role: "alert" }, `This session ends at ${clock(endTime(row))}: what is loaded in it is lost then.`),
+    extension && h(ExtendButton, { row, extension, onExtend, main: true })));
+}
+
 function TimeLeft({ row }) {
   const now = useNow();
-  const ends = [row.until, ...(row.services || []).map((one) => one.ends_at)].map((one) => new Date(one || NaN).getTime()).filter((one) => !Number.isNaN(one));
-  if (ends.length === 0 || !isLive(row)) return null;
-  const end = Math.min(...ends);
+  const end = endTime(row);
+  if (end === null) return null;
   const left = (end - now) / 1000;
   const soon = left < WARN;
   return h(React.Fragment, null,
-    h("span", { className: soon ? "warn" : "", title: clock(end) }, left > 0 ? `${soon ? "Ends in" : ""} ${duration(left)}${soon ? "" : " left"}` : "Its time is over"),
-    h("span", { className: "heard", role: "status" }, soon ? "This session ends soon." : "")); // the seconds would be read out each second
+    h("span", { className: soon ? "warn" : "", title: clock(end) }, left > 0 ? `${soon ? "Ends in" : ""} ${duration(left)}${soon ? "" : " left"}` : "Its time is over")); // the seconds would be read out each second: the warning is, once
 }
 
 function Since({ at }) {
   const passed = (useNow() - new Date(at).getTime()) / 1000;
   return passed > 0 ? h(Fact, { name: "Since" }, `${clock(at)}, ${duration(passed)}`) : null;
+}
+
+// ---- a service's log -------------------------------------------------------------------------------------------------
+const LINES = 300; // of a log that are shown
+
+// The log of the task that watches a service has its start and its warnings. Airflow's own API tells it, with its permission, from where it was read last.
+function useServiceLog(row, one, open) {
+  const [lines, setLines] = useState(null);
+  const [trouble, setTrouble] = useState("");
+  const [name, index] = row.keeper || [row.task_id, row.map_index ?? -1];
+  useEffect(() => {
+    if (!open) return undefined;
+    let timer = 0;
+    let there = true;
+    let token = "";
+    let path = "";
+    const mine = `[${one.node} ${one.service}] `;
+    const look = async () => {
+      if (!document.hidden) {
+        try {
+          if (!path) {
+            const { value } = await ask(taskApiOf(row, name, index));
+            path = `${taskApiOf(row, name, -1)}/logs/${value.try_number || 1}?map_index=${index}&full_content=false`;
+          }
+          const { value } = await ask(`${path}${token ? `&token=${encodeURIComponent(token)}` : ""}`);
+          if (!there) return;
+          const found = (value.content || []).filter((each) => typeof each.event === "string" && each.event.startsWith(mine)).map((each) => each.event.slice(mine.length));
+          token = value.continuation_token || "";
+          setLines((before) => [...(before || []), ...found].slice(-LINES));
+          setTrouble("");
+          if (!token) return; // its end
+        } catch (error) {
+          if (!there) return;
+          setTrouble(error.status === 403 ? "You may not read the logs of its tasks." : error.message);
+        }
+      }
+      timer = setTimeout(look, EVERY);
+    };
+    setLines(null);
+    look();
+    return () => {
+      there = false;
+      clearTimeout(timer);
+    };
+  }, [open, row.dag_id, row.run_id, name, index, one.node, one.service]);
+  return { lines, trouble };
+}
+
+function ServiceLog({ one, row }) {
+  const [open, setOpen] = useState(false);
+  const { lines, trouble } = useServiceLog(row, one, open);
+  const end = useRef(null);
+  useEffect(() => { if (end.current) end.current.scrollTop = end.current.scrollHeight; }, [lines]);
+  return h("details", { onToggle: (event) => setOpen(event.currentTarget.open) }, h("summary", null, "Log"),
+    trouble && h("p", { className: "bad", role: "alert" }, trouble),
+    open && lines === null && !trouble && h("p", { className: "dim", role: "status" }, "Loading the log …"),
+    lines && lines.length === 0 && h("p", { className: "dim" }, "It has said nothing yet that its task's log shows."),
+    lines && lines.length > 0 && h("pre", { ref: end, tabIndex: 0, "aria-label": `Log of ${one.service} on ${one.node}`, style: { maxHeight: 320, overflow: "auto" } }, lines.join("\n")),
+    one.log && h(Lines, { what: "All that it says, on the cluster", text: `tail -f ${shellWord(one.log)}` }));
 }
 
 function Service({ one, row, connect }) {
@@ -344,12 +476,13 @@ function Service({ one, row, connect }) {
   const lines = (one.tls ? connect.tls : connect.plain).replace("{endpoint}", near);
   return h("div", { style: { marginTop: 8 } },
     h("div", { className: "line" }, h("code", { className: "endpoint" }, one.endpoint), h(Copy, { text: one.endpoint, what: `endpoint ${one.endpoint}` }),
+      one.follows && h("span", { className: "good" }, "follows on"),
       h("span", { className: "dim" }, [one.version && `braynsService ${one.version}`, (one.plugins || []).join(", ")].filter(Boolean).join(" · "))),
     h("details", null, h("summary", null, "Connect"),
       tunnelled && one.tunnel && h(Lines, { what: "Tunnel, on your machine", text: one.tunnel }),
       h(Lines, { what: "Python", text: lines }),
-      one.connect && h(Lines, { what: "Tunnel, where Airflow is installed", text: one.connect }),
-      one.log && h(Lines, { what: "Log of the service, on the cluster", text: `tail -f ${shellWord(one.log)}` })));
+      one.connect && h(Lines, { what: "Tunnel, where Airflow is installed", text: one.connect })),
+    h(ServiceLog, { one, row }));
 }
 
 const ServiceCard = React.memo(function ServiceCard({ row, may, connect, onChange }) {
@@ -357,13 +490,16 @@ const ServiceCard = React.memo(function ServiceCard({ row, may, connect, onChang
   const [asked, setAsked] = useState(false);
   const end = endOf(row, may);
   const live = isLive(row);
-  const isAnother = asking !== null && (end === null || end.title !== asking.title);
+  const extension = live ? extensionOf(row, may) : null;
+  const isAnother = asking !== null && ![end, extension].some((one) => one !== null && one.title === asking.title);
   useEffect(() => { if (isAnother) setAsking(null); }, [isAnother]);
   const text = row.why || (row.wait && waitOf(row)) || (STATES[row.state] || ["", "", ""])[2];
   return h("li", { className: "card", style: { listStyle: "none" }, "aria-label": `${row.dag_id} ${row.run_id}` },
     h("div", { className: "line" }, h(State, { row }), h(TimeLeft, { row }), h("span", { className: "dim grow" }, h("bdi", null, text)),
+      live && row.extend && h(Extend, { row, extension, onExtend: () => setAsking(extension) }),
       live && (end ? h("button", { type: "button", className: "end", disabled: asked, onClick: () => setAsking(end) }, asked ? "Being given back" : `${end.yes}…`)
         : h("button", { type: "button", disabled: true, title: "You may look at this run, and not end it." }, "Release…"))),
+    live && h(Ending, { row, extension, onExtend: () => setAsking(extension) }),
     (row.services || []).slice(0, live ? 50 : 0).map((one) => h(Service, { key: `${one.job_id} ${one.service}`, one, row, connect })),
     live && (row.services || []).length > 50 && h("p", { className: "dim" }, `and ${row.services.length - 50} more: XCom services of its task has all`),
     h("dl", null,
@@ -371,11 +507,12 @@ const ServiceCard = React.memo(function ServiceCard({ row, may, connect, onChang
       row.who && h(Fact, { name: "Who" }, h("bdi", null, row.who)),
       (row.jobs || []).length > 0 && h(Fact, { name: row.scheduler === "local" ? "Process" : "Job" }, row.jobs.slice(0, 8).join(", ") + (row.jobs.length > 8 ? ` and ${row.jobs.length - 8} more` : "")),
       (row.plugins || []).length > 0 && !(live && row.services) && h(Fact, { name: "Plugins" }, row.plugins.join(", ")),
+      live && row.extend && h(Extension, { row }),
       live && row.since && h(Since, { at: row.since }),
       !live && row.ended_at && h(Fact, { name: "Ended" }, clock(row.ended_at)),
       row.task_id && h(Fact, { name: "Log" }, h(Link, { to: taskOf(row) }, "what the task logs")),
       row.name && h(Fact, { name: "Name" }, h("code", null, row.name))),
-    asking && h(Confirm, { ...asking, onNo: () => setAsking(null), onYes: async () => { await asking.go(); setAsked(true); setAsking(null); onChange(); } }));
+    asking && h(Confirm, { ...asking, onNo: () => setAsking(null), onYes: async () => { await asking.go(); if (asking.title !== (extension && extension.title)) setAsked(true); setAsking(null); onChange(); } }));
 }, sameProps);
 
 // ---- movies ----------------------------------------------------------------------------------------------------------

@@ -8,12 +8,17 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_brayns import BraynsServiceOperator, ReleaseNodesOperator
 from airflow_brayns.brayns.client import BraynsClient
+from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.owner import Owner
+from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.services.booking import book_on
 from tests.support.airflow import free_port
 from tests.support.command_line import CommandLine, airflow_brayns_command
 from tests.support.local import cluster, context, state
@@ -53,6 +58,58 @@ def test_a_port_of_this_machine_leads_to_the_service(name: str, airflow_brayns_c
     said = airflow_brayns_command("connect", name, "--port", str(port), *HERE)
     assert (said.code, said.out) == (130, f"localhost:{port}\n")
     assert found[0] and found[0] == found[1]
+
+
+async def follow_on(allocation: Allocation) -> None:
+    """Queue another one behind it, as an extension does."""
+    async with BraynsClusterHook("here", quiet=True).session() as session:
+        command = await session.cluster.command_of(allocation, "brayns1")
+        await book_on(
+            session.cluster, session.settings, allocation, Owner(allocation.name, "me"), nodes=1, command=command
+        )
+
+
+def test_it_moves_to_what_follows_on_and_the_port_stays(
+    name: str, context: Any, airflow_brayns_command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open connection stays with the first service until that ends; a new one goes to the second."""
+    said: list[str] = []
+    monkeypatch.setattr("airflow_brayns.cli.connect.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_brayns.cli.connect.say", said.append)
+    port, found = free_port(), dict[str, Any]()
+    first = Allocation.from_json(context["ti"].xcom["allocation"]["allocations"][0])
+
+    async def version(client: BraynsClient) -> Any:
+        return (await client.call("get-version")).result["major"]
+
+    async def use() -> None:
+        async with asyncio.timeout(120):
+            while not said:
+                await asyncio.sleep(0.1)
+            async with BraynsClient(f"127.0.0.1:{port}") as client:
+                found["before"] = await version(client)
+                await follow_on(first)
+                while len(said) < 2:
+                    await asyncio.sleep(0.1)
+                found["stays"] = await version(client)
+            os.kill(int(first.job_id), signal.SIGTERM)  # as at its time limit
+            while not (Path(first.folder) / "ended").exists():
+                await asyncio.sleep(0.1)
+            async with BraynsClient(f"127.0.0.1:{port}") as client:
+                found["after"] = await version(client)
+
+    def client() -> None:
+        try:
+            asyncio.run(use())
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=client).start()
+    ended = airflow_brayns_command("connect", name, "--port", str(port), *HERE)
+    assert (ended.code, ended.out) == (130, f"localhost:{port}\n"), "one port, printed once"
+    assert found["before"] == found["stays"] == found["after"]
+    assert len(said) == 2 and said[1].startswith("New connections lead to 127.0.0.1:")
+    assert said[1] != said[0]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 import airflow_brayns
 from airflow_brayns.cluster.allocation import AllocationStatus
+from airflow_brayns.cluster.extension import ask_for_time
 from airflow_brayns.cluster.files import identity
 from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.protocol import ANSWERS, FILES, Line, lines, read
@@ -120,6 +121,7 @@ async def test_all_that_is_said_in_the_life_of_an_allocation_is_of_the_table(tmp
         assert listed.silent is not None, "the keeper has shown itself"
         assert listed.silent < 60
         await cluster.renew(NAME, 1)
+        await ask_for_time(cluster, NAME, 3600, "2026-11-27T12:00:00+00:00")
         await take_leases(cluster, [lease_of(one)], "me", "a movie")
         await confirm_leases(cluster, [lease_of(one)], "else")
         with pytest.raises(Occupied):

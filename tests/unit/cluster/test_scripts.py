@@ -10,6 +10,7 @@ import pytest
 
 from airflow_brayns.cluster import scripts
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job
+from airflow_brayns.cluster.extension import ask_for_time
 from airflow_brayns.cluster.files import identity, install
 from airflow_brayns.cluster.render_lease import confirm_leases, lease_of, leave_leases, take_leases
 from airflow_brayns.cluster.request import AllocationRequest
@@ -117,6 +118,7 @@ ASKED: dict[str, Any] = {
     "install": lambda c: install(c, Path(__file__)),
     "add_service": lambda c: c.add_service(ONE, SERVICE),
     "stop_service": lambda c: c.stop_service(ONE, "s1"),
+    "ask_for_time": lambda c: ask_for_time(c, NAME, 3600, "2026-11-27T12:00:00+00:00"),
 }
 
 

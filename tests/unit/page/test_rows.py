@@ -171,6 +171,58 @@ def test_a_session_tells_who_keeps_it_and_until_when() -> None:
     assert "keeper" not in found and found["why"] == "The time is over."
 
 
+def a_session(held: dict[str, Any], extension: Any = None, state: str = "success") -> dict[str, Any]:
+    """The row of a session that is kept, and that a task gives more time."""
+    until = {"allocation": booking()["name"], "until": NOW.isoformat(), **held}
+    tasks = [task(allocation=booking(), services=[service()], brayns_tunnel="ssh -N -L 5000:n1:5000 cave"),
+             task("keep", "deferred", brayns_held=until)]  # fmt: skip
+    told = {"allocation": booking()["name"], "jobs": ["1001"], "minutes": 60}
+    if extension is not None:
+        tasks.append(task("extend", state, brayns_extension={**told, **extension}))
+    return row(*tasks)
+
+
+def test_a_session_tells_by_which_task_it_gets_more_time() -> None:
+    found = a_session({}, {})
+    assert found["extend"] == {"task": ["extend", -1], "minutes": 60}
+    assert found["services"][0]["ends_at"], "nothing has changed yet"
+    assert "extend" not in a_session({}), "of a DAG that has no such task"
+    assert "extend" not in a_session({}, {"jobs": ["7"]}), "it was told of another booking"
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [("", "asked"), ("queued", "asked"), ("running", "asked"), ("failed", "failed"), ("skipped", "")],
+)
+def test_what_came_of_asking_for_more_time_is_told(state: str, shown: str) -> None:
+    found = a_session({}, {"how": "refused", "why": "no such account", "at": "x"}, state)["extend"]
+    assert (found.get("state", ""), found["how"], found["why"]) == (shown, "refused", "no such account")
+
+
+def test_with_more_time_the_end_that_was_handed_over_is_none_any_more() -> None:
+    assert "ends_at" not in a_session({}, {"how": "raised"})["services"][0]
+    waits = a_session({"until": None, "following": {"78": {"state": "pending"}}}, {"how": "follow_on"})
+    assert "until" not in waits and waits["services"][0]["ends_at"], "the first job's, until the other one is ready"
+
+
+def test_what_follows_on_is_shown_beside_the_first_and_then_alone() -> None:
+    pending = {"following": {"78": {"state": "pending", "reason": "Priority"}}, "services": []}
+    assert a_session(pending, {"how": "follow_on"})["following"] == [
+        {"job": "78", "state": "queued", "wait": {"reasons": ["Priority"], "listening": 0}}
+    ]
+    running = {"state": "running", "nodes": ["n9"], "services": 1, "listening": 1}
+    assert a_session({"following": {"78": running}})["following"][0]["state"] == "starting"
+    ready = {"following": {"78": running}, "services": [service(9, job_id="78")]}
+    found = a_session(ready, {"how": "follow_on"})
+    assert found["following"] == [{"job": "78", "state": "ready"}]
+    first, second = found["services"]
+    assert (first["job_id"], second["job_id"], second["follows"]) == ("1001", "78", True)
+    assert second["tunnel"] == "ssh -N -L 5000:n9:5000 cave"
+    assert second["connect"] == "airflow brayns connect ab-000000000001 --service brayns1"
+    [second] = a_session({**ready, "ended": ["1001"]}, {"how": "follow_on"})["services"]
+    assert second["job_id"] == "78"
+
+
 def test_a_service_renders_while_a_task_of_its_run_does() -> None:
     render = task("render", "running", brayns_progress=progress(1, 2))
     assert row(task(allocation=booking(), services=[service()]), render)["state"] == "rendering"
@@ -212,8 +264,23 @@ HOSTILE = ["x", 7, None, [], [[]], {"name": 3}, {"name": "ab-000000000001", "all
 @pytest.mark.parametrize("value", HOSTILE)
 def test_whatever_is_stored_under_our_keys_ends_no_page(value: Any) -> None:
     facts = dict.fromkeys(
-        ("services", "brayns_wait", "brayns_tunnel", "brayns_log", "brayns_held", "brayns_released"), value
+        (
+            "services",
+            "brayns_wait",
+            "brayns_tunnel",
+            "brayns_log",
+            "brayns_held",
+            "brayns_released",
+            "brayns_extension",
+        ),
+        value,
     )
+    held = {"allocation": booking()["name"], "until": value, "following": value, "services": value, "ended": value}
+    inside = {**held, "following": {"1": value}, "services": [value, {"endpoint": "n1:5000"}]}
+    for one in (held, inside):
+        found = Reading([task(allocation=booking(), services=[service()]), task("keep", "deferred", brayns_held=one),
+                         task("extend", brayns_extension={"allocation": booking()["name"], "jobs": ["1001"], "how": value, "minutes": value})])  # fmt: skip
+        json.dumps(found.services(), allow_nan=False)
     tasks = [task(allocation=value, **facts), task("b", allocation=booking(), **facts),
              task("d", "running", allocation=booking(), brayns_wait={"1": value, "2": {"state": "running", "nodes": value}}),
              task("c", brayns_progress=value, brayns_movie=value)]  # fmt: skip

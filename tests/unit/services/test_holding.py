@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, ServiceStatus
-from airflow_brayns.errors import ServiceFailed
-from airflow_brayns.services.holding import _Hold
+from airflow_brayns.cluster.poller import Poller
+from airflow_brayns.cluster.slurm import SlurmCluster
+from airflow_brayns.errors import AllocationLost, ServiceFailed
+from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.holding import Held, _Hold, hold
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.settings import ClusterSettings
+from tests.support.shell import FakeShell, look, service
 
 RUNS = Job("7", "RUNNING", "None", "n1", "ab-1-1", "", "", None)
 STOPPED = ServiceStatus("s1", "n1", exit_code=143, exit_text="stopped")
@@ -44,3 +54,133 @@ async def test_a_stopped_service_ends_its_session_also_while_the_scheduler_does_
 async def test_a_service_that_is_stopped_since_its_job_ends_is_no_news() -> None:
     stopped_for(16)._check(AllocationStatus("ab-1", 1, job=RUNS, job_id="7", ending="scancel"), STOPPED)
     stopped_for(16)._check(AllocationStatus("ab-1", 1, job_id="7", ended="scancel"), STOPPED)
+
+
+# ---- more time, and what follows on ------------------------------------------------------------------------------------
+NAME = "ab-0123456789ab000"
+
+
+class Told:
+    """A cluster whose answers a test changes, and what the hold tells meanwhile."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks = {1: look(services=[service(port=5000)])}
+        self.held: list[Held] = []
+
+        async def answer(script: str) -> str:
+            if "\npost_mortem ab-" in script:
+                return ""
+            if "\nawait_news " in script:
+                await asyncio.sleep(0.01)
+            numbers = [int(found) for found in re.findall(rf"\ndescribe {NAME} ([0-9]+) ", script)]
+            answers = "".join(self.looks[number] for number in numbers).replace("answered\n", "")
+            return f"{answers}answered\n"
+
+        async def prove(session: Any, watch: Any, status: AllocationStatus, one: ServiceStatus) -> Service:
+            return Service(one.name, one.node, Endpoint("n2", 5000), status.job_id, Usable("3.10.1", ()), "/log", None)
+
+        monkeypatch.setattr("airflow_brayns.services.stream.prove", prove)
+        monkeypatch.setattr("airflow_brayns.cluster.poller._PAUSE", 0.01)
+        self.poller = Poller(SlurmCluster(FakeShell(answer)), 1)  # type: ignore[arg-type]
+
+    def second(self, word: str = "RUNNING", left: str = "1:00:00", **more: Any) -> None:
+        """What a look tells of the incarnation that follows on."""
+        seen = look(job_id="78", word=word, left=left, **more)
+        self.looks[2] = seen.replace(f"allocation {NAME} 1", f"allocation {NAME} 2").replace(f"{NAME}-1|", f"{NAME}-2|")
+
+    async def hold(self, seconds: float = 3600) -> str:
+        session = Session(self.poller, ClusterSettings.read({"scheduler": "slurm"}), logging.getLogger("x"))
+        booking = Booking(NAME[:-3], (Allocation(NAME, 1, "77", folder=f"/s/{NAME}/1"),))
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        async with asyncio.timeout(30):
+            return await hold(session, booking, until, tell=self.held.append)
+
+    async def awaited(self, what: Callable[[Held], Any]) -> Held:
+        async with asyncio.timeout(30):
+            while not (self.held and what(self.held[-1])):
+                await asyncio.sleep(0.01)
+        return self.held[-1]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    return Told(monkeypatch)
+
+
+def extended(seconds: float) -> str:
+    until = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    return look(services=[service(port=5000)], more=f"until {until}")
+
+
+async def test_a_session_whose_folder_tells_of_more_time_is_held_so_long(told: Told) -> None:
+    """Also by another try of the task, which knows only the first end, and that is over."""
+    told.looks[1] = extended(1.5)
+    began = asyncio.get_running_loop().time()
+    assert (await told.hold(seconds=-60)).startswith("The time is over")
+    assert asyncio.get_running_loop().time() - began > 1
+
+
+async def test_time_is_never_taken_away(told: Told) -> None:
+    told.looks[1] = extended(-60)
+    holding = asyncio.create_task(told.hold(seconds=2))
+    held = await told.awaited(lambda held: held.until)
+    assert held.until is not None and held.until > datetime.now(UTC)
+    assert (await holding).startswith("The time is over")
+
+
+async def test_what_is_written_there_by_anybody_else_is_no_time(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="until tomorrow; rm -rf /")
+    assert (await told.hold(seconds=0.2)).startswith("The time is over")
+
+
+async def test_what_follows_on_is_waited_for_proved_and_goes_on_when_the_first_one_ends(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second("PENDING", reason="Priority", nodes=(), heartbeat="")
+    holding = asyncio.create_task(told.hold(seconds=1))
+    waits = await told.awaited(lambda held: held.following)
+    assert (waits.until, waits.services, waits.following[0].job_id) == (None, (), "78"), "it has its time before it"
+    told.second(services=[service(port=5000)], heartbeat="2")
+    ready = await told.awaited(lambda held: held.services)
+    assert ready.until is not None and 3400 < (ready.until - datetime.now(UTC)).total_seconds() < 3500, (
+        "two minutes less"
+    )
+    told.looks[1] = look(word="TIMEOUT", ended="told to end: the time limit is near", more="next 2")
+    await asyncio.sleep(0.2)
+    assert not holding.done()
+    told.second(left="0:30", services=[service(port=5000)], heartbeat="3")
+    assert (await holding).startswith("The time is over")
+
+
+async def test_one_that_is_lost_while_the_first_lives_leaves_that_its_time(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second("CANCELLED", ended="somebody cancelled the job", nodes=())
+    assert (await told.hold(seconds=2)).startswith("The time is over")
+    assert told.held[-1].following == ()
+
+
+async def test_the_last_of_them_that_ends_ends_the_session(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second(services=[service(port=5000)])
+    holding = asyncio.create_task(told.hold())
+    await told.awaited(lambda held: held.services)
+    told.looks[1] = look(word="TIMEOUT", ended="the time limit is near", more="next 2")
+    told.second("FAILED", ended="its node was lost", nodes=())
+    with pytest.raises(AllocationLost, match="its node was lost"):
+        await holding
+
+
+async def test_given_back_is_given_back_with_all_that_follows_on(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second(services=[service(port=5000)], more="released")
+    assert await told.hold() == "Job 78 was given back."
+
+
+async def test_given_back_and_ended_between_two_looks_it_was_given_back_all_the_same(told: Told) -> None:
+    """It was told of as lost: the look that shows the release shows the end, too."""
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second(services=[service(port=5000)])
+    holding = asyncio.create_task(told.hold())
+    await told.awaited(lambda held: held.services)
+    told.looks[1] = look(word="COMPLETED", ended="released", more="next 2")  # nothing of its folder is seen in time
+    told.second("COMPLETED", ended="released", more="released")
+    assert await holding == "Job 78 was given back."
