@@ -212,9 +212,7 @@ class AllocationWatch:
                 raise AllocationLost(f"{folder} has gone from the cluster's state_dir.", remedy=remedy)
             remedy = "Put state_dir on a file system that all workers share: without ssh_conn_id they need one."
             raise AllocationLost(f"{folder} was made on {there}, and this is {here}.", remedy=remedy)
-        elif status.state is JobState.ENDED and (
-            status.ended is not None or job is not None or forgotten
-        ):
+        elif status.state is JobState.ENDED and (status.ended is not None or job is not None or forgotten):
             for service in status.services:
                 if service.name not in self._usable:
                     self.check(service)

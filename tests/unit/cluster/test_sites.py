@@ -280,6 +280,25 @@ async def test_the_cancel_of_a_job_with_a_slow_epilog_is_a_release(site: Site) -
     assert "COMPLETING" in site.jobs[0]
 
 
+CONTROLLER = {
+    "it tells": ('case "$(grep -c CANCELLED jobs)" in 0) state=RUNNING ;; *) state=CANCELLED ;; esac; '
+                 'echo "JobId=4242 JobName=x UserId=me(1000) JobState=$state Reason=None"'),
+    "it has forgotten": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", CONTROLLER)
+async def test_an_old_listing_of_squeues_makes_no_failed_release(site: Site, how: str) -> None:
+    """Sites keep squeue's answer for a minute, to spare the controller."""
+    await site.submit()
+    running(site)
+    (site.folder / "old").write_text((site.folder / "jobs").read_text())
+    site.wrap("squeue", f"echo 'JOBID|STATE|REASON|NODELIST'; cat {site.folder}/old")
+    site._write(site.bin / "scontrol", f"cd {site.folder}; {CONTROLLER[how]}")
+    assert await site.cluster.release(NAME, grace=0) == 1
+    assert "CANCELLED" in site.jobs[0]
+
+
 @pytest.mark.slow
 async def test_a_job_that_goes_on_running_is_a_failed_release(site: Site) -> None:
     await site.submit()
