@@ -42,9 +42,9 @@ def refusal(text: str, code: str) -> SubmissionRefused:
     if code == "127" or re.search(r"sbatch: (command )?not found", text):
         where = f"sbatch was not found where the Slurm commands are run ({said})."
         return SubmissionRefused(where, remedy="set ssh_conn_id, or scheduler to local.", field="scheduler")
-    why = _slurms_own(text)
+    own = _slurms_own(text)
     for pattern, field, remedy in _REFUSALS:
-        if re.search(pattern, why, re.IGNORECASE):
+        if re.search(pattern, own, re.IGNORECASE):
             return SubmissionRefused(
                 f"Slurm refused the request: {said}", remedy=f"{remedy}.", field=field, retry=pattern is _LIMIT
             )
