@@ -115,10 +115,9 @@ def _params(dag: Any, conf: Mapping[str, Any]) -> dict[str, Any]:
         params.update(conf)
         return dict(params.dump())
     except ParamValidationError as error:
-        schema = getattr(
-            error.__cause__, "message", None
-        )  # jsonschema's own sentence; Airflow puts the whole schema around it
-        raise InvalidSetting("--conf", schema or reason_of(error)) from None
+        first = reason_of(error).splitlines()[0]  # behind it stands the whole schema
+        known = "see the parameters of the DAG and their help in its trigger form."
+        raise InvalidSetting("--conf", first, remedy=known) from None
 
 
 def _one_of(task: MappedOperator) -> Any:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from airflow_brayns.errors import InvalidSetting
 
@@ -50,6 +51,22 @@ _TIMES = (
     (re.compile(r"(\d{1,9}):(\d{1,9})"), (60, 1)),
     (re.compile(r"(\d{1,9})"), (60,)),
 )
+
+
+def minutes_of(value: Any) -> Any:
+    """A bare number as sbatch takes it, minutes: 90.0 of a JSON file is 90. Whatever is no float is returned as it is.
+
+    :raises InvalidSetting: it is no whole number.
+    """
+    if not isinstance(value, float):
+        return value
+    if value != value // 1:  # nor are NaN and infinity
+        raise InvalidSetting(
+            "time_limit",
+            f"{value:g} is no whole number of minutes.",
+            remedy="write minutes, H:MM:SS or D-HH:MM:SS as for sbatch, or a Duration.",
+        )
+    return int(value)
 
 
 def seconds_of(value: timedelta | str | int, field_name: str = "time_limit") -> int:

@@ -17,7 +17,7 @@ _REFUSALS = (
     (r"reservation", "reservation", "take one that `scontrol show reservation` lists"),
     (r"invalid qos", "qos", "take one that `sacctmgr show assoc user=$USER format=qos` lists"),
     (r"time specification|invalid (--)?time|time limit", "time_limit", "keep within the partition's limit (`sinfo -o '%P %l'`)"),
-    (r"gres|generic resource", "gres", "take a resource that `sinfo -o '%n %G'` lists"),
+    (r"(^|[^a-z])gres([^a-z]|$)|generic resource", "gres", "take a resource that `sinfo -o '%n %G'` lists"),
     (r"node count|node limit|invalid node name|nodes not in this partition|job size spec", "nodes", "keep within the partition's limit (`sinfo -o '%P %D'`)"),
     (r"unrecognized option|invalid option|unrecognised|requires an argument|ambiguous", "sbatch_options", "take an option that the site's `man sbatch` lists"),
     (r"access(/permission)? denied|not permitted to|not allowed to|partition is down|partition in down state|inactive or drain", "account or partition", "ask the site: you may not use it"),
@@ -26,6 +26,10 @@ _REFUSALS = (
 # For `grep -iE`: what only another request mends. Whatever else sbatch says may pass by itself: a controller that changes over, a
 # configuration that is being written.
 REFUSALS = "|".join(pattern for pattern, _, _ in _REFUSALS)
+# For `grep -iE` too: the lines that are Slurm's own, the surest first. What a site greets with, or its plugins remark, decides nothing
+# where one of them tells why.
+SLURMS_OWN = (r"submission failed: ", r"sbatch: (error|fatal): ", r"sbatch: ")
+UNSPECIFIED = "unspecified error"  # a site's plugin refused the job, and says why in a line of its own
 
 
 def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
@@ -39,8 +43,9 @@ def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
     if code == "127" or re.search(r"sbatch: (command )?not found", text):
         where = f"sbatch was not found where the Slurm commands are run ({said})."
         return SubmissionRefused(where, remedy="set ssh_conn_id, or scheduler to local.", field="scheduler")
+    own = _slurms_own(text)
     for pattern, field, remedy in _REFUSALS:
-        if re.search(pattern, text, re.IGNORECASE):
+        if re.search(pattern, own, re.IGNORECASE):
             limited = pattern is _LIMIT
             kind = SubmissionLimited if limited and queued else SubmissionRefused
             return kind(f"Slurm refused the request: {said}", remedy=f"{remedy}.", field=field, retry=limited)
@@ -48,3 +53,12 @@ def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
         f"Slurm refused the request: {said}",
         remedy="Compare the request with the site's rules: `airflow brayns script DAG TASK` prints it.",
     )
+
+
+def _slurms_own(text: str) -> str:
+    """Why the request was refused, of all that was said; see `why_refused` in submit.sh."""
+    for pattern in SLURMS_OWN:
+        lines = [line for line in text.splitlines() if re.search(pattern, line, re.IGNORECASE)]
+        if found := [line for line in lines if UNSPECIFIED not in line.lower()]:
+            return "\n".join(found)
+    return text

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.owner import comment
 from airflow_brayns.cluster.request import AllocationRequest
-from airflow_brayns.cluster.sbatch_errors import REFUSALS
+from airflow_brayns.cluster.sbatch_errors import REFUSALS, SLURMS_OWN, UNSPECIFIED
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import InvalidSetting, ServiceFailed
 
@@ -89,6 +89,8 @@ def submission(
         f"keeper_length={len(script.encode())}\n"
         f"about={quote(about.replace(chr(10), ' '))}\n"
         f"refusals={quote(REFUSALS)}\n"
+        f"slurms_own={quote(chr(10).join(SLURMS_OWN))}\n"
+        f"unspecified={quote(UNSPECIFIED)}\n"
         f"services() {{\n{fills}:\n}}\n"
         f"secrets() {{\n{_put_tls(tls) if tls else ''}:\n}}\n"
         f"request() {{\nat_most 60 {sbatch_line(request, comment(name, about))}\n}}\n"

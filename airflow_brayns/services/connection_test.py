@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import fill
 
 from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, SETUP_FAILED
@@ -17,6 +19,7 @@ from airflow_brayns.services.settings import ClusterSettings
 
 _NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 _OPTIONAL = ("sinfo", "sacct")
+_CERTIFICATES = ("tls_certificate_file", "tls_private_key_file")
 _SETUP_SECONDS, _ALL_SECONDS = 30, 90.0
 _TIMED_OUT = 124  # of coreutils' timeout
 _WIDTH = 116
@@ -64,7 +67,9 @@ async def try_connection(cluster: Cluster, settings: ClusterSettings, where: str
     return [
         Finding("reached", True, f"{where} answers"),
         *(_slurm(told, settings) if settings.scheduler == "slurm" else ()),
+        *_known_hosts(settings),
         _state_folder(told, settings),
+        *_certificates(told, settings, where),
         *_service(told, settings, where),
     ]
 
@@ -78,6 +83,8 @@ def _calls(settings: ClusterSettings) -> Iterator[str]:
             yield f"partition {quote(settings.partition)}"
         yield f"tested {' '.join(quote(word) for word in settings.request(1).sbatch_arguments())}"
     yield "kept"
+    if settings.tls == "given":
+        yield from (f"legible {quote(getattr(settings, field))}" for field in _CERTIFICATES)
     yield f"ran {_SETUP_SECONDS} {quote(settings.service().trial())}"
 
 
@@ -142,6 +149,29 @@ def _state_folder(told: Told, settings: ClusterSettings) -> Finding:
         return Finding("state_dir", True, f"{words['kept'][0]} can be written and read")
     folder = words.get("unwritable", [settings.state_dir])[0]
     return Finding("state_dir", False, f"{folder} cannot be written", "choose a folder that the nodes see, too")
+
+
+def _known_hosts(settings: ClusterSettings) -> Iterator[Finding]:
+    """The nodes' host keys, which are read where this is run."""
+    if settings.node_known_hosts:
+        file = Path(settings.node_known_hosts).expanduser()
+        good = os.access(file, os.R_OK) and file.is_file()
+        remedy = (
+            "" if good else "put it on each worker and triggerer, or leave the field empty for the SSH connection's own"
+        )
+        yield Finding("node_known_hosts", good, f"{file} can{'' if good else 'not'} be read on this machine", remedy)
+
+
+def _certificates(told: Told, settings: ClusterSettings, where: str) -> Iterator[Finding]:
+    """The files of `tls: given` lie on the nodes, and need not be on a login node."""
+    legible = {fields[0] for word, fields in told if word == "legible"}
+    for field in _CERTIFICATES if settings.tls == "given" else ():
+        file = getattr(settings, field)
+        if file in legible:
+            yield Finding(field, True, f"{file} can be read on {where}")
+        else:
+            good = False if settings.scheduler == "local" else None
+            yield Finding(field, good, f"{file} cannot be read on {where}; the nodes need it")
 
 
 def _service(told: Told, settings: ClusterSettings, where: str) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from airflow_brayns.brayns.command import ServiceSpec, check_port
 from airflow_brayns.brayns.tls import client_context
 from airflow_brayns.cluster.keeper import KeeperSettings
-from airflow_brayns.cluster.request import AllocationRequest
+from airflow_brayns.cluster.request import AllocationRequest, minutes_of
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.services.form import Needed, needed_for, parameters_of, setting
 from airflow_brayns.services.literal import literal as literal
@@ -200,6 +200,8 @@ class ClusterSettings(BaseModel):
             names the field).
         """
         values = {key: value for key, value in extras.items() if value not in (None, "")}
+        if "time_limit" in values:  # an override that is a float is a trigger's, in seconds
+            values["time_limit"] = minutes_of(values["time_limit"])
         values |= {key: value for key, value in (overrides or {}).items() if value not in (None, "")}
         if isinstance(values.get("generation"), str):
             values["generation"] = (

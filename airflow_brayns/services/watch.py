@@ -29,6 +29,7 @@ _LOG_TAIL = 8  # lines in an error: Airflow's page opens at a log's end, and wit
 _MOST_UNFOLDED = 3  # lines of a service that come at once and are not folded away: Airflow's page shows a group's name alone (3.3.2, read)
 _SILENCE_LIMIT = 600.0  # seconds that a cluster may be out of reach while something is awaited
 _FORGOTTEN_LOOKS = 3
+_LATE_LISTING = 75.0  # seconds for which a new job may be in no listing: sites keep squeue's answer for up to a minute, to spare slurmctld
 _STOPPED_LIMIT = 15.0  # seconds that a stopped service's job may go on: a job that others end stops its services first
 _HEARTBEAT_LIMIT = 240.0  # seconds that a keeper may show no sign; more than the wrappers wait themselves
 
@@ -51,10 +52,12 @@ class AllocationWatch:
         self._logs: dict[str, ServiceLog] = {}
         self._usable: set[str] = set()
         self._silent_since: float | None = None
-        self._forgotten = 0
+        self._forgotten, self._forgotten_at = 0, 0.0
+        self._is_listed = False  # whether the scheduler has ever told of the job here
         self._stopped: dict[str, float] = {}
         self._partitions: tuple[str, ...] = ()
         self._beat, self._beat_at = "", 0.0
+        self._heard = ""
 
     async def statuses(self, want: int = 1) -> AsyncGenerator[AllocationStatus]:
         """Yield each look that was answered.
@@ -178,9 +181,23 @@ class AllocationWatch:
                 remedy="Clear the task: it allocates anew.",
             )
 
+    def _is_forgotten(self, status: AllocationStatus) -> bool:
+        """Tell whether the scheduler has told nothing of the job for some looks in a row, and its keeper shows no sign either. Of
+        one that it has never told of, the listing may be an old one.
+        """
+        now, lives = asyncio.get_running_loop().time(), status.heartbeat not in ("", self._heard)
+        self._heard = status.heartbeat or self._heard
+        self._is_listed = self._is_listed or status.job is not None
+        if status.job is not None or lives or not status.answered:
+            self._forgotten, self._forgotten_at = 0, now
+            return False
+        self._forgotten += 1
+        self._forgotten_at = self._forgotten_at or now
+        return self._forgotten >= _FORGOTTEN_LOOKS and (self._is_listed or now - self._forgotten_at > _LATE_LISTING)
+
     async def _check_job(self, status: AllocationStatus) -> None:
         job = status.job
-        self._forgotten = self._forgotten + 1 if status.answered and job is None else 0
+        forgotten = self._is_forgotten(status)
         if status.state is JobState.PENDING and job is not None:
             expected = f"; Slurm expects it to start at {job.start}" if job.start not in ("", "N/A", "Unknown") else ""
             self._tell(f"pending ({job.reason}){expected}")
@@ -195,9 +212,7 @@ class AllocationWatch:
                 raise AllocationLost(f"{folder} has gone from the cluster's state_dir.", remedy=remedy)
             remedy = "Put state_dir on a file system that all workers share: without ssh_conn_id they need one."
             raise AllocationLost(f"{folder} was made on {there}, and this is {here}.", remedy=remedy)
-        elif status.state is JobState.ENDED and (
-            status.ended is not None or job is not None or self._forgotten >= _FORGOTTEN_LOOKS
-        ):
+        elif status.state is JobState.ENDED and (status.ended is not None or job is not None or forgotten):
             for service in status.services:
                 if service.name not in self._usable:
                     self.check(service)

@@ -16,6 +16,7 @@ from airflow.sdk import BaseOperator, Context, conf
 
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import About, Owner, RunOf
+from airflow_brayns.cluster.request import minutes_of
 from airflow_brayns.errors import Stopped
 from airflow_brayns.hooks.cluster import BraynsClusterHook, installation_id
 from airflow_brayns.hooks.installation import deployment
@@ -107,7 +108,10 @@ class BraynsOperator(BaseOperator):
     @property
     def overrides(self) -> dict[str, Any]:
         """The connection's fields that were given as arguments."""
-        return {name: value for name in FIELDS if is_set(value := getattr(self, name))}
+        given = {name: value for name in FIELDS if is_set(value := getattr(self, name))}
+        if "time_limit" in given:
+            given["time_limit"] = minutes_of(given["time_limit"])
+        return given
 
     @property
     def waiting_overrides(self) -> dict[str, Any]:

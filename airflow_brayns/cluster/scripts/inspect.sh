@@ -54,6 +54,10 @@ kept() { # kept: whether the state folder is ours, and what is written there can
     rm -f "$state_dir/.test.$$"
 }
 
+legible() { # legible FILE: whether it can be read here
+    if [ -f "$1" ] && [ -r "$1" ]; then printf 'legible %s\n' "$1"; fi
+}
+
 ran() { # ran SECONDS SCRIPT: what a service's first lines do here, run as on a node
     local said code
     printf '%s\n' "$2" >"$scratch/trial" # no argument, which every user of the machine can read

@@ -104,6 +104,20 @@ is_over() { # is_over STATE
     esac
 }
 
+is_over_by_now() { # is_over_by_now ID: squeue's listing may be an old one, which sites keep for a minute; scontrol asks slurmctld itself
+    local told
+    [ "$scheduler" = slurm ] || return 1
+    told=$(at_most 10 scontrol -o show job "$1" 2>&1 | plain)
+    case $told in
+    *'Invalid job id'*) return 0 ;;
+    *JobState=*)
+        told=${told#*JobState=}
+        is_over "${told%%[ +]*}"
+        ;;
+    *) return 1 ;;
+    esac
+}
+
 holds_nodes() { # holds_nodes STATE: it has nodes, or will have; what is completing is as good as gone
     case $1 in
     PENDING | CONFIGURING | RUNNING | SUSPENDED | REQUEUE*) return 0 ;;

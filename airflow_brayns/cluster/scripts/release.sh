@@ -1,7 +1,7 @@
 # These functions give nodes back.
 
 release() { # release NAME N SECONDS: `release` file, the keeper's grace, then the job's end; already gone is success
-    local dir deadline last hurried asked_at job state
+    local dir deadline last hurried asked_at job state over
     dir=$state_dir/$1/$2
     [ -d "$dir" ] || {
         printf 'released %s %s gone\n' "$1" "$2"
@@ -10,6 +10,7 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
     deadline=$(($(now) + $3))
     last=$((deadline + 20))
     hurried=
+    over=
     put "$dir/release" "$(now)" || [ -e "$dir/release" ] || deadline=0 # who cannot be told is ended
     while :; do
         job=$(find_job "$dir") || {
@@ -17,7 +18,7 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
             return
         }
         state=$(printf '%s' "$job" | cut -d'|' -f2)
-        if [ -z "$job" ] || is_over "$state"; then
+        if [ -z "$job" ] || [ -n "$over" ] || is_over "$state"; then
             if [ -e "$dir/job" ] || [ -e "$dir/claim" ] || [ -e "$dir/ended" ] || [ "$(age_of "$dir/attempt")" -gt 60 ]; then
                 rm -f "$dir/tls/key.pem"
                 [ -e "$dir/ended" ] || put "$dir/ended" "released"
@@ -41,6 +42,7 @@ release() { # release NAME N SECONDS: `release` file, the keeper's grace, then t
         esac
         if [ "$(now)" -ge "$deadline" ] || [ "$state" = PENDING ]; then
             if [ "$hurried" != hard ] || [ $(($(now) - asked_at)) -ge 3 ]; then # again: it is asked for by a request that may fail, too
+                [ "$hurried" != hard ] || ! is_over_by_now "${job%%|*}" || over=yes
                 end_job "$dir" hard
                 hurried=hard
                 asked_at=$(now)

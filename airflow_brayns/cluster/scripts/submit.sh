@@ -1,5 +1,5 @@
 # A request is submitted exactly once.
-# Set above: keeper keeper_length asked about refusals; and the functions services and secrets, which fill $dir, and request, which calls sbatch.
+# Set above: keeper keeper_length asked about refusals slurms_own unspecified; and the functions services and secrets, which fill $dir, and request, which calls sbatch.
 
 submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up is for, which goes on; 0 for none
     local n dir
@@ -128,8 +128,16 @@ told_id() { # told_id OUTPUT: the one id that sbatch prints, in one of its own f
         awk '!seen[$0]++ { id = $0; ids++ } END { if (ids != 1) exit 1; print id }'
 }
 
+why_refused() { # why_refused TEXT: what Slurm itself says of it; all that was said, where no line is Slurm's own
+    local pattern found
+    found=$(printf '%s\n' "$slurms_own" | while IFS= read -r pattern; do
+        printf '%s\n' "$1" | grep -iE -e "$pattern" | grep -viF -e "$unspecified" && break
+    done)
+    printf '%s\n' "${found:-$1}"
+}
+
 not_taken() { # not_taken CODE WHY ANSWERED: only what is known for a refusal is one; anything else may pass by itself
-    if [ "$1" -eq 127 ] || printf '%s\n' "$2" | grep -qiE -e "$refusals"; then
+    if [ "$1" -eq 127 ] || why_refused "$2" | grep -qiE -e "$refusals"; then
         put "$dir/release" "$(now)"
         put "$dir/ended" "refused"
         printf 'refused %s %s\nqueued %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(queued)"

@@ -177,7 +177,8 @@ def test_the_examples_can_be_shown(
         (["mine", "serve", "-c", '{"nodes": -1}'], "nodes: must be a whole number from 1"),
         (["mine", "movie", "-c", '{"nodes": 100000}'], "nodes: must be a whole number from 1"),
         (["mine", "allocate", "-c", '{"nodes": "x"}'], "nodes: must be a whole number"),
-        (["brayns_movie", "brayns", "-c", '{"nodes": 0}'], "nodes"),
+        (["brayns_movie", "brayns", "-c", '{"nodes": 0}'], "nodes: 0 is less than the minimum of 1"),
+        (["brayns_movie", "brayns", "-c", '{"nodes": 2.7}'], "nodes: 2.7 is not of type 'integer'"),
         (["brayns_movie", "brayns", "-c", '{"cluster_conn_id": "nix"}'], "no connection 'nix'"),
     ],
 )
@@ -187,6 +188,7 @@ def test_what_cannot_be_shown_says_why(
     said = airflow_brayns_command("script", *words)
     assert (said.code, said.out) == (1, "")
     assert told in said.err
+    assert len(said.err.splitlines()) <= 4, "a person reads a sentence, no schema"
 
 
 def test_a_parameter_that_the_dag_does_not_have_is_told(airflow_brayns_command: CommandLine, dags: Path) -> None:

@@ -98,3 +98,18 @@ def test_what_is_not_known_is_told_as_it_is() -> None:
     assert str(refusal("  something\n  else ", "1")).splitlines()[1] == "    Slurm refused the request: something else"
     assert str(refusal("", "3")).splitlines()[1] == "    Slurm refused the request: nothing, with exit code 3"
     assert len(str(refusal("x " * 5000, "1"))) < 700
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ("Our reservation is over\nsbatch: error: Batch job submission failed: Invalid partition name specified", "partition"),
+        ("sbatch: error: invalid account x\nsbatch: error: Batch job submission failed: Unspecified error", "account"),
+        ("sbatch: your account x has no gres\nsbatch: error: Batch job submission failed: Unspecified error", "gres"),
+        ("Our reservation is over\nsbatch: unrecognized option '--x'", "sbatch_options"),
+        ("Nodes are reserved: progress is slow", ""),
+    ],
+)  # fmt: skip
+def test_what_a_site_says_beside_slurm_decides_nothing(said: str, field: str) -> None:
+    """The greeting told of a reservation, and a controller that was passing by became a refusal for good."""
+    assert refusal(said, "1").field == field

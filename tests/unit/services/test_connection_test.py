@@ -125,6 +125,23 @@ def test_what_cannot_work_is_told_with_its_remedy(
     assert list(dict.fromkeys(failures(lines))) == fields, lines
 
 
+def test_files_that_the_way_there_needs_are_looked_for(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(path)
+    given = {"scheduler": "slurm", "node_known_hosts": str(tmp_path / "hosts"), "tls": "given"}
+    given |= {"tls_certificate_file": str(tmp_path / "cert.pem"), "tls_private_key_file": str(tmp_path / "key.pem")}
+    (tmp_path / "cert.pem").touch()
+    good, lines = tried(monkeypatch, tmp_path, **given)
+    assert (good, failures(lines)) == (False, ["node_known_hosts"])
+    assert f"-    tls_private_key_file: {tmp_path}/key.pem cannot be read on this machine; the nodes need it" in lines
+    assert f"ok   tls_certificate_file: {tmp_path}/cert.pem can be read on this machine" in lines
+    (tmp_path / "hosts").touch()
+    assert tried(monkeypatch, tmp_path, **given)[0], "the nodes may have the key"
+    good, lines = tried(monkeypatch, tmp_path, **{**given, "scheduler": "local"})
+    assert (good, failures(lines)) == (False, ["tls_private_key_file"])
+
+
 @pytest.mark.parametrize("field", ["executable", "setup", "state_dir"])
 def test_this_machine_is_tried_too(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     good, lines = tried(monkeypatch, tmp_path, scheduler="local")

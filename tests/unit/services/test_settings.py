@@ -45,9 +45,16 @@ def test_a_task_overrides_the_connection() -> None:
     assert (settings.account, settings.partition, settings.request(1).seconds) == ("b", None, 10800)
 
 
+@pytest.mark.parametrize(("minutes", "seconds"), [(90, 5400), (90.0, 5400), ("90", 5400), ("1:30:00", 5400)])
+def test_a_bare_number_is_slurms_minutes(minutes: float | str, seconds: int) -> None:
+    """`90.0` of a JSON file was 90 seconds, and 2.7 two of them."""
+    assert ClusterSettings.read({"time_limit": minutes}).request(1).seconds == seconds
+
+
 @pytest.mark.parametrize(
     ("extras", "field"),
     [
+        ({"time_limit": 2.7}, "time_limit"), ({"time_limit": float("inf")}, "time_limit"), ({"cpus_per_task": 2.7}, "cpus_per_task"),
         ({"scheduler": "pbs"}, "scheduler"), ({"time_limit": "-1"}, "time_limit"), ({"poll_interval": 0}, "poll_interval"),
         ({"port": "http"}, "port"), ({"route": "ssh"}, "route"), ({"route": "teleport"}, "route"), ({"memory": "much"}, "memory"),
         ({"log_level": "error"}, "log_level"), ({"sbatch_options": ["--array=1-9"]}, "sbatch_options"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from unittest.mock import AsyncMock
@@ -120,6 +121,28 @@ async def test_a_job_that_the_scheduler_forgets_is_lost_after_some_looks_in_a_ro
         AllocationLost, match=r"^Clear the task: it allocates anew\.\n +Job 7 ended before it was done with"
     ):
         await watch._check_job(forgotten)
+
+
+async def test_a_new_job_that_an_old_listing_does_not_have_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sites keep squeue's answer for a minute: each job was taken for ended 15 s after its submission."""
+    watch, _ = watching()
+    watch._session.poller.cluster = SimpleNamespace(post_mortem=AsyncMock(return_value=""))  # type: ignore[assignment]
+    clock, at = asyncio.get_running_loop(), [100.0]
+    monkeypatch.setattr(clock, "time", lambda: at[0])
+    for _ in range(15):
+        await watch._check_job(AllocationStatus("ab-1", 1, job_id="7"))
+        at[0] += 5
+    at[0] += 5
+    with pytest.raises(AllocationLost, match="ended before it was done with"):
+        await watch._check_job(AllocationStatus("ab-1", 1, job_id="7"))
+
+
+async def test_a_job_whose_keeper_shows_itself_is_there_whatever_the_scheduler_lists() -> None:
+    watch, _ = watching()
+    runs = AllocationStatus("ab-1", 1, job=Job("7", "RUNNING", "None", "n1", "ab-1-1", "", "", None), job_id="7")
+    await watch._check_job(runs)
+    for beat in range(10):
+        await watch._check_job(AllocationStatus("ab-1", 1, job_id="7", heartbeat=str(beat)))
 
 
 async def test_a_scheduler_that_does_not_answer_has_forgotten_nothing() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
 from datetime import timedelta
 from typing import Any
 
 import airflow
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException
 
 import airflow_brayns
-from airflow_brayns.services.settings import FIELDS
+from airflow_brayns.services.settings import FIELDS, ClusterSettings
 from airflow_brayns.task.operator import BraynsOperator
 
 OPERATORS = [getattr(airflow_brayns, name) for name in airflow_brayns.__all__ if name.endswith(("Operator", "Sensor"))]
@@ -33,6 +35,16 @@ def test_every_operator_keeps_what_it_was_given(operator: Any) -> None:
         task = operator(task_id="task")
     assert {name: getattr(task, name) for name in FIELDS} == VALUES == task.overrides
     assert task.plain_overrides["idle_limit"] == 180
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(90.0, 5400), (90, 5400), (timedelta(hours=1), 3600)])
+def test_a_bare_number_of_time_limit_is_minutes_in_worker_and_trigger(given: Any, seconds: int) -> None:
+    """A float was taken for seconds, which is how a Duration travels to the trigger."""
+    task = BraynsOperator(task_id="task", time_limit=given)
+    for overrides in (task.overrides, json.loads(json.dumps(task.plain_overrides))):
+        assert ClusterSettings.read({}, overrides).request(1).seconds == seconds
+    with pytest.raises(AirflowException, match="^time_limit: write minutes"):
+        BraynsOperator(task_id="task", time_limit=2.7).read_settings()
 
 
 def test_a_field_may_come_from_a_task_before() -> None:
