@@ -73,12 +73,14 @@ def test_the_form_as_it_opens_is_valid(bag: DagBag, name: str) -> None:
 
 @pytest.mark.parametrize("budget", [0, -1, "much", True, 1e12])
 def test_a_budget_that_is_none_is_refused_in_the_form(bag: DagBag, budget: Any) -> None:
-    params = copy.deepcopy(bag.dags["brayns_movie"].params)
-    params.update({"budget": 0.5})
-    params.validate()
-    with pytest.raises(ParamValidationError):
-        params.update({"budget": budget})
+    def fill(value: Any) -> None:
+        params = copy.deepcopy(bag.dags["brayns_movie"].params)
+        params.update({"budget": value})
         params.validate()
+
+    fill(0.5)
+    with pytest.raises(ParamValidationError):
+        fill(budget)
 
 
 ASKED = {
