@@ -1,7 +1,18 @@
 # A node fails where services of different jobs failed within a day and others did well with the same: then the node is at fault.
 
-failures_of() { # failures_of NODE: the names of those of a day
-    find "$state_dir/failures/$1" -mindepth 1 -maxdepth 1 -type f -name 'ab-*-*' -mmin -1440 2>/dev/null | sed 's|.*/||' | sort
+failures() { # "NODE FAILURE KIND KEY" of each within a day, of nodes that have several; KEY is what it is compared by
+    local path node failure kind key
+    find "$state_dir/failures" -mindepth 2 -maxdepth 2 -type f -name 'ab-*-*' -mmin -1440 2>/dev/null | sort | while read -r path; do
+        failure=${path##*/}
+        node=${path%/*}
+        node=${node##*/}
+        case $node/$failure in [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*/* | */*[!ab0-9cdef-]*) continue ;; esac
+        read -r kind key <"$path" || continue
+        key=${failure%"${failure#???????????????}"} # its booking
+        [ "$kind" = run ] || { kind=start && read -r key <"$state_dir/${failure%-*}/${failure##*-}/asked"; } 2>/dev/null || continue
+        case $key in *[!ab0-9cdef-]*) continue ;; esac
+        printf '%s %s %s %s\n' "$node" "$failure" "$kind" "$key"
+    done | awk '{ jobs[$1]++; line[NR] = $0; node[NR] = $1 } END { for (i = 1; i <= NR; i++) if (jobs[node[i]] > 1) print line[i] }'
 }
 
 forget_failures() { # those of before
@@ -9,24 +20,22 @@ forget_failures() { # those of before
     find "$state_dir/failures" -mindepth 1 -maxdepth 1 -type d -empty -exec rmdir {} + 2>/dev/null
 }
 
-compared_with() { # compared_with NAME N KIND: folders of what must do well elsewhere: the same booking, or all that asked for the same
-    local same
-    if [ "$3" = run ]; then # what the scene may have ended: only those that rendered the same tell
-        find "$state_dir" -mindepth 2 -maxdepth 2 -type d -path "$state_dir/$(printf '%s' "$1" | cut -c1-15)*/[0-9]*" 2>/dev/null
-        return
+compared_with() { # compared_with KIND KEY: folders of what must do well elsewhere: the same booking, or all that asked for the same
+    if [ "$1" = run ]; then # what the scene may have ended: only those that rendered the same tell
+        find "$state_dir" -mindepth 2 -maxdepth 2 -type d -path "$state_dir/$2*/[0-9]*" 2>/dev/null
+    else
+        find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/asked" -mtime -2 -exec grep -lxF "$2" {} + 2>/dev/null |
+            sed 's|/asked$||'
     fi
-    same=$(first "$state_dir/$1/$2/asked")
-    [ -z "$same" ] || find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/asked" -mtime -2 \
-        -exec grep -lxF "$same" {} + 2>/dev/null | sed 's|/asked$||'
 }
 
-fared() { # fared: of folders on stdin, "NODE well" or "NODE failed" for each service that was started
+fared() { # fared: of folders on stdin, "NODE well" or "NODE failed" for each service that was started; no process is made for any
     local folder one node name
     while read -r folder; do
         name=${folder%/*}
         name=${name##*/}-${folder##*/}
         for one in "$folder"/services/*/; do
-            [ -s "$one/port.sed" ] && node=$(first "$one/node") && [ -n "$node" ] || continue
+            [ -s "$one/port.sed" ] && [ -s "$one/node" ] && read -r node <"$one/node" || continue
             if [ -e "$state_dir/failures/$node/$name" ]; then
                 printf '%s failed\n' "$node"
             elif [ -e "$one/listening" ]; then
@@ -36,37 +45,30 @@ fared() { # fared: of folders on stdin, "NODE well" or "NODE failed" for each se
     done
 }
 
-is_at_fault() { # is_at_fault NODE FAILURE: others did well, and it is not what was asked for that fails wherever it runs
-    local kind name
-    kind=$(first "$state_dir/failures/$1/$2")
-    kind=${kind%% *}
-    name=${2%-*}
-    compared_with "$name" "${2##*-}" "$kind" | fared | sort -u | awk -v node="$1" -v kind="$kind" '
-        $1 != node { seen[$1]; if ($2 == "failed") failed[$1] }
-        END { for (one in seen) { if (one in failed) bad++; else well++ }
-            exit !(kind == "run" ? well && !bad : well > bad) }'
-}
-
-failing_nodes() { # "JOBS NODE WHY" of each, the worst first
-    local folder node one jobs why
-    for folder in "$state_dir"/failures/*/; do
-        node=${folder%/}
-        node=${node##*/}
-        case $node in [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) continue ;; esac
-        jobs=0
-        for one in $(failures_of "$node"); do
-            ! is_at_fault "$node" "$one" || {
-                jobs=$((jobs + 1))
-                why=$(first "$state_dir/failures/$node/$one")
-            }
+failing_nodes() { # "JOBS NODE FAILURE" of each, the worst first: others did well, and it is not what was asked for that fails wherever it runs
+    local found kind key
+    found=$(failures)
+    [ -n "$found" ] || return 0
+    {
+        printf '%s\n' "$found" | cut -d' ' -f3,4 | sort -u | while read -r kind key; do
+            compared_with "$kind" "$key" | fared | sort -u | sed "s/^/$kind $key /"
         done
-        [ "$jobs" -lt 2 ] || printf '%s %s %s\n' "$jobs" "$node" "${why#* }"
-    done | sort -rn
+        printf '%s\n' "$found" | sed 's/$/ ./'
+    } | awk '
+        NF == 4 { if ($4 == "failed") failed[$1, $2, $3]; if (!(($1, $2, $3) in seen)) nodes[$1, $2] = nodes[$1, $2] " " $3; seen[$1, $2, $3] }
+        NF == 5 { well = bad = 0
+            for (i = split(nodes[$3, $4], others, " "); i > 0; i--)
+                if (others[i] != $1) { if (($3, $4, others[i]) in failed) bad++; else well++ }
+            if ($3 == "run" ? well && !bad : well > bad) { jobs[$1]++; last[$1] = $2 } }
+        END { for (node in jobs) if (jobs[node] > 1) print jobs[node], node, last[node] }' | sort -rn
 }
 
 failing() { # it tells of them
-    local jobs node why
-    failing_nodes | while read -r jobs node why; do printf 'failing %s %s %s\n' "$node" "$jobs" "$(printf '%s' "$why" | coded)"; done
+    local jobs node failure why
+    failing_nodes | while read -r jobs node failure; do
+        why=$(first "$state_dir/failures/$node/$failure")
+        printf 'failing %s %s %s\n' "$node" "$jobs" "$(printf '%s' "${why#* }" | coded)"
+    done
 }
 
 usable_nodes() { # usable_nodes PARTITIONS: what they may give, each node once; without PARTITIONS of the default one

@@ -34,7 +34,7 @@ class Farm(Site):
         self._write(self.bin / "sinfo", f"echo 'Welcome'\ncat <<'END'\n{lines}\nEND\n")
 
     def ran(
-        self, booking: str, part: int = 0, n: int = 1, *, asked: str = "same", hours: float = 1, **fared: str
+        self, booking: str, part: int = 0, n: int = 1, *, asked: str = "5a3e", hours: float = 1, **fared: str
     ) -> None:
         """A job that was there, as its keeper left it.
 
@@ -108,7 +108,7 @@ async def test_what_fails_wherever_it_runs_is_no_nodes_fault(farm: Farm) -> None
     """As with a mistyped module: n1 has it twice, since Slurm gives the first node that is free."""
     farm.ran(FIRST, n1="start x", n2="start x", n3="start x")
     farm.ran(SECOND, n1="start x")
-    farm.ran(THIRD, asked="another", n4="well", n5="well")
+    farm.ran(THIRD, asked="07e4", n4="well", n5="well")
     await never(farm)
     assert await farm.cluster.failing_nodes() == []
 
