@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Context, Param, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_brayns import EncodeMovieOperator, PreviewMovieOperator, RenderFramesOperator, brayns_service
+from airflow_brayns.movie.fields import MOST_NODE_HOURS
 from airflow_brayns.task.params import PLUGINS_OF_PARAMS, cluster_params, from_params, known_params_only, plugin_params
 
 MORE = ("time_limit", "constraint", "exclusive", "cpus_per_task", "memory")
@@ -35,6 +36,16 @@ PARAMS = {
     ),
     "nodes": Param(
         2, type="integer", minimum=1, maximum=256, title="Nodes", description="How many nodes, a service each."
+    ),
+    "budget": Param(
+        None,
+        type=["null", "number"],
+        exclusiveMinimum=0,
+        maximum=MOST_NODE_HOURS,
+        title="Budget",
+        description="Node-hours that rendering may use. Then no further frame is begun, what is whole stays, the nodes are given back, and "
+        "the run fails without a retry. Empty: the specification's. To go on, write a larger one into the specification and "
+        "clear the run.",
     ),
     "approve": Param(
         False,

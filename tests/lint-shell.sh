@@ -9,7 +9,7 @@ import pathlib
 import runpy
 scripts = runpy.run_path("airflow_brayns/cluster/scripts/__init__.py")
 settings = """scheduler nodes idle_limit start_timeout time_limit heartbeat_limit cpus_per_task proofs shared place dir token ffmpeg proved look
-              state_dir keeper keeper_length about asked refusals slurms_own unspecified python""".split()
+              state_dir keeper keeper_length about asked refusals slurms_own unspecified choosy nodes_wanted partitions python""".split()
 head = "#!/bin/sh\n" + "".join(f"{name}=$1\n" for name in settings)
 for command in scripts["COMMANDS"]:  # with its comments, which tell shellcheck what is meant; they are not sent
     pathlib.Path(f"build/shell/{command}.sh").write_text(head + "".join(map(scripts["file_text"], scripts["COMMANDS"][command])))

@@ -50,13 +50,17 @@ def services(args: argparse.Namespace) -> None:
 
 @command
 def _services(args: argparse.Namespace) -> Answer:
-    mine = _here()
+    mine, failing = _here(), set[str]()
 
     async def look(session: Session) -> list[tuple[AllocationStatus, list[Row]]]:
+        if session.cluster.scheduler == "slurm":
+            failing.update(map(str, await session.cluster.failing_nodes()))
         found = [one for one in await session.cluster.list_all() if one.state is not JobState.ENDED]
         return [(one, list(_rows(session.cluster, one, _of_another(one, mine)))) for one in found]
 
     told, failed = ask_each(args.cluster_conn_id, look)
+    for node in sorted(failing):
+        say(node)
     rows: dict[tuple[str, int, str], list[Row]] = {}
     for conn_ids, found in told:
         for status, more in found:

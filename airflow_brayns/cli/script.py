@@ -64,6 +64,7 @@ def _printed(asked: BookingRequest, about: About) -> Iterator[str]:
     yield f"# {asked.purpose}: {_number(len(jobs), 'job')} of {_number(request.nodes, 'node')} on {where}"
     if settings.scheduler == "slurm":
         yield f"# $1: the job's name, ab-<hash of this Airflow, DAG, run, task>-<n>; $2: its folder in {settings.state_dir}"
+        yield "# $avoid: nodes on which services fail, as far as others are enough"
         yield sbatch_line(request, comment("", str(about)))
     yield "\n# ---- keeper.sh"
     yield cluster.keeper_for(request, settings.keeper(), proofs(commands))

@@ -71,6 +71,7 @@ class Allocation:
     :param folder: the path of its folder on the cluster.
     :param adopted: whether it was found running, and not submitted by this call.
     :param machine: the machine on which it was asked for without SSH; empty with SSH, and where nobody told.
+    :param avoided: nodes that it is not to get, since services fail there; of one that this call has submitted.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Allocation:
     folder: str = ""
     adopted: bool = False
     machine: str = ""
+    avoided: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from airflow_brayns.cluster.answers import (
     read_status,
     whole,
 )
+from airflow_brayns.cluster.failing import FailingNode, read_failing
 from airflow_brayns.cluster.finding import Finding, read_finding
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.location import Host, Listener, best, nodes_of, read_listeners
@@ -169,7 +170,8 @@ class Cluster:
         if not (incarnation := whole(number)) or whole(job_id) is None:
             why = decode(values.get("unsure", [""])[0]) or values.get("busy", [""])[0]
             raise SubmissionUnsure(why.strip())
-        return Allocation(name, incarnation, job_id, submitted, folder, adopted == "1", self.machine)
+        avoided = tuple(filter(None, values.get("avoided", [""])[0].split(",")))
+        return Allocation(name, incarnation, job_id, submitted, folder, adopted == "1", self.machine, avoided)
 
     # ---- looking ---------------------------------------------------------------------------------------------------
     async def look(
@@ -253,6 +255,12 @@ class Cluster:
         if "silent" in dict(told):
             raise ConnectionLost("The scheduler does not say in which partitions the job may run.")
         return tuple(name for word, fields in told if word == "partitions" for name in fields[0].split(",") if name)
+
+    async def failing_nodes(self) -> list[FailingNode]:
+        """The nodes on which services failed in several jobs within a day while others did well elsewhere, the worst first:
+        requests that name no nodes avoid them, as far as others are enough.
+        """
+        return read_failing(await self.ask("inspect", "failing", COMMAND_SECONDS))
 
     async def post_mortem(self, name: str, incarnation: int) -> str:
         """The keeper's last lines and, where there is accounting, Slurm's verdict."""
@@ -362,6 +370,12 @@ class Cluster:
         body = f"command_of {allocation.name} {allocation.incarnation} {service}"
         told = await self.ask("services", body, COMMAND_SECONDS)
         return read_command(service, told, must_be_known=self.shared_parents)
+
+    async def hung(self, allocation: Allocation, service: str) -> None:
+        """Note that a service did not answer whoever renders with it: its node may be at fault."""
+        check(SERVICE, "service", service)
+        check(NAME, "name", allocation.name)
+        await self.ask("services", f"hung {allocation.name} {allocation.incarnation} {service}", COMMAND_SECONDS)
 
     async def stop_service(self, allocation: Allocation, service: str) -> None:
         """Stop one service and wait until it has ended; one that has already ended is success.

@@ -66,7 +66,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
     {
         "submit": lines(
             "incarnation N", "adopted FLAG", "job JOB...", "folder FOLDER...", "busy WHY...", "unsure WHY*", "foreign DEPLOYMENT",
-            "refused CODE WHY*", "queued JOBS", "over", *_ROOM, *_TRUST,
+            "refused CODE WHY*", "queued JOBS", "over", "avoided NODES...", *_ROOM, *_TRUST,
         ),
         "look": lines(*_FOLDER, "about ABOUT*", "certificate NAME N PEM*", "log NAME N SERVICE OFFSET BYTES*", *_QUEUE, "partitions LIST..."),
         "find": lines(
@@ -92,7 +92,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
         "inspect": lines(
             "program NAME VERSION...", "missing NAME", "accounts NAMES*", "partitions LINES*", "associations LINES*", "reservations LINES*",
             "known PARTITION", "unknown PARTITION", "tested CODE SAID*", "kept FOLDER...",
-            "legible FILE...", "ran CODE SAID*", *_ROOM, *_TRUST,
+            "legible FILE...", "ran CODE SAID*", "failing NODE JOBS WHY*", *_ROOM, *_TRUST,
         ),
         "step": lines("failed WHY*"),  # the script on the node prints what it likes besides
     }

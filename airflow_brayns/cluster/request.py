@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
@@ -40,6 +41,11 @@ _FLAGS = _long(
     "use-min-nodes"
 )
 _SHORT_FLAGS, _SHORT_TAKE_A_WORD = "HOs", "ABCFGLSbcdmnpqtwx"  # behind a flag another may follow, as in `-sH`
+# Options of sbatch's own by which somebody says what nodes it may be: then none is left out.
+_CHOOSE = _long(
+    "nodelist nodefile exclude reservation partition constraint cluster-constraint gres gpus gpus-per-node gpus-per-task"
+)
+_SHORT_CHOOSE = "wFxpCG"
 _LONGEST_NAME, _LONGEST_WORD, _MOST_WORDS = 1024, 8192, 1000  # the kernel takes no argument of more than 128 KiB
 MOST_NODES, _MOST_CPUS, _MOST_SECONDS = 65_533, 1_000_000, 10 * 365 * 86_400
 _MEMORY = re.compile(r"[0-9]{1,15}[KMGTkmgt]?[Bb]?")
@@ -124,6 +130,15 @@ def _is_name(value: object) -> bool:
     return value.isprintable() and " " not in value and not value.startswith("-")
 
 
+def _chooses(word: str) -> bool:
+    """Tell whether a word of sbatch's options may be one that says which nodes it may be."""
+    if word.startswith("--"):
+        name = word.partition("=")[0]
+        return any(option.startswith(name) for option in _CHOOSE)  # sbatch takes any unambiguous beginning
+    letters = itertools.takewhile(lambda letter: letter in _SHORT_FLAGS, word[1:])
+    return word.startswith("-") and word[1 + len(list(letters)) :][:1] in tuple(_SHORT_CHOOSE)
+
+
 def _keepers(word: str, option: str) -> InvalidSetting:
     return InvalidSetting(
         "sbatch_options", f"{word[:80]!r} is not yours to set: the keeper owns {option}.", remedy="leave it out."
@@ -201,6 +216,13 @@ class AllocationRequest:
                 f"They cannot be split into words: {error}.",
                 remedy="close the quotes, or give a list.",
             ) from error
+
+    @property
+    def chooses_nodes(self) -> bool:
+        """Whether the request says which nodes it may be, more than by a partition: others may not do for it."""
+        if self.reservation is not None or self.constraint is not None or self.gres is not None:
+            return True
+        return any(map(_chooses, self.words()))
 
     def _check_options(self) -> None:
         words = self.words()

@@ -25,6 +25,7 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # `--export` would keep PATH and what `setup` exports from the steps (Slurm 22.05, run). What a service needs stands in
 # its command.
 NAMED = ("HOME", "USER", "LOGNAME", "PATH", "SLURM_CONF")
+_AVOID = '${avoid:+"--exclude=$avoid"}'  # nodes on which services fail, as submit.sh has found them
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,9 @@ def submission(
         f"refusals={quote(REFUSALS)}\n"
         f"slurms_own={quote(chr(10).join(SLURMS_OWN))}\n"
         f"unspecified={quote(UNSPECIFIED)}\n"
+        f"choosy={'yes' if request.chooses_nodes else ''}\n"
+        f"nodes_wanted={request.nodes}\n"
+        f"partitions={quote(request.partition or '')}\n"
         f"services() {{\n{fills}:\n}}\n"
         f"secrets() {{\n{_put_tls(tls) if tls else ''}:\n}}\n"
         f"request() {{\nat_most 60 {sbatch_line(request, comment(name, about))}\n}}\n"
@@ -110,7 +114,9 @@ def sbatch_line(request: AllocationRequest, text: str) -> str:
     asked, first = (" ".join(quote(word) for word in some) for some in (words, ours))
     named = " ".join(f'${{{name}:+"{name}=${name}"}}' for name in NAMED)
     # Our options stand first: an option of the site's own that takes the word behind it must not take one of them.
-    return f'env -i {named} sbatch {first} --job-name="$1" --output="$2/keeper.log" {asked} "$2/keeper.sh" "$2"'
+    return (
+        f'env -i {named} sbatch {first} --job-name="$1" --output="$2/keeper.log" {_AVOID} {asked} "$2/keeper.sh" "$2"'
+    )
 
 
 def _files(service: ServiceCommand) -> dict[str, str]:

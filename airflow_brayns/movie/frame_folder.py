@@ -181,7 +181,7 @@ class FolderStore:
             raise _unwritable(self.folder, error) from error
         record = FrameRecord(
             frame, plan.key(frame), path.name, digest(data), status.st_size, status.st_mtime_ns, made.seconds, made.node,
-            made.job, made.service, made.version, made.way, plan.scene,
+            made.job, made.service, made.version, made.way, plan.scene, made.holder,
         )  # fmt: skip
         self._append(record.line())
         if self._glimpse is not None:

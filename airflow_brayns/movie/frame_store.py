@@ -48,7 +48,7 @@ class Survey:
 
 @dataclass(frozen=True)
 class Made:
-    """The making of a frame: which service rendered it, how, and how long it took."""
+    """The making of a frame: which service rendered it, how, how long it took, and in which try (see `Ledger.holder`)."""
 
     seconds: float
     node: str
@@ -56,6 +56,7 @@ class Made:
     service: str
     version: str
     way: str
+    holder: str = ""
 
 
 class FrameStore(Protocol):

@@ -96,11 +96,12 @@ class ServiceSource(Protocol):
         """
         ...
 
-    async def set_aside(self, service: RenderService, why: str, *, again: bool) -> bool:
+    async def set_aside(self, service: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         """Take a service back that is of no use any more, and tell whether another will come in its place.
 
         :param why: why it is of no use, for people.
         :param again: whether it may be started anew on its node.
+        :param hung: whether it does not answer, and the frame that it is at is not known to do that to others.
         """
         ...
 
@@ -120,7 +121,7 @@ class FixedServices:
         for service in self._services:
             yield service
 
-    async def set_aside(self, service: RenderService, why: str, *, again: bool) -> bool:
+    async def set_aside(self, service: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         """See `ServiceSource.set_aside`."""
         return False
 

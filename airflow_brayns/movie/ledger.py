@@ -48,16 +48,18 @@ class Ledger:
     :param movie: the movie that is rendered, the same for every try.
     :param holder: the token of this try.
     :param budget: the node-hours that the movie may use in all tries; None for any number.
+    :ivar holder: the token of this try, which each frame of it is written with.
     :ivar ended_by_budget: whether this try ends since they are spent.
     """
 
     def __init__(self, movie: str = "", holder: str = "", budget: float | None = None) -> None:
-        self._movie, self._holder = movie, holder or secrets.token_hex(6)
+        self._movie, self.holder = movie, holder or secrets.token_hex(6)
         self._nodes: dict[str, _Node] = {}
         self._seconds = dict.fromkeys(("rendering", "starting", "waiting", "lost"), 0.0)
         self._frames, self._recorded = 0, 0.0
         self._told_held, self._told_at = tuple[str, ...](), 0.0
         self._began, self._left = time.time(), dict[str, float]()
+        self._late, self._news = 0.0, asyncio.Event()
         self.earlier, self._spent_before = Used(), 0.0
         self.budget, self.ended_by_budget = budget, False
 
@@ -65,17 +67,20 @@ class Ledger:
         """Read what the earlier tries of this movie have used. A node that one of them held when it was
         last heard of, and that is still there, was lost in between: that try was killed.
         """
-        others = [one for one in manifest.used.values() if one.movie == self._movie and one.holder != self._holder]
+        others = [one for one in manifest.used.values() if one.movie == self._movie and one.holder != self.holder]
         self.earlier = sum((one.used for one in others), Used())
         self._spent_before = max((one.spent for one in others), default=0.0)
         for one in sorted(others, key=lambda one: one.at):
-            self._left |= dict.fromkeys(one.held, one.at)
+            # a try that has ended has told what became of the nodes that it found
+            self._left = {**self._left, **dict.fromkeys(one.held, one.at)} if one.held else {}
+            self._late = one.late
 
     # ---- what nodes do -----------------------------------------------------------------------------------------
     def held(self, place: str) -> None:
         """Note a node that is there from now on, or has been before; its service starts, or is found to be there."""
         if place not in self._nodes:
             self._nodes[place] = _Node(time.monotonic())
+            self._news.set()
 
     def ready(self, place: str) -> None:
         """Note that a node's service has the scene, and can take frames."""
@@ -140,7 +145,8 @@ class Ledger:
         for node in self._nodes.values():
             until = now if node.until is None else node.until
             seconds[node.doing.value] += max(0.0, until - node.since)
-        seconds["lost"] += sum(max(0.0, self._began - at) for place, at in self._left.items() if place in self._nodes)
+        left = sum(max(0.0, self._began - at) for place, at in self._left.items() if place in self._nodes)
+        seconds["lost"] += max(0.0, left - self._late)
         return Used(**seconds, frames=self._frames)
 
     @property
@@ -150,10 +156,13 @@ class Ledger:
 
     async def kept(self, store: FrameStore) -> None:
         """Write into the manifest what was used, soon after nodes come or go, and then again and again: a try that is killed
-        has told most of it, and which nodes it left.
+        has told most of it, which nodes it left, and whose its frames are, which count although they come later.
         """
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._news.wait()
+            self._news.clear()
             if self._told_held == self._held() and time.monotonic() - self._told_at < _RECORD_SECONDS:
                 continue
             with contextlib.suppress(BraynsError):  # whoever keeps frames tells what is wrong with the place
@@ -172,7 +181,7 @@ class Ledger:
             held = () if last else self._held()
             self._told_held, self._told_at = held, time.monotonic()
             spent = self.budget if last and self.ended_by_budget and self.budget is not None else 0.0
-            await store.note(UsedRecord(self._movie, self._holder, time.time(), used, held, spent))
+            await store.note(UsedRecord(self._movie, self.holder, time.time(), used, held, spent))
             self._recorded = used.node_seconds
 
     def _held(self) -> tuple[str, ...]:

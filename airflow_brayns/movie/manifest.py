@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.scene_facts import SceneFacts
-from airflow_brayns.movie.used import Used, UsedRecord
+from airflow_brayns.movie.used import Used, UsedRecord, seconds_of
 
 NAME = "manifest.jsonl"
 FORMAT = 1
@@ -83,6 +83,7 @@ class FrameRecord:
     :param mtime: the time of its file in nanoseconds: as long as size and time are as they were, the file is not read
         again.
     :param seconds: the seconds that the service took.
+    :param holder: the token of the try that rendered it; empty where 0.2.0 did.
     """
 
     frame: int
@@ -98,6 +99,7 @@ class FrameRecord:
     version: str = ""
     way: str = ""
     scene: str = ""
+    holder: str = ""
 
     def line(self) -> str:
         """The line of the manifest that holds this record."""
@@ -145,6 +147,7 @@ class Manifest:
         :raises InvalidSetting: it is of a format that is not known here.
         """
         found, newer = cls(None, {}), FORMAT
+        rendered = dict[str, list[float]]()
         for line in lines:
             try:
                 value = json.loads(line)
@@ -170,6 +173,8 @@ class Manifest:
                         _whole(value["mtime"]),
                     )
                     found.frames[_whole(value["frame"])] = known
+                    if holder := str(value.get("holder", "")):
+                        rendered.setdefault(holder, []).append(seconds_of(value["seconds"]))
             except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
                 found.damaged += bool(line.strip())
         if newer > FORMAT:
@@ -178,6 +183,7 @@ class Manifest:
                 f"a newer airflow-brayns wrote its manifest (format {newer}; this one reads {FORMAT}).",
                 remedy="upgrade, or use another folder.",
             )
+        found.used = {one.holder: one.with_frames(rendered.get(one.holder, ())) for one in found.used.values()}
         return found
 
     def usable(self) -> Manifest:

@@ -387,5 +387,5 @@ class Production:
     async def _set_aside(self, service: RenderService, aside: Aside) -> None:
         """Set a service aside that is of no use any more."""
         again = self._restarts.allows(service.place, aside, self._shared.rendered)
-        comes = await self._source.set_aside(service, aside.why, again=again)
+        comes = await self._source.set_aside(service, aside.why, again=again, hung=aside.hung and aside.frame is None)
         self._reporter.trouble(f"{service} is set aside{' and started anew on its node' if comes else ''}: {aside.why}")

@@ -18,7 +18,7 @@ from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.fields import unknown_key
 from airflow_brayns.movie.script import Functions, ScriptSource, ScriptSpecification
 from airflow_brayns.movie.script_digest import beside, imported, inputs_of, modules_of, names_read, parse
-from airflow_brayns.movie.script_import import from_folder
+from airflow_brayns.movie.script_import import OwnModules
 from airflow_brayns.movie.script_traceback import line_of, traceback_of
 from airflow_brayns.movie.yaml_text import Text
 
@@ -160,8 +160,10 @@ class ScriptFile:
         sys.modules[module.__name__] = module  # dataclasses look themselves up there
         inner = [Path(one) for one in modules if one != self.name]
         names = {one.parts[0].removesuffix(SUFFIX) for one in inner if not one.is_absolute()}
+        own = OwnModules(self.folder, names)
+        vars(module)["__builtins__"] = own.builtins
         try:
-            with from_folder(self.folder, afresh=names):
+            with own.placed():
                 exec(compile(source, str(self.path), "exec"), vars(module))
         except (Exception, SystemExit) as error:
             line = line_of(error, self.folder, self.path)

@@ -4,13 +4,15 @@ the file has them afresh.
 
 from __future__ import annotations
 
+import builtins
 import sys
 import threading
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import Any
 
 _KEPT = frozenset({*sys.stdlib_module_names, "brayns", "airflow", "airflow_brayns"})
 _here = threading.local()
@@ -27,6 +29,13 @@ class _Source(SourceFileLoader):
         path = self.get_filename(fullname)
         code: CodeType = self.source_to_code(self.get_data(path), path)
         return code
+
+    def exec_module(self, module: ModuleType) -> None:
+        """See `importlib.abc.Loader`; the module imports what its importer would."""
+        own: OwnModules | None = getattr(_here, "own", None)
+        if own is not None:
+            vars(module)["__builtins__"] = own.builtins
+        super().exec_module(module)
 
 
 class _Beside:
@@ -57,23 +66,63 @@ def _is_elsewhere(name: str) -> bool:
 
 
 @contextmanager
-def from_folder(folder: str, *, afresh: Set[str] = frozenset()) -> Iterator[None]:
-    """For the present thread and as long as the block runs, find modules in a folder first.
-
-    :param afresh: top-level names of modules that the block loads anew; one thread at a time does that.
-    """
+def from_folder(folder: str) -> Iterator[None]:
+    """For the present thread and as long as the block runs, find modules in a folder first."""
     if _Beside not in sys.meta_path:
         sys.meta_path.insert(0, _Beside)
     before = getattr(_here, "folder", None)
     _here.folder = folder
     try:
-        if not afresh:
-            yield
-            return
-        with _loading:
-            names = afresh - _KEPT
-            for one in [one for one in sys.modules if one.partition(".")[0] in names]:
-                del sys.modules[one]
-            yield
+        yield
     finally:
         _here.folder = before
+
+
+class OwnModules:
+    """The modules beside a file, as one load of it has them: each service's code imports its own, at the top and inside
+    functions, whatever other services have loaded since.
+
+    :param folder: the file's folder.
+    :param names: the top-level names of the modules.
+    """
+
+    def __init__(self, folder: str, names: Set[str]) -> None:
+        self._folder, self._names = folder, names - _KEPT
+        self._loaded: dict[str, ModuleType] = {}
+        # What the code of the file and of these modules takes for Python's own functions: `import` asks for `__import__`.
+        self.builtins = {**vars(builtins), "__import__": self._import}
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        if not level and name.partition(".")[0] not in self._names:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        with self.placed():
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """For as long as the block runs, these modules are those that Python knows by their names; one thread at a time
+        does that.
+        """
+        if getattr(_here, "own", None) is self:  # a module imports another one while it is loaded
+            yield
+            return
+        with _loading, from_folder(self._folder):
+            before, _here.own = getattr(_here, "own", None), self
+            for one in self._known():
+                del sys.modules[one]
+            sys.modules.update(self._loaded)
+            try:
+                yield
+            finally:
+                self._loaded = {one: sys.modules[one] for one in self._known()}
+                _here.own = before
+
+    def _known(self) -> list[str]:
+        return [one for one in list(sys.modules) if one.partition(".")[0] in self._names]

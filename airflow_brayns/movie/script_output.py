@@ -63,9 +63,42 @@ class _Stream:
         return getattr(self._stream, name)
 
 
+class _Capture:
+    """The standard streams and the log, as long as any movie of this process needs them captured: two may overlap, and the
+    one that began first may end first.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._needed, self._undo = threading.Lock(), 0, contextlib.ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._needed:
+                self._undo.enter_context(_exchanged())
+            self._needed += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._needed -= 1
+            if not self._needed:
+                self._undo.close()
+
+
+_capture = _Capture()
+
+
 @contextlib.contextmanager
 def captured() -> Iterator[None]:
     """For as long as the block runs, what threads print and log inside `said_by` is told by their sources."""
+    _capture.begin()
+    try:
+        yield
+    finally:
+        _capture.end()
+
+
+@contextlib.contextmanager
+def _exchanged() -> Iterator[None]:
     before_out, before_err, factory = sys.stdout, sys.stderr, logging.getLogRecordFactory()
 
     def record(*words: Any, **more: Any) -> logging.LogRecord:

@@ -47,21 +47,28 @@ class ScriptThread:
                 work()
 
     async def call(self, work: Callable[[], Result], seconds: float) -> Result:
-        """Run a function in the thread, and return what it returns; it must raise nothing but `GivenUp`.
+        """Run a function in the thread, and return what it returns, or raise what it raises.
 
         :param seconds: how long it may take.
         :raises TimeoutError: it has not returned; it is still at it, so `give_up`.
+        :raises RuntimeError: it raised what would end the loop, such as `SystemExit`.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[Result] = loop.create_future()
 
-        def give(found: Result) -> None:
+        def give(settle: Callable[[], None]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-                loop.call_soon_threadsafe(lambda: None if result.done() else result.set_result(found))
+                loop.call_soon_threadsafe(lambda: None if result.done() else settle())
 
         def run() -> None:
             try:
-                give(work())
+                found = work()
+                give(lambda: result.set_result(found))
+            except GivenUp:
+                raise
+            except BaseException as error:
+                told = _for_the_loop(error)
+                give(lambda: result.set_exception(told))
             finally:
                 self._idle.set()
 
@@ -80,3 +87,12 @@ class ScriptThread:
             self._wake()
             await asyncio.to_thread(self._idle.wait, _LEAVE_SECONDS)
         self._work.put(None)
+
+
+def _for_the_loop(error: BaseException) -> Exception:
+    """An error as a future may hold it: some that end a thread would end the loop of whoever waits, too."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError(f"{type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told

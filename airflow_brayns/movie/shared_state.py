@@ -156,7 +156,7 @@ class SharedState:
             self.ledger.vain(seconds)
             self.frames.give_back(frame)
             return
-        made = Made(seconds, service.node, service.job, service.name, service.version, way)
+        made = Made(seconds, service.node, service.job, service.name, service.version, way, self.ledger.holder)
         flat = await self._store.keep(self.plan, frame, data, made)
         self.frames.finish(frame)
         self.rendered += 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 _HOUR = 3600.0
@@ -93,6 +93,8 @@ class UsedRecord:
     :param at: the moment, by the clock of whoever wrote it (`time.time()`).
     :param spent: the budget in node-hours by which the try ended; 0 where it did not.
     :param held: the nodes that the try went on to hold, see `RenderService.place`; none in its last record.
+    :param late: the seconds at whole frames that came after this record of a try that was killed; they are in `used`, and in
+        no line.
     """
 
     movie: str
@@ -101,6 +103,18 @@ class UsedRecord:
     used: Used
     held: tuple[str, ...] = ()
     spent: float = 0.0
+    late: float = 0.0
+
+    def with_frames(self, seconds: Collection[float]) -> UsedRecord:
+        """This record of a killed try with the frames that came after it; the record of one that has ended is complete.
+
+        :param seconds: the seconds of each whole frame of the try; none where its version did not tell whose they are.
+        """
+        if not self.held or not seconds:
+            return self
+        late = max(0.0, sum(seconds) - self.used.rendering)
+        used = replace(self.used, rendering=self.used.rendering + late, frames=len(seconds))
+        return replace(self, used=used, late=late)
 
     def line(self) -> str:
         """The line of the manifest that holds this record."""
@@ -119,15 +133,19 @@ class UsedRecord:
         """
         told = value["used"]
         rendering, starting, waiting, lost = (
-            _number(told[name]) for name in ("rendering", "starting", "waiting", "lost")
+            seconds_of(told[name]) for name in ("rendering", "starting", "waiting", "lost")
         )
-        used = Used(rendering, starting, waiting, lost, int(_number(told["frames"])))
+        used = Used(rendering, starting, waiting, lost, int(seconds_of(told["frames"])))
         held = tuple(map(str, value["held"]))
-        spent = _number(value.get("spent", 0))
-        return cls(str(value["movie"]), str(value["holder"]), _number(value["at"]), used, held, spent)
+        spent = seconds_of(value.get("spent", 0))
+        return cls(str(value["movie"]), str(value["holder"]), seconds_of(value["at"]), used, held, spent)
 
 
-def _number(value: Any) -> float:
+def seconds_of(value: Any) -> float:
+    """Read a number of seconds, or of frames, in a manifest.
+
+    :raises ValueError: it is none, or is below zero.
+    """
     if type(value) not in (int, float) or not 0 <= value < 1e15:
         raise ValueError("not a number of seconds")
     return float(value)

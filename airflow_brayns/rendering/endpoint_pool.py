@@ -92,7 +92,7 @@ class EndpointPool:
                 retry=any(one.retry for one in failures),
             )
 
-    async def set_aside(self, service: RenderService, why: str, *, again: bool) -> bool:
+    async def set_aside(self, service: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         """See `ServiceSource.set_aside`; nobody starts the service anew."""
         return False
 

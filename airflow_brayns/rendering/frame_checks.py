@@ -199,6 +199,7 @@ class FrameChecks:
                 made.version,
                 made.way,
                 plan.scene,
+                made.holder,
             )
         )
         for name in ("sha256", "size", "mtime"):

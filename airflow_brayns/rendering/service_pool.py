@@ -168,10 +168,13 @@ class ServicePool:
                 if self._is_over():
                     raise found
 
-    async def set_aside(self, service: RenderService, why: str, *, again: bool) -> bool:
+    async def set_aside(self, service: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         """See `ServiceSource.set_aside`."""
         part, name = self._places[service.endpoint]
         comes = False
+        if hung:
+            with contextlib.suppress(BraynsError):  # it is for later requests
+                await self._cluster.hung(part.allocation, name)
         if again and part.status is not None and part.status.state is JobState.RUNNING:
             comes = await self._start_anew(part, name)
         if part.alive is not None:

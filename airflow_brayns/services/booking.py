@@ -165,6 +165,7 @@ async def book(
         tls = await tls_files(settings, one)
         submit = partial(cluster.submit, one, owner.token, request, services, owner.about, settings.keeper(), tls=tls)
         allocations.append(await until_known(submit, settings.queue_timeout, waits_for_room=waits_for_room))
+    _tell_avoided(allocations)
     return Booking(owner.name, tuple(allocations))
 
 
@@ -194,7 +195,19 @@ async def book_on(
         after=allocation.incarnation,
         tls=await tls_files(settings, allocation.name),
     )
-    return await until_known(submit, settings.queue_timeout, waits_for_room=False)
+    following = await until_known(submit, settings.queue_timeout, waits_for_room=False)
+    _tell_avoided([following])
+    return following
+
+
+def _tell_avoided(allocations: Iterable[Allocation]) -> None:
+    nodes = sorted({node for one in allocations for node in one.avoided})
+    if nodes:
+        _log.info(
+            "Not asked for: %s, since services failed there in several jobs within a day (`airflow brayns services` tells why). "
+            "A request that names nodes gets them.",
+            ", ".join(nodes),
+        )
 
 
 async def until_known(

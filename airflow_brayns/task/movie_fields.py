@@ -21,7 +21,7 @@ from airflow_brayns.movie.script import ScriptSpecification, script_of, specific
 from airflow_brayns.movie.script_file import SUFFIX, ScriptFile, is_movie
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.services.settings import FIELDS, literal
-from airflow_brayns.task.fields import is_set, whole_number, word_list
+from airflow_brayns.task.fields import is_set, node_hours_of, whole_number, word_list
 from airflow_brayns.task.file_values import renderer_of, values_for
 from airflow_brayns.task.guard import guarded
 from airflow_brayns.task.operator import BraynsOperator
@@ -167,8 +167,8 @@ def check_movie(params: Mapping[str, Any], run_id: str, context: Context | None 
 
     :param run_id: the run's id, so that two runs with one output do not share their frames.
     :param context: the task's context, whose plain values a specification's file may use.
-    :return: `specification` as plain values, absolute paths `movie`, and `frames`, a folder beside it that is this
-        run's own.
+    :return: `specification` as plain values, with the run's output and budget, absolute paths `movie`, and `frames`, a
+        folder beside it that is this run's own.
     :raises AirflowException: a parameter cannot work; the error names it, or the specification's key and line.
     """
     around = None if context is None else {**context, "params": dict(params), "run_id": run_id}
@@ -181,13 +181,25 @@ def check_movie(params: Mapping[str, Any], run_id: str, context: Context | None 
     movie = check_output(str(asked if is_set(asked) else specification.output), "output")
     specification.encoding.check_output(movie)
     frames: Path = movie.with_name(f"{movie.stem}.frames-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}")
+    budget = _budget_of(params, specification, context)
     return {
-        "specification": specification.model_copy(update={"output": str(movie)}).plain(),
+        "specification": specification.model_copy(update={"output": str(movie), "budget": budget}).plain(),
         "movie": str(movie),
         "frames": str(frames),
         "fps": specification.fps,
         "codec": specification.codec,
     }
+
+
+def _budget_of(params: Mapping[str, Any], specification: MovieSpecification, context: Context | None) -> float | None:
+    """The node-hours that a run of `brayns_movie` may use. Its parameter holds, which nobody can change any more; once the
+    run is cleared, so does a larger one in the specification.
+    """
+    asked, written = node_hours_of("budget", params.get("budget")), specification.budget
+    if asked is None or written is None:
+        return written if asked is None else asked
+    tries = getattr((context or {}).get("ti"), "try_number", 1)  # of a task that has no retries
+    return max(asked, written) if tries > 1 else asked
 
 
 def _cluster_of(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 
 from tests.released import code
 
@@ -69,6 +69,18 @@ def test_the_form_as_it_opens_is_valid(bag: DagBag, name: str) -> None:
     for key in ("plugins", "more_plugins", "exclusive", "time_limit") if name != "brayns_reaper" else ():
         params.update({key: None})  # as a field that was emptied
     params.validate()
+
+
+@pytest.mark.parametrize("budget", [0, -1, "much", True, 1e12])
+def test_a_budget_that_is_none_is_refused_in_the_form(bag: DagBag, budget: Any) -> None:
+    def fill(value: Any) -> None:
+        params = copy.deepcopy(bag.dags["brayns_movie"].params)
+        params.update({"budget": value})
+        params.validate()
+
+    fill(0.5)
+    with pytest.raises(ParamValidationError):
+        fill(budget)
 
 
 ASKED = {

@@ -18,7 +18,7 @@ ROOMS = ("brayns", "cluster", "services", "movie", "rendering")
 OTHERWISE = {
     "readiness": "rung of readiness", "orphans": "orphan", "render_lease": "lease", "service_log": "service", "service_pool": "source of services",
     "endpoint_pool": "source of services", "endpoints": "endpoint", "in_use": "in use", "watch": "look", "waiting": "look", "finding": "look",
-    "submission": "incarnation", "shared_state": "worker", "queue": "queue of frames", "waiter": "look", "frame_folder": "frame store",
+    "submission": "incarnation", "shared_state": "worker", "queue": "queue of frames", "waiter": "look", "failing": "failing node", "frame_folder": "frame store",
     "cluster_frames": "frame store", "frame_checks": "frame store", "frames_script": "frame store", "parts": "part file", "stream": "usable",
     "script_call": "script", "script_digest": "script", "script_file": "script", "script_import": "script", "script_order": "script",
     "script_output": "script", "script_run": "script", "script_service": "script", "script_thread": "script", "script_traceback": "script",

@@ -11,18 +11,30 @@ from types import MappingProxyType
 COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         # on the login machine
-        "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "submit"),
+        "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "failing", "sbatch", "submit"),
         "look": ("common", "login", "queue", "look", "logs"),
         "find": ("common", "login", "queue", "look", "find"),
         "lease": ("common", "login", "room", "whose", "lease"),
         "release": ("common", "login", "queue", "whose", "release"),
-        "services": ("common", "login", "room", "queue", "trust", "whose", "services"),
+        "services": ("common", "login", "room", "queue", "trust", "whose", "failures", "services"),
         "extend": ("common", "login", "queue", "whose", "incarnations", "extend"),
         "files": ("common", "login", "room", "trust", "files"),
-        "inspect": ("common", "login", "room", "queue", "trust", "inspect"),
+        "inspect": ("common", "login", "room", "queue", "trust", "failing", "inspect"),
         "step": ("common", "login", "queue"),
         # the job's script, and each node's wrapper
-        "keeper": ("common", "node", "sockets", "family", "proof", "port", "start", "wrapper", "children", "keeper"),
+        "keeper": (
+            "common",
+            "node",
+            "sockets",
+            "family",
+            "proof",
+            "port",
+            "start",
+            "wrapper",
+            "failures",
+            "children",
+            "keeper",
+        ),
         # in a step on a node
         "held": ("common", "sockets", "family"),
         # below the scripts of other rooms

@@ -86,6 +86,7 @@ look_after_children() {
                 untold="$untold ${child%:*}:$code"
         }
         say "${child%:*}: $(first "$one/exit")"
+        [ -n "${told-}${leaving-}" ] || [ -e "$dir/release" ] || [ -e "$one/stop" ] || note_end "${child%:*}"
     done
     children=$remaining
     remaining=

@@ -84,11 +84,12 @@ await_earlier() { # await_earlier NAME N: the jobs before incarnation N have end
 
 sweep() { # it removes what is old and has our names: the folder may hold other things too; once an hour, since it reads every folder
     local old
-    [ "$(age_of "$state_dir/.swept")" -ge 3600 ] || return 0
+    [ "$(age_of "$state_dir/.swept")" -ge 3600 ] || return 1
     put "$state_dir/.swept" "$(now)"
     find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
         while read -r old; do rm -rf "${old%/ended}"; done
     find "${TMPDIR:-/tmp}" "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'airflow-brayns.*' -user "$(id -un)" -mmin +120 \
         -exec rm -rf {} + 2>/dev/null # of commands that were killed
     find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
+    return 0
 }

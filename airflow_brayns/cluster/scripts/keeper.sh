@@ -1,5 +1,5 @@
 # The keeper holds an allocation, starts services in it, and ends it when told to or when nobody uses it.
-# Shared: told woken time_limit.
+# Shared: told woken time_limit leaving.
 
 in_use() { # it prints what changes when somebody uses the allocation
     cat "$dir/lease" "$dir"/services/*/bytes 2>/dev/null
@@ -10,6 +10,8 @@ end() { # end TEXT: it stops the services, says why, and ends the job
     trap '' TERM INT HUP USR1
     say "ending: $1"
     ! is_exchanged || exit 1
+    note_silent
+    leaving=yes
     settle "$dir/ending" "$1"
     unstopped=
     for child in $children; do put "$dir/services/${child%:*}/stop" now || unstopped=yes; done
@@ -96,9 +98,7 @@ keep() {
     [ "$scheduler" != slurm ] || nodes=$(node_names)
     printf '%s\n' "$nodes" | tr -s ' ' '\n' >"$dir/nodes" 2>/dev/null
     began=$(now)
-    used_at=$began
-    looked_at=$began
-    started_at=$began
+    used_at=$began looked_at=$began started_at=$began
     usage=$(in_use)
     beat=0
     ! lease=$(age_of "$dir/lease") || [ "$lease" -le "$idle_limit" ] ||

@@ -54,6 +54,10 @@ stop_service() { # stop_service NAME N SERVICE
     if [ ! -d "$service_dir" ] || [ -e "$service_dir/exit" ] || [ -e "$dir/ended" ]; then printf 'stopped %s\n' "$3"; fi
 }
 
+hung() { # hung NAME N SERVICE: it does not answer whoever renders with it
+    note_failure "$state_dir/$1/$2" "$3" "it hung while it rendered"
+}
+
 command_of() { # command_of NAME N SERVICE: what a service was started with, and the digest by which its job knows that
     local service_dir part
     service_dir=$state_dir/$1/$2/services/$3

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from airflow_brayns.cli import commands
 from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
+from airflow_brayns.cluster.failing import FailingNode
 from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import LocalShell
@@ -53,6 +54,29 @@ def test_our_own_is_released(cluster: SimpleNamespace, state: Path, airflow_bray
     again = airflow_brayns_command("release", "ab-ffffffffffff", *there)
     assert again.code == 1 and "no cluster has an allocation" in again.err
     assert airflow_brayns_command("release", "not a name", *there).code == 1
+
+
+def test_nodes_on_which_services_fail_are_named_once(
+    airflow_brayns_command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where two connections lead to one cluster; results stay what they are."""
+
+    async def failing_nodes() -> list[FailingNode]:
+        return [FailingNode("r1i1n3", 2, "the service ended with exit code 127")]
+
+    async def list_all() -> list[AllocationStatus]:
+        return []
+
+    there = SimpleNamespace(scheduler="slurm", failing_nodes=failing_nodes, list_all=list_all)
+
+    def ask_each(conn_id: str | None, question: Any) -> tuple[list[Any], bool]:
+        return [(name, asyncio.run(question(SimpleNamespace(cluster=there)))) for name in ("one", "other")], False
+
+    monkeypatch.setattr(commands, "ask_each", ask_each)
+    said = airflow_brayns_command("services", "-o", "json")
+    assert json.loads(said.out) == []
+    told = "r1i1n3: services failed there in 2 jobs within a day, such as: the service ended with exit code 127"
+    assert said.err.count(told) == 1
 
 
 def test_a_watch_looks_again_until_it_is_ended(

@@ -183,7 +183,7 @@ async def test_frames_of_who_renders_there_by_now_are_not_taken_away(tmp_path: P
 
 # ---- frames ------------------------------------------------------------------------------------------------------------
 PLAN = Plan(specification(Path("/a.obj"), frames=4), SceneFacts.from_plain(HEADER.facts), "scene")
-MADE = Made(1.23456, "n1", "77", "brayns1", "3.10.1", "snapshot")
+MADE = Made(1.23456, "n1", "77", "brayns1", "3.10.1", "snapshot", "one")
 
 
 def picture(color: str = "red", size: tuple[int, int] = (96, 64)) -> bytes:
@@ -218,7 +218,7 @@ async def test_a_frame_that_is_kept_is_whole_with_its_line(store: FolderStore) -
     assert line == {
         "frame": 2, "key": PLAN.key(2), "file": "00002.png", "sha256": hashlib.sha256(picture()).hexdigest(), "size": len(picture()),
         "mtime": status.st_mtime_ns, "seconds": 1.2346, "node": "n1", "job": "77", "service": "brayns1", "version": "3.10.1",
-        "way": "snapshot", "scene": "scene",
+        "way": "snapshot", "scene": "scene", "holder": "one",
     }  # fmt: skip
     assert store.file_path(PLAN, 2) == "", "the image comes over the connection"
 

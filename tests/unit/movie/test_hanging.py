@@ -27,12 +27,14 @@ class Renewed:
         for node, service in self._services.items():
             self._queue.put_nowait(RenderService(service.endpoint, f"brayns-{node}", node))
         self.restarts = 0
+        self.hung: list[bool] = []
 
     async def services(self) -> AsyncIterator[RenderService]:
         while (station := await self._queue.get()) is not None:
             yield station
 
-    async def set_aside(self, station: RenderService, why: str, *, again: bool) -> bool:
+    async def set_aside(self, station: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
+        self.hung.append(hung)
         if again:
             self.restarts += 1
             service = self._services[station.node]
@@ -100,3 +102,4 @@ async def test_a_load_that_never_ends_ends_it_after_one_restart(tmp_path: Path) 
             with pytest.raises(Exception, match=r"add-model .* was not answered within 0\.5 s"):
                 await produce(still(), [], tmp_path, source=source, load_timeout=0.5)
     assert source.restarts == 1
+    assert source.hung == [True, True], "its node may be at fault"

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_brayns.errors import StorageFailed
 from airflow_brayns.movie.ledger import Ledger
-from airflow_brayns.movie.manifest import Manifest
+from airflow_brayns.movie.manifest import FrameRecord, Manifest
 from airflow_brayns.movie.used import Used, UsedRecord
 from tests.support.clock import jumping_clock
 from tests.support.movie import KeptFrames, Remembers
@@ -142,6 +142,27 @@ def test_nodes_that_a_killed_try_left_are_lost_since_it_was_last_heard_of(clock:
     assert ledger.used == Used(lost=80)
 
 
+def test_a_node_that_a_killed_try_left_was_not_lost_while_it_rendered_on(clock: Clock) -> None:
+    ledger, killed = Ledger("movie", "second"), UsedRecord("movie", "first", clock.now - 40, Used(100), ("7/n1",))
+    frames = [FrameRecord(one, "key", "file", "sha", 1, 1, 15.0, holder="first").line() for one in range(8)]
+    ledger.opens(Manifest.read([killed.line(), *frames]))
+    ledger.held("7/n1")
+    assert ledger.used == Used(lost=20)
+    assert ledger.total == Used(rendering=120, lost=20, frames=8)
+
+
+def test_a_node_is_not_lost_twice_after_a_try_that_has_ended(clock: Clock) -> None:
+    ledger = Ledger("movie", "third")
+    ledger.opens(
+        manifest(
+            UsedRecord("movie", "killed", clock.now - 90, Used(100), ("7/n1",)),
+            UsedRecord("movie", "ended", clock.now - 40, Used(lost=50)),
+        )
+    )
+    ledger.held("7/n1")
+    assert ledger.used == Used()
+
+
 @pytest.mark.usefixtures("jumping_clock")
 async def test_a_try_that_is_killed_has_told_most_of_it() -> None:
     ledger, store = Ledger("movie", "first"), KeptFrames()
@@ -149,9 +170,11 @@ async def test_a_try_that_is_killed_has_told_most_of_it() -> None:
     await asyncio.sleep(150)
     assert store.noted == [], "nothing was used yet"
     ledger.held("7/n1")
-    await asyncio.sleep(6)
-    assert [one.held for one in store.noted] == [("7/n1",)], "which nodes it would leave is told soon"
-    await asyncio.sleep(194)
+    await asyncio.sleep(0.1)
+    assert [one.held for one in store.noted] == [("7/n1",)], (
+        "which nodes it would leave is told at once, before a frame"
+    )
+    await asyncio.sleep(200)
     keeping.cancel()
     assert [(one.movie, one.holder) for one in store.noted] == [("movie", "first")] * 4
     assert store.noted[-1].used.starting > 120

@@ -39,7 +39,7 @@ class Restarting:
         while True:
             yield await self._queue.get()
 
-    async def set_aside(self, station: RenderService, why: str, *, again: bool) -> bool:
+    async def set_aside(self, station: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         if not again:
             return False
         self.replaced.append(why)

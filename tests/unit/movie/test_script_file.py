@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,46 @@ def test_each_service_has_globals_of_its_own_in_the_file_and_beside_it(tmp_path:
     one, other = file.load(), file.load()
     for mine, others in zip(one.frame(None, 0), other.frame(None, 0), strict=True):
         assert mine is not others
+
+
+LAZY = """
+import cells
+def frame(service, number):
+    import cells as again
+    import tissue.layer
+    from tissue import layer
+    from late import KNOWN
+    assert again is cells and again.neighbours() is KNOWN
+    assert tissue.layer is layer and layer.cells is cells
+    return cells.KNOWN, KNOWN, layer.KNOWN
+"""
+
+
+def test_what_is_imported_inside_a_function_is_each_services_own(tmp_path: Path) -> None:
+    """Also where another service has loaded the file since, and in functions of the modules beside it."""
+    (tmp_path / "cells.py").write_text("KNOWN = {}\ndef neighbours():\n    import late\n    return late.KNOWN\n")
+    (tmp_path / "late.py").write_text("import cells\nKNOWN = {'cells': cells}\n")
+    (tmp_path / "tissue").mkdir()
+    (tmp_path / "tissue" / "__init__.py").write_text("")
+    (tmp_path / "tissue" / "layer.py").write_text("import cells\nKNOWN = {}\n")
+    file = ScriptFile.of(read(tmp_path, SMALL + LAZY).script)
+    one, other = file.load(), file.load()
+    first, second = one.frame(None, 0), other.frame(None, 0)
+    for mine, others in zip(first, second, strict=True):
+        assert mine is not others
+    for mine, again in zip(first, one.frame(None, 1), strict=True):
+        assert mine is again, "it is not loaded anew for each frame"
+
+
+def test_services_that_import_at_the_same_time_get_their_own(tmp_path: Path) -> None:
+    (tmp_path / "cells.py").write_text("import time\ntime.sleep(0.02)\nCOUNT = 0\n")
+    text = SMALL + "def frame(service, number):\n    import cells\n    cells.COUNT += 1\n    return cells.COUNT\n"
+    file = ScriptFile.of(read(tmp_path, text).script)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(lambda load: [load.frame(None, one) for one in range(50)], [file.load() for _ in range(8)])
+        )
+    assert found == [list(range(1, 51))] * 8
 
 
 def test_dataclasses_and_modules_beside_work_as_in_a_program(tmp_path: Path) -> None:

@@ -50,8 +50,12 @@ async def test_a_movie_that_is_killed_again_and_again_is_whole(emulator: Any, tm
         killed_at(frames, folder, str(file), str(folder), f"try{number}", *(one.endpoint for one in services))
     spec = ScriptFile(file).specification()
     last = {"token": "last", "script": ScriptFile.of(spec.script)}
-    outcome, _ = await produce(spec, services, folder, **last)
+    outcome, told = await produce(spec, services, folder, **last)
     assert outcome.rendered <= FRAMES - MOMENTS[-1]
+    [(used, total)] = told.uses
+    assert (used.frames, total.frames) == (outcome.rendered, len(records(folder))), (
+        "also those of tries that were killed"
+    )
     check_whole(folder, FRAMES, doubles=2 * 2 * len(MOMENTS))
     changed = ScriptFile(
         script(tmp_path, FRAME.replace("3, 5", "2, 5"), head=HEAD.replace("= 4, 25", f"= {FRAMES}, 25"))

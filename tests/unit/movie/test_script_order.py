@@ -22,6 +22,7 @@ COUNTS = (
     HEAD + "\nCALLS = []\n",
     FRAME.replace("number):", "number):\n    CALLS.append(number)").replace("4 + number", "4 + len(CALLS)"),
 )
+BESIDE = HEAD + "\nimport tally\n", FRAME.replace("number):", "number):\n    import tally\n    tally.CALLS += 1").replace("4 + number", "4 + tally.CALLS")  # fmt: skip
 ADDS = HEAD, FRAME.replace("number):", "number):\n    brayns.add_geometries(service, [(brayns.Sphere(0.5, brayns.Vector3(1, 1, number / 2)), brayns.Color4(1, 0, 0))])")  # fmt: skip
 
 
@@ -53,8 +54,9 @@ async def test_the_example_grows_and_does_not_depend_on_its_order(emulator: Any)
 
 @NEEDS_CLIENT
 @pytest.mark.slow
-@pytest.mark.parametrize(("head", "frame"), [COUNTS, ADDS], ids=["counts its calls", "adds to what is there"])
+@pytest.mark.parametrize(("head", "frame"), [COUNTS, BESIDE, ADDS], ids=["counts its calls", "counts in a module beside it", "adds to what is there"])  # fmt: skip
 async def test_frames_that_do_are_named(emulator: Any, tmp_path: Path, head: str, frame: str) -> None:
+    (tmp_path / "tally.py").write_text("CALLS = 0\n")
     found = await order(emulator, script(tmp_path, frame, head=head))
     assert list(found.after_others) == [0, 1, 3], "each of them comes after another one"
     assert list(found.on_second) == [1, 3], "the first one of the second service is alone there, too"

@@ -39,3 +39,21 @@ def test_a_log_that_prints_is_no_circle(capsys: pytest.CaptureFixture[str]) -> N
     with captured(), said_by("frame 3", print):
         print("one")
     assert capsys.readouterr().out == "frame 3: one\n"
+
+
+def test_two_movies_that_overlap_in_one_process_are_told_apart_to_their_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The one that ended first took the other one's lines away, and left its stream behind when that ended."""
+    before = sys.stdout, sys.stderr, logging.getLogRecordFactory()
+    told: list[str] = []
+    first, second = captured(), captured()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    with said_by("frame 3 on n2", told.append):
+        print("still here")
+    second.__exit__(None, None, None)
+    assert told == ["frame 3 on n2: still here"]
+    assert (sys.stdout, sys.stderr, logging.getLogRecordFactory()) == before
+    assert capsys.readouterr().out == ""

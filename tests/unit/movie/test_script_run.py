@@ -261,3 +261,16 @@ async def test_a_camera_that_cannot_be_divided_is_refused(emulator: Any, tmp_pat
     file = script(tmp_path, FRAME.replace("return camera", frame), head=f"{TILED}tiles = (3, 2)\n")
     with pytest.raises(ScriptFailed, match=says):
         await made(file, [emulator("--plugin", "braynsCylindricCamera", **FAST)], tmp_path / "f")
+
+
+async def test_a_log_that_cannot_be_written_ends_the_movie_at_once(emulator: Any, tmp_path: Path) -> None:
+    """The frame's last line is told in the thread, behind the function: nobody waits for `frame_timeout`."""
+
+    class Broken(Remembers):
+        def said(self, text: str) -> None:
+            raise RuntimeError("the log is gone")
+
+    frame = FRAME.replace("\n    return camera", "\n    print('no line feed', end='')\n    return camera")
+    making = made(script(tmp_path, frame), [emulator(**FAST)], tmp_path / "f", reporter=Broken(), frame_timeout=600)
+    with pytest.raises(RuntimeError, match="the log is gone"):
+        await asyncio.wait_for(making, 60)

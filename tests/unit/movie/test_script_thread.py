@@ -45,3 +45,18 @@ async def test_calls_run_in_one_thread_and_give_their_results() -> None:
     found = [await thread.call(threading.get_ident, 20) for _ in range(3)]
     assert set(found) == {thread.ident} != {threading.get_ident()}
     await thread.give_up()
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt, SystemExit], ids=lambda kind: str(kind.__name__))
+async def test_an_error_of_the_work_itself_ends_the_call_at_once(kind: type[BaseException]) -> None:
+    """As of a log that cannot be written: nobody waits for the time-out, and the next call finds the thread."""
+
+    def fails() -> None:
+        raise kind("the log is gone")
+
+    thread = ScriptThread("fails", lambda: None)
+    with pytest.raises(RuntimeError if kind is not OSError else OSError, match="the log is gone"):
+        await asyncio.wait_for(thread.call(fails, 600), 20)
+    assert await thread.call(lambda: "goes on", 20) == "goes on"
+    await thread.give_up()
+    until(lambda: not thread._thread.is_alive(), 20)

@@ -114,7 +114,7 @@ async def test_a_frame_that_comes_is_kept_counted_and_told() -> None:
     shared: Any = sharing(4, ONE, TWO, done=2)
     frame = shared.take(ONE, 0)
     await shared.keep(ONE, frame, image("black", "white"), 2.0, "snapshot")
-    assert shared.store.kept == {2: Made(2.0, "n1", "", "brayns1", "", "snapshot")}
+    assert shared.store.kept == {2: Made(2.0, "n1", "", "brayns1", "", "snapshot", shared.ledger.holder)}
     [step] = shared.told.steps
     assert (step.done, step.total, step.rate, step.left, step.nodes, step.seconds) == (3, 4, 0.5, 2.0, {"n1": 1}, 2.0)
     assert shared.rendered == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_brayns.movie.manifest import Manifest
+from airflow_brayns.movie.manifest import FrameRecord, Manifest
 from airflow_brayns.movie.used import Used, UsedRecord, hours_text
 
 SOME = Used(rendering=5400, starting=900, waiting=600, lost=300, frames=40)
@@ -48,6 +48,41 @@ def test_the_latest_record_of_each_try_counts_and_the_tries_of_a_movie_add_up() 
     assert found.damaged == 0
     assert found.used_last() == Used(35, 1, frames=4)
     assert Manifest.read([]).used_last() is None
+
+
+def frame(number: int, holder: str, seconds: float = 2.0) -> str:
+    return FrameRecord(number, "key", f"{number:05d}.png", "sha", 10, 20, seconds, holder=holder).line()
+
+
+def test_frames_of_a_killed_try_count_as_far_as_they_are_whole() -> None:
+    """It tells once a minute what it has used, and frames come every second."""
+    killed = UsedRecord("a", "killed", 10, Used(rendering=4, starting=1, frames=2), ("7/n1",))
+    found = Manifest.read(
+        [
+            frame(0, "killed"),
+            frame(1, "killed"),
+            killed.line(),
+            frame(2, "killed"),
+            frame(3, "killed"),
+            frame(4, "other"),
+        ]
+    )
+    [record] = found.used.values()
+    assert record.used == Used(rendering=8, starting=1, frames=4) and record.late == 4
+    assert found.used_last() == record.used
+
+
+def test_a_try_that_has_ended_has_told_all_of_it() -> None:
+    """In which frames were begun while others were rendered, as the second one of a service is."""
+    ended = UsedRecord("a", "ended", 10, Used(rendering=3, frames=2))
+    [record] = Manifest.read([frame(0, "ended"), frame(1, "ended"), ended.line()]).used.values()
+    assert record == ended
+
+
+def test_frames_of_a_version_that_does_not_tell_whose_they_are_add_nothing() -> None:
+    killed = UsedRecord("a", "killed", 10, Used(rendering=4, frames=2), ("7/n1",))
+    [record] = Manifest.read([killed.line(), frame(2, "")]).used.values()
+    assert record == killed
 
 
 def test_what_was_used_outlives_a_header_that_is_lost() -> None:

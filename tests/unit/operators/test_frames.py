@@ -46,6 +46,8 @@ def test_what_fails_in_a_task_is_not_tried_again_and_gives_back(
     ("text", "told"),
     [
         ("def frame(service): ...\nframes = 3\n", r"(?s)growth\.py line 1: .*frame takes"),
+        ("frames = 3\n", r"(?s)growth\.py: write `def frame.*has no function `frame`"),
+        ("frames = 3\ndef frame(service, number:\n", r"(?s)growth\.py line 2: correct it.*is no Python"),
         ("import no_such_module_here\n", r"(?s)growth\.py line 1: .*imports no_such_module_here"),
         (
             "frames = 3\ndef frame(service, number): ...\ninputs = ['none.csv']\n",

@@ -14,8 +14,10 @@ from airflow_brayns import BraynsServiceOperator, EncodeMovieOperator, ReleaseNo
 from airflow_brayns.movie.ffmpeg import ffmpeg
 from airflow_brayns.movie.images import vips
 from tests.support.local import gone, movie
+from tests.support.script import ROOT
 from tests.support.task import Ti
 
+CUBE = str(ROOT / "data" / "cube.obj")
 pytestmark = pytest.mark.slow
 
 
@@ -47,6 +49,12 @@ def test_a_file_is_a_template_and_its_errors_name_the_line(
         ("tiles", {"spec": {"tiles": [0, 4]}}),
         ("tiles", {"spec": {"tiles": [3, 3]}}),  # 43x24 pixels each
         ("resolution", {"spec": {"resolution": [40_000, 40_000], "tiles": [4, 4]}}),  # h264
+        ("lights", {"spec": {"lights": [], "renderer": {"name": "production"}}}),
+        (
+            r"models\.0\.transform\.translation\.1",
+            {"spec": {"models": [{"path": CUBE, "transform": {"translation": [0, float("nan"), 0]}}]}},
+        ),
+        (r"models\.0\.material", {"spec": {"models": [{"path": CUBE, "material": {"kind": "velvet"}}]}}),
         ("frames_on", {"spec": {"resolution": [256, 144], "tiles": [2, 2]}, "frames_on": "cluster"}),
     ],
 )
@@ -55,6 +63,22 @@ def test_bad_input_asks_for_no_node(
 ) -> None:
     with pytest.raises(AirflowFailException, match=field):
         movie(data, tmp_path, **changes).execute(context)
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [("0,45\n2,30", r"values\.csv line 3, frame: .*frame 1 is missing"), ("0,45\n1,wide", r"values\.csv line 3, camera\.fovy: .*'wide'")],
+    ids=["a gap", "a text in a number"],
+)  # fmt: skip
+def test_a_table_that_is_wrong_asks_for_no_node(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, state: Path, lines: str, told: str
+) -> None:
+    (tmp_path / "values.csv").write_text(f"frame,camera.fovy\n{lines}\n")
+    file = tmp_path / "movie.yaml"
+    file.write_text(f"models: [{{path: {CUBE}}}]\nframes: 2\nresolution: [64, 64]\nper_frame: values.csv\n")
+    with pytest.raises(AirflowFailException, match=f"(?s){told}"):
+        movie(data, tmp_path, specification=str(file)).execute(context)
     assert not state.exists()
 
 

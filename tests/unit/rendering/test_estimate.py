@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.movie.script_file import ScriptFile
 from airflow_brayns.rendering.estimate import estimate_movie
 from airflow_brayns.rendering.render import Rendering, RenderRequest
 from tests.support.local import FAST, cluster, gone, state
 from tests.support.movie import Remembers, specification
+from tests.support.script import FRAME, HEAD, NEEDS_CLIENT, script
 
 __all__ = ["cluster", "state"]
 pytestmark = pytest.mark.slow
@@ -22,13 +25,15 @@ pytestmark = pytest.mark.slow
 SLOW = {"environment": {"BRAYNS_EMULATOR": "start_seconds=1.5,load_seconds=1,snapshot_seconds=0,frame_seconds=0.2"}}
 
 
-async def estimated(hook: BraynsClusterHook, spec: Any, folder: Path, **changes: Any) -> Any:
-    owner = Owner("ab-0123456789ab", "estimate-1", json.dumps({}), movie="estimate")
+async def estimated(
+    hook: BraynsClusterHook, spec: Any, folder: Path, *, name: str = "ab-0123456789ab", told: Any = None, **changes: Any
+) -> Any:
+    owner = Owner(name, "estimate-1", json.dumps({}), movie="estimate")
     request = RenderRequest(spec, str(folder / "frames"), Rendering(), owner, **changes)
     import logging
 
     async with hook.session(logging.getLogger("estimate")) as session:
-        return await estimate_movie(session, request, Remembers())
+        return await estimate_movie(session, request, told or Remembers())
 
 
 async def test_start_load_and_frames_are_told_apart_and_nothing_is_left(
@@ -50,6 +55,36 @@ async def test_frames_that_would_stay_on_the_cluster_are_asked_for_as_they_would
         BraynsClusterHook("here", FAST), specification(data / "cube.obj", frames=2), tmp_path, on_cluster=True
     )
     assert (found.way, len(found.sample)) == ("snapshot", 2)
+
+
+@NEEDS_CLIENT
+async def test_two_estimates_of_one_movie_at_the_same_time_are_as_one_alone(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has a node of its own, its own modules, and the lines of its own; the slower one goes on when the other is done."""
+    (tmp_path / "tally.py").write_text("FRAMES = []\n")
+    frame = FRAME.replace(
+        "number):",
+        "number):\n    import tally\n    tally.FRAMES.append(number)\n    print('frames so far:', tally.FRAMES)",
+    )
+    file = script(
+        tmp_path, frame, head=HEAD.replace("frames, fps", "import tally\nframes, fps").replace("= 4, 25", "= 200, 25")
+    )
+    spec = ScriptFile(file).specification()
+    told = Remembers(), Remembers()
+    slower = {"environment": {"BRAYNS_EMULATOR": "load_seconds=0,snapshot_seconds=0,frame_seconds=0.5"}}
+    found = await asyncio.gather(
+        *(
+            estimated(BraynsClusterHook("here", how), spec, tmp_path, name=f"ab-{number}23456789abc", told=one)
+            for number, (how, one) in enumerate(zip((FAST, slower), told, strict=True))
+        )
+    )
+    for one, reporter in zip(found, told, strict=True):
+        assert [number for number, _ in one.sample] == [33, 100, 166]
+        assert [line for line in reporter.notes if line.endswith("[33, 100, 166]")], reporter.notes
+    assert found[0].each[0] < found[1].each[0]
+    assert "frames so far" not in capsys.readouterr().out
+    assert gone(cluster)
 
 
 async def test_a_scene_that_does_not_load_names_its_key_and_nothing_is_left(

@@ -60,6 +60,21 @@ def answering() -> tuple[SlurmCluster, FakeShell]:
     return SlurmCluster(shell, state_dir="/s"), shell
 
 
+async def test_nodes_that_it_is_not_to_get_are_told_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    cluster, shell = answering()
+    caplog.set_level("INFO")
+    asked = (cluster, ClusterSettings.read({"packing": "job_per_node"}), Owner(NAME, "me", "a movie"))
+    await book(*asked, nodes=2, plugins=["braynsDTI"])
+    assert not caplog.messages
+    shell.answers = "incarnation 1\nadopted 0\navoided n3,n1\njob 77 x\nfolder /s/x\n"
+    booking = await book(*asked, nodes=2, plugins=["braynsDTI"])
+    [told] = caplog.messages
+    assert told.startswith("Not asked for: n1, n3, since services failed there")
+    command = ServiceCommand("brayns1", 1, "run", "0", ())
+    await book_on(*asked[:2], booking.allocations[0], asked[2], nodes=1, command=command)
+    assert len(caplog.messages) == 2
+
+
 @pytest.mark.parametrize(("packing", "sizes"), [("one_job", [3]), ("job_per_node", [1, 1, 1])])
 async def test_nodes_are_one_job_or_each_a_job_of_its_own(packing: str, sizes: list[int]) -> None:
     cluster, shell = answering()

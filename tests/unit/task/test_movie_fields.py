@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,9 @@ def params(scene: str, folder: Path, **changes: Any) -> dict[str, Any]:
         ({"plugins": [""]}, "plugins"),
         ({"nodes": "two"}, "nodes"),
         ({"account": "a b"}, "account"),
+        ({"budget": 0}, "budget: give a number of node-hours above 0"),
+        ({"budget": "much"}, "budget: give a number of node-hours above 0"),
+        ({"specification": {"budget": -1}}, "budget: "),
     ],
 )
 def test_bad_parameters_name_the_field(scene: str, tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -51,6 +55,25 @@ def test_each_run_has_frames_of_its_own_beside_its_movie(scene: str, tmp_path: P
     assert one["movie"] == other["movie"] == str(tmp_path / "movie.mp4")
     assert one["frames"] != other["frames"]
     assert Path(one["frames"]).parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("asked", "written", "tries", "holds"),
+    [
+        (None, None, 1, None),
+        (None, 20, 1, 20),
+        (5, None, 2, 5),
+        (5, 20, 1, 5),  # a trial, by whoever starts it
+        (5, 20, 2, 20),  # it was raised, or goes on to what the movie may cost: somebody has cleared the run
+        (30, 20, 2, 30),
+    ],
+)
+def test_a_runs_budget_holds_and_a_larger_one_of_the_specification_once_it_is_cleared(
+    scene: str, tmp_path: Path, asked: float | None, written: float | None, tries: int, holds: float | None
+) -> None:
+    given = params(scene, tmp_path, budget=asked, specification={} if written is None else {"budget": written})
+    around: Any = {"ti": SimpleNamespace(try_number=tries), "ds": "2026-03-04"}
+    assert check_movie(given, "run", around)["specification"].get("budget") == holds
 
 
 def test_a_batch_lists_every_file_that_is_wrong(scene: str, tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+# sbatch is asked for a job; what it prints is the site's.
+# Set above: refusals slurms_own unspecified; and the function request, which calls sbatch.
+# Shared: avoid.
+avoid=
+
+ask_slurm() { # ask_slurm NAME N: what sbatch prints is the site's; whether the job is there, and its id, its name tells
+    local said code why job id submitted found
+    said=$(request "$1-$2" "$dir" 2>"$errors")
+    code=$?
+    why=$({ [ "$code" -eq 0 ] || printf '%s\n' "$said"; } | cat "$errors" -)
+    found=
+    job=$(find_job "$dir") && found=answered
+    if [ -n "$avoid" ] && [ -n "$found" ] && [ -z "$job" ] && [ "$code" -ne 0 ] && is_refused "$why"; then
+        avoid= # the others are perhaps not enough
+        ask_slurm "$1" "$2"
+        return
+    fi
+    if [ -n "$job" ]; then
+        id=${job%%|*}
+        submitted=$(printf '%s\n' "$job" | awk -F'|' '{ print $(NF - 2) }')
+    elif [ "$code" -ne 0 ] || ! id=$(told_id "$said"); then
+        not_taken "$code" "$why" "$found"
+        return
+    fi
+    put "$dir/job" "$id ${submitted-}" || {
+        at_most 20 scancel --name="$1-$2" "$id" >/dev/null
+        put "$dir/release" "$(now)"
+        no_room "$state_dir"
+        return
+    }
+    [ ! -e "$dir/release" ] || end_job "$dir" hard # given back while sbatch was at work
+    [ -z "$avoid" ] || printf 'avoided %s\n' "$avoid"
+    report_job "$dir" "$2" 0
+}
+
+told_id() { # told_id OUTPUT: the one id that sbatch prints, in one of its own forms, among what the site's wrapper does
+    printf '%s\n' "$1" | plain | sed -n 's/^ *\(Submitted batch job \)\{0,1\}\([0-9][0-9]*\)\(;[^ ]*\)\{0,1\}\( on cluster .*\)\{0,1\} *$/\2/p' |
+        awk '!seen[$0]++ { id = $0; ids++ } END { if (ids != 1) exit 1; print id }'
+}
+
+why_refused() { # why_refused TEXT: what Slurm itself says of it; all that was said, where no line is Slurm's own
+    local pattern found
+    found=$(printf '%s\n' "$slurms_own" | while IFS= read -r pattern; do
+        printf '%s\n' "$1" | grep -iE -e "$pattern" | grep -viF -e "$unspecified" && break
+    done)
+    printf '%s\n' "${found:-$1}"
+}
+
+is_refused() { why_refused "$1" | grep -qiE -e "$refusals"; }
+
+not_taken() { # not_taken CODE WHY ANSWERED: only what is known for a refusal is one; anything else may pass by itself
+    if [ "$1" -eq 127 ] || is_refused "$2"; then
+        put "$dir/release" "$(now)"
+        put "$dir/ended" "refused"
+        printf 'refused %s %s\nqueued %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(queued)"
+        return
+    fi
+    # An answer that was lost may be of a job that still arrives; in its folder it finds that it is not wanted any more.
+    if [ "$1" -ne 0 ] && [ "$1" -lt 124 ] && [ -n "$3" ] && ! printf '%s\n' "$2" | grep -qiE "$lost_answers"; then
+        put "$dir/release" "$(now)"
+        put "$dir/ended" "not taken"
+    fi
+    printf 'unsure %s\n' "$(printf '%s' "${2:-sbatch told no job, with exit code $1}" | coded)"
+}
