@@ -85,7 +85,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
             "added SERVICE", "present SERVICE", "ended WHY*", "stopped SERVICE", "absent SERVICE", "foreign DEPLOYMENT",
             "part FILE TEXT*", "known DIGEST...", "proof DIGEST...", *_ROOM, *_TRUST,
         ),
-        "files": lines("program PATH...", "there", "installed", "file SIZE SECONDS", "unknown", *_ROOM, *_TRUST),
+        "files": lines("program PATH...", "there", "installed", "file SIZE SECONDS", "text TEXT*", "unknown", *_ROOM, *_TRUST),
         "inspect": lines(
             "program NAME VERSION...", "missing NAME", "accounts NAMES*", "partitions LINES*", "associations LINES*", "reservations LINES*",
             "known PARTITION", "unknown PARTITION", "tested CODE SAID*", "kept FOLDER...",

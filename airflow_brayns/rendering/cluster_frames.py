@@ -59,7 +59,9 @@ class ClusterFrames:
     # ---- the store ---------------------------------------------------------------------------------------------
     async def open(self) -> Manifest:
         """See `FrameStore.open`."""
-        answer = await self._place.run(f"open_frames {quote(coded(self._place.movie))} {SILENT_ON_CLUSTER_SECONDS:.0f}", 300)
+        answer = await self._place.run(
+            f"open_frames {quote(coded(self._place.movie))} {SILENT_ON_CLUSTER_SECONDS:.0f}", 300
+        )
         lines = answer.split("\n")
         for line in lines:
             if line.startswith("unwritable "):

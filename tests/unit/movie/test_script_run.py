@@ -217,7 +217,9 @@ async def test_a_value_that_python_is_given_stands_in_no_manifest(emulator: Any,
     """Of a movie that was whole already the next try wrote it there, a token of a database for one."""
     frame = FRAME.replace("number):", "number, token):")
     for token in ("one", "two"):
-        outcome, _ = await made(script(tmp_path, frame), [emulator(**FAST)], tmp_path / "f", {"token": "geheim"}, token=token)
+        outcome, _ = await made(
+            script(tmp_path, frame), [emulator(**FAST)], tmp_path / "f", {"token": "geheim"}, token=token
+        )
         assert "geheim" not in (tmp_path / "f" / NAME).read_text(), token
     assert outcome.rendered == 0
     assert (tmp_path / "f" / NAME).read_text().count('"manifest"') == 1, "nothing has changed, so nothing is written"
