@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_brayns.cluster.answers import check_folder
+from airflow_brayns.cluster.answers import check_folder, decode
 from airflow_brayns.cluster.cluster import COMMAND_SECONDS, Cluster
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import ConnectionLost
@@ -19,6 +19,22 @@ async def identity(cluster: Cluster, paths: Sequence[str]) -> str:
     words = " ".join(quote(path) for path in paths)
     told = await cluster.ask("files", f"identify {words}", COMMAND_SECONDS)
     return "\n".join(" ".join(fields) if word == "file" else word for word, fields in told)
+
+
+async def sizes(cluster: Cluster, paths: Sequence[str]) -> dict[str, str]:
+    """Size and time of those of some paths that are files, by path; nothing of what the cluster does not see."""
+    words = " ".join(quote(path) for path in paths)
+    told = await cluster.ask("files", f"identify_files {words}", COMMAND_SECONDS)
+    known = [" ".join(fields) if word == "file" else "" for word, fields in told if word in ("file", "unknown")]
+    return {path: one for path, one in zip(paths, known, strict=False) if one}
+
+
+async def texts(cluster: Cluster, paths: Sequence[str]) -> dict[str, str]:
+    """The texts of small files, by path; nothing of one that is large, or that the cluster does not see."""
+    words = " ".join(quote(path) for path in paths)
+    told = await cluster.ask("files", f"texts_of {words}", COMMAND_SECONDS)
+    known = [decode(fields[0]) if word == "text" else "" for word, fields in told if word in ("text", "unknown")]
+    return {path: one for path, one in zip(paths, known, strict=False) if one}
 
 
 async def install(cluster: Cluster, program: Path) -> str:

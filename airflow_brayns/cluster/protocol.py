@@ -88,7 +88,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
         "extend": lines(
             "newest N JOB...", "room", "raised", "waits", "over", "refused CODE WHY*", "silent WHY*", "foreign DEPLOYMENT", "full FOLDER...",
         ),
-        "files": lines("program PATH...", "there", "installed", "file SIZE SECONDS", "unknown", *_ROOM, *_TRUST),
+        "files": lines("program PATH...", "there", "installed", "file SIZE SECONDS", "text TEXT*", "unknown", *_ROOM, *_TRUST),
         "inspect": lines(
             "program NAME VERSION...", "missing NAME", "accounts NAMES*", "partitions LINES*", "associations LINES*", "reservations LINES*",
             "known PARTITION", "unknown PARTITION", "tested CODE SAID*", "kept FOLDER...",

@@ -22,7 +22,7 @@ from airflow_brayns.errors import InvalidSetting, reason_of
 from airflow_brayns.hooks.installation import deployment
 from airflow_brayns.hooks.installation import installation_id as installation_id
 from airflow_brayns.hooks.login import SSHLogin
-from airflow_brayns.hooks.supervisor import ask, asks_in_process, lacks_connection
+from airflow_brayns.hooks.supervisor import ask, asks_in_process, asks_in_worker, lacks_connection
 from airflow_brayns.services.connection_test import Finding, try_connection
 from airflow_brayns.services.session import ReadLogin, Session, shared_poller
 from airflow_brayns.services.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
@@ -68,8 +68,11 @@ class BraynsClusterHook(BaseHook):
         return self._read(connection)
 
     async def asettings(self) -> ClusterSettings:
-        """Read `settings` from inside a loop, as a triggerer does."""
+        """Read `settings` from inside a loop, as a triggerer does, or a task's own code in a worker."""
         if "settings" in vars(self):
+            return self.settings
+        if asks_in_worker():
+            await ask(self.prepare)
             return self.settings
         try:
             connection = await self._asked(self.cluster_conn_id)
@@ -168,7 +171,7 @@ class BraynsClusterHook(BaseHook):
     @asynccontextmanager
     async def session(self, log: Any = None) -> AsyncIterator[Session]:
         """Yield a session with the cluster, for as long as the block runs. In a task's loop no question to Airflow may
-        be cancelled, so `settings` and `prepare` are called before.
+        be cancelled, so operators call `settings` and `prepare` before; else a thread asks.
 
         :param log: a task's log; None for the hook's own.
         """

@@ -23,7 +23,7 @@ from typing import TypeVar
 from airflow.sdk import conf
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
+from airflow.sdk.execution_time.comms import CommsDecoder, ErrorResponse, GetConnection
 
 Answer = TypeVar("Answer")
 _SECRETS_BACKENDS = (("secrets", "backend"), ("workers", "secrets_backend"))
@@ -140,6 +140,13 @@ def asks_in_process() -> bool:
     """Tell whether Airflow is asked in this very process, as by `airflow dags test`: then it takes no question from a loop."""
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
     return comms is not None and not hasattr(comms, "asend")
+
+
+def asks_in_worker() -> bool:
+    """Tell whether Airflow is asked over a task's own socket, from which a question that is cancelled in a loop takes the next
+    answer; a triggerer's tells answers by their ids.
+    """
+    return type(getattr(task_runner, "SUPERVISOR_COMMS", None)) is CommsDecoder
 
 
 def supervisor_has_gone() -> bool:

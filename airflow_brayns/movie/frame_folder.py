@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -16,7 +15,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from airflow_brayns.errors import InvalidSetting, StorageFailed
-from airflow_brayns.movie.frame_store import ASIDE, SILENT_SECONDS, Made, Survey, superseded
+from airflow_brayns.movie.frame_store import ASIDE, Made, Survey, claim_text, read_claim, superseded
 from airflow_brayns.movie.glimpse import GLIMPSE, NEWEST, SHEET, Glimpse, remove_glimpse
 from airflow_brayns.movie.images import check_picture, check_tile
 from airflow_brayns.movie.manifest import NAME, FrameRecord, Header, Manifest, digest
@@ -109,8 +108,8 @@ class FolderStore:
         now = _clock(self.folder)
         others = [one for one in self.folder.glob(".driver-*") if one != self._claim and not one.is_dir()]
         for other in others:
-            whose, heard = _claim_of(other)
-            if whose != self._movie and now - heard < SILENT_SECONDS:
+            whose, heard, silent = _claim_of(other)
+            if whose != self._movie and now - heard < silent:
                 raise InvalidSetting(
                     "frames_dir",
                     f"{self.folder} is in use by {whose}, which was heard of {max(0.0, now - heard):.0f} s ago.", remedy="give each movie a folder of its own, or wait until that one has ended.",
@@ -119,7 +118,7 @@ class FolderStore:
         # Our claim is there, and whole, before theirs goes: a holder that misses its own reads there who has taken
         # over.
         partial = self.folder / f".claim-{self._token}"
-        partial.write_text(json.dumps({"movie": self._movie, "host": os.uname().nodename, "pid": os.getpid()}))
+        partial.write_text(claim_text(self._movie, os.uname().nodename, os.getpid()))
         partial.replace(self._claim)
         for other in others:
             other.unlink(missing_ok=True)
@@ -224,12 +223,15 @@ class FolderStore:
                 left.unlink(missing_ok=True)
 
 
-def _claim_of(claim: Path) -> tuple[str, float]:
-    """Read a claim: the movie that it is for, and when it was last renewed; empty and 0 where it cannot be read."""
+def _claim_of(claim: Path) -> tuple[str, float, float]:
+    """Read a claim: the movie that it is for, when it was last renewed, and after how many seconds of silence it is void;
+    empty and 0 where it cannot be read.
+    """
     try:
-        return str(json.loads(claim.read_text())["movie"]), claim.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "", 0.0
+        whose, silent = read_claim(claim.read_text(errors="replace"))
+        return whose, claim.stat().st_mtime if whose else 0.0, silent
+    except OSError:
+        return "", 0.0, 0.0
 
 
 def _clock(folder: Path) -> float:
@@ -239,7 +241,8 @@ def _clock(folder: Path) -> float:
 def is_claimed(folder: Path) -> bool:
     """Tell whether somebody renders into a folder: a claim on it was renewed lately."""
     now = _clock(folder)
-    return any(now - _claim_of(one)[1] < SILENT_SECONDS for one in folder.glob(".driver-*") if one.is_file())
+    claims = [_claim_of(one) for one in folder.glob(".driver-*") if one.is_file()]
+    return any(now - heard < silent for _, heard, silent in claims)
 
 
 def _unwritable(folder: Path, error: OSError) -> StorageFailed:

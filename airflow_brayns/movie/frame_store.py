@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +17,7 @@ from airflow_brayns.movie.used import UsedRecord
 # the folder beside the frames for those that a changed movie has no use for any more, each name once
 ASIDE = "set-aside"
 SILENT_SECONDS = 60.0  # a holder that has not renewed its claim for so long is not there any more
+SILENT_ON_CLUSTER_SECONDS = 180.0  # the same for one that renews it by commands on the cluster
 
 
 @dataclass
@@ -117,6 +120,30 @@ class FrameStore(Protocol):
     async def close(self) -> None:
         """Give up the claim on the place."""
         ...
+
+
+def claim_text(movie: str, host: str, pid: int) -> str:
+    """The text of a worker's claim on a folder.
+
+    :param movie: the movie whose frames go there; `coded` has it for frames.sh, which reads no JSON.
+    """
+    coded = base64.b64encode(movie.encode("utf-8", "replace")).decode()
+    return json.dumps({"movie": movie, "host": host, "pid": pid, "coded": coded})
+
+
+def read_claim(text: str) -> tuple[str, float]:
+    """Read a claim on a folder, a worker's or one that frames.sh wrote: folders on the cluster may be mounted by workers.
+
+    :return: the movie that it is for, and the seconds of silence after which nobody holds it any more; an empty text and 0
+        where it is no claim.
+    """
+    try:
+        if text.startswith("{"):
+            return str(json.loads(text)["movie"]), SILENT_SECONDS
+        movie = base64.b64decode(text.strip(), validate=True).decode("utf-8", "replace")
+        return (movie, SILENT_ON_CLUSTER_SECONDS) if movie else ("", 0.0)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "", 0.0
 
 
 def superseded(folder: str, movie: str, by: str) -> Superseded:

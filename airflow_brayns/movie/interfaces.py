@@ -54,7 +54,7 @@ class RenderService:
         where it is not.
     :param owned: whether nobody else renders with it; where others may, only `snapshot` is safe.
     :param holds: a function that tells whether that is still so; it is asked before each frame is asked for, and before
-        the frame counts.
+        the frame counts. It raises `Superseded` where another try of the movie has the service now.
     :param told: the `host:port` as people know it, where `endpoint` is a tunnel's; empty for `endpoint` itself.
     :param prove: a function that asks whether the service lives and is ours; it answers within half a minute, and
         raises no error.

@@ -176,7 +176,7 @@ class Production:
         self._left = survey.left, plan
         if survey.left:
             return None
-        asked = replace(header, specification=self._spec.plain())
+        asked = replace(header, specification=without_values(self._spec.plain()))
         if asked != header:  # the same pictures, but perhaps another rate or codec: who encodes reads it there
             await self._store.begin(asked)
             header = asked

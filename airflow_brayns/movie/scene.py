@@ -77,11 +77,11 @@ async def prepare(
     for call in (*primitive_calls(specification.primitives), *clipping_calls(specification.clipping)):
         await _send(client, call)
     # a quad light has bounds, and is not to be fitted into the picture
-    scene = _as(dict, "get-scene", (await client.call("get-scene")).result)
+    scene = as_kind(dict, "get-scene", (await client.call("get-scene")).result)
     for call in light_calls(specification.all_lights()):
         await _send(client, call)
     method = "get-simulation-parameters"
-    facts = SceneFacts.read(scene.get("bounds", {}), _as(dict, method, (await client.call(method)).result))
+    facts = SceneFacts.read(scene.get("bounds", {}), as_kind(dict, method, (await client.call(method)).result))
     facts = replace(facts, loaded=tuple(tuple(one) for one in ids))
     return replace(facts, models=_boxes(scene, ids)) if fits_models else facts
 
@@ -92,12 +92,13 @@ def _boxes(scene: dict[str, Any], ids: list[list[int]]) -> tuple[Bounds, ...]:
     :param scene: the result of `get-scene`.
     :param ids: what the service calls each model: one that is loaded may be several there.
     """
-    told = {one.get("model_id"): one for one in _as(list, "get-scene", scene.get("models")) if isinstance(one, dict)}
+    models = [one for one in as_kind(list, "get-scene", scene.get("models")) if isinstance(one, dict)]
+    told = {number: one for one in models if isinstance(number := one.get("model_id"), int)}
     boxes = []
     for number, each in enumerate(ids):
         try:
             facts = [
-                SceneFacts.read(_as(dict, "get-scene", told.get(one)).get("bounds", {}), {}).bounds for one in each
+                SceneFacts.read(as_kind(dict, "get-scene", told.get(one)).get("bounds", {}), {}).bounds for one in each
             ]
         except InvalidSetting:
             facts = []
@@ -123,15 +124,15 @@ async def empty(client: BraynsClient, timeout: float) -> None:
 
 async def facts_of(client: BraynsClient) -> tuple[dict[str, Any], dict[str, Any]]:
     """The bounds and the simulation that a service tells of its scene, for `SceneFacts.read`."""
-    scene = _as(dict, "get-scene", (await client.call("get-scene")).result)
+    scene = as_kind(dict, "get-scene", (await client.call("get-scene")).result)
     method = "get-simulation-parameters"
-    return scene.get("bounds", {}), _as(dict, method, (await client.call(method)).result)
+    return scene.get("bounds", {}), as_kind(dict, method, (await client.call(method)).result)
 
 
 async def scene_models(client: BraynsClient) -> list[dict[str, Any]]:
     """What a service says of each thing in its scene; lights are among them."""
-    scene = _as(dict, "get-scene", (await client.call("get-scene")).result)
-    return [one for one in _as(list, "get-scene", scene.get("models")) if isinstance(one, dict)]
+    scene = as_kind(dict, "get-scene", (await client.call("get-scene")).result)
+    return [one for one in as_kind(list, "get-scene", scene.get("models")) if isinstance(one, dict)]
 
 
 async def scene_of(client: BraynsClient, plan: Plan) -> str:
@@ -142,14 +143,14 @@ async def scene_of(client: BraynsClient, plan: Plan) -> str:
     """
     scene = (await client.call("get-scene")).result
     if isinstance(scene, dict) and isinstance(models := scene.get("models"), list) and (kinds := plan.sets_anew()):
-        kept = [one for one in models if isinstance(one, dict) and one.get("model_type") not in kinds]
+        kept = [one for one in models if isinstance(one, dict) and str(one.get("model_type")) not in kinds]
         if _LOOKS in kinds:
             kept = [{name: one[name] for name in one.keys() - {"transform", "is_visible", "bounds"}} for one in kept]
         scene = {"models": kept}
     return json.dumps(scene, sort_keys=True)
 
 
-def _as(kind: type[Kind], method: str, result: Any) -> Kind:
+def as_kind(kind: type[Kind], method: str, result: Any) -> Kind:
     """Check that a reply is of the kind that it must be, and return it.
 
     :raises RenderingFailed: the reply is of another kind.
@@ -174,7 +175,10 @@ async def _load(client: BraynsClient, model: Model, number: int, timeout: float,
         loaded = (await client.call("add-model", request, timeout=timeout, progress=progress)).result
     except RpcFailed as error:
         raise _not_loaded(model, where, error, await _loaders(client)) from error
-    ids = [_as(int, "add-model", _as(dict, "add-model", one).get("model_id")) for one in _as(list, "add-model", loaded)]
+    ids = [
+        as_kind(int, "add-model", as_kind(dict, "add-model", one).get("model_id"))
+        for one in as_kind(list, "add-model", loaded)
+    ]
     for model_id in ids:
         await _color(client, model, model_id, where)
         for call in model_calls(model, model_id, where):
@@ -190,7 +194,7 @@ async def _set_ramp(client: BraynsClient, ramp: ColorRamp, ids: list[int], where
     done = 0
     for model_id in ids:
         try:
-            has = _as(dict, "get-color-ramp", (await client.call("get-color-ramp", {"id": model_id})).result)
+            has = as_kind(dict, "get-color-ramp", (await client.call("get-color-ramp", {"id": model_id})).result)
             await client.call("set-color-ramp", ramp_call(ramp, model_id, has))
             done += 1
         except RpcFailed as error:
@@ -265,7 +269,7 @@ def _not_loaded(model: Model, where: str, error: RpcFailed, loaders: set[str] | 
 async def _color(client: BraynsClient, model: Model, model_id: int, where: str) -> None:
     try:
         result = (await client.call("get-color-methods", {"id": model_id})).result
-        methods = [str(method)[:80] for method in _as(list, "get-color-methods", result)[:100]]
+        methods = [str(method)[:80] for method in as_kind(list, "get-color-methods", result)[:100]]
     except RpcFailed:
         methods = []
     if model.colors is not None:
@@ -281,7 +285,7 @@ async def _color(client: BraynsClient, model: Model, model_id: int, where: str) 
     elif "morphology section" in methods:
         method = "morphology section"
         known = (await client.call("get-color-values", {"id": model_id, "method": method})).result
-        names = _as(list, "get-color-values", known)
+        names = as_kind(list, "get-color-values", known)
         values: dict[str, Color] = {name: color for name, color in _SECTION_COLORS.items() if name in names}
         model = model.model_copy(update={"colors": Coloring(method=method, values=values)} if values else {})
     if (call := color_call(model, model_id, where)) is not None:

@@ -20,7 +20,7 @@ from airflow_brayns.movie.render_call import (
     render_pass,
     take_snapshot,
 )
-from airflow_brayns.movie.scene import scene_models
+from airflow_brayns.movie.scene import as_kind, scene_models
 from airflow_brayns.movie.script_run import ScriptRun
 from airflow_brayns.movie.script_wanted import Named, Wanted
 from airflow_brayns.movie.tiles import Tile, Tiling
@@ -82,7 +82,7 @@ class ScriptCall:
             if (wanted.renderer[0] if wanted.renderer else self._renderer) == "production" and self._lights == 0:
                 raise ScriptFailed(_dark(frame), frame=frame)
             if plan.tiling is not None and tile is not None:
-                standing = self._standing or await _standing(client)
+                standing = self._standing or await standing_of(client)
                 wanted = _tiled(wanted, standing, plan.tiling, tile, frame)
             if self.name == SNAPSHOT:
                 request = {"image_settings": image_settings(spec, plan.size), **_snapshot(wanted)}
@@ -106,20 +106,29 @@ class ScriptCall:
         if self.name == SNAPSHOT:
             self._renderer = str(await _known(client, "get-renderer-type"))
             return
-        self._standing = await _standing(client)
+        self._standing = await standing_of(client)
         self._renderer = self._standing.renderer[0]
 
 
-async def _standing(client: BraynsClient) -> _Standing:
+async def standing_of(client: BraynsClient) -> _Standing:
+    """How a service stands.
+
+    :raises RenderingFailed: it answers with something else.
+    """
     methods = ["get-camera-type", "get-renderer-type", "get-camera-view", "get-camera-near-clip", "get-simulation-parameters"]  # fmt: skip
     replies = [one.result for one in await client.call_in_order([(method, None) for method in methods])]
-    camera, renderer, view, near_clip, simulation = replies
-    named = [(f"get-camera-{camera}", None), (f"get-renderer-{renderer}", None)]
-    projection, quality = [one.result for one in await client.call_in_order(named)]
-    region = await _known(client, "get-camera-region")  # braynsService has it from 3.9 on
-    return _Standing(
-        view, (str(camera), projection), near_clip, region, (str(renderer), quality), int(simulation["current"])
+    camera, renderer = (as_kind(str, method, reply) for method, reply in zip(methods[:2], replies[:2], strict=True))
+    view, near_clip, simulation = (
+        as_kind(dict, method, reply) for method, reply in zip(methods[2:], replies[2:], strict=True)
     )
+    named = [(f"get-camera-{camera}", None), (f"get-renderer-{renderer}", None)]
+    projection, quality = [
+        as_kind(dict, method, one.result)
+        for (method, _), one in zip(named, await client.call_in_order(named), strict=True)
+    ]
+    region = await _known(client, "get-camera-region")  # braynsService has it from 3.9 on
+    current = as_kind(int, "get-simulation-parameters", simulation.get("current"))
+    return _Standing(view, (camera, projection), near_clip, region, (renderer, quality), current)
 
 
 async def _known(client: BraynsClient, method: str) -> Any:
@@ -173,7 +182,7 @@ def _tiled(wanted: Wanted, standing: _Standing, tiling: Tiling, tile: Tile, fram
     return replace(
         wanted,
         view=wanted.view or standing.view,
-        near_clip=standing.near_clip["distance"] if wanted.near_clip is None else wanted.near_clip,
+        near_clip=standing.near_clip.get("distance") if wanted.near_clip is None else wanted.near_clip,
         projection=tiling.projection(name, parameters),
         region=tiling.region(tile),
     )

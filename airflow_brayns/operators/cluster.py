@@ -28,7 +28,7 @@ from airflow_brayns.services.tasks import within
 from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.airflow_state import run_state, states_by_key
 from airflow_brayns.task.allocating import AllocatingOperator
-from airflow_brayns.task.fields import PATIENCE_SECONDS, booking_of, is_set, patience_of, whole_number
+from airflow_brayns.task.fields import PATIENCE_SECONDS, booking_of, is_set, patience_of, truth_of, whole_number
 from airflow_brayns.task.guard import BraynsTaskError, guarded
 from airflow_brayns.task.handover import allocation_of, announce, look_again, own_allocation
 from airflow_brayns.task.metrics import count, record
@@ -347,6 +347,7 @@ class ReapNodesOperator(BraynsOperator):
     def execute(self, context: Context) -> list[str]:
         """Find what should be given back, and give it back."""
         self.read_settings()
+        only_say = truth_of("only_say", self.only_say)
         mark, troubles, offers = installation_id(), list[BraynsError](), dict[str, Any]()
         here = Here(deployment(), made_of_shared_key(mark))
         if not here.deployment:
@@ -358,7 +359,7 @@ class ReapNodesOperator(BraynsOperator):
                 found = await ask(
                     lambda: leftovers(seen, jobs, mark, lambda run: run_state(run.dag_id, run.run_id), here=here)
                 )
-                async for one, became in reap(session.cluster, found, really=str(self.only_say) != "True"):
+                async for one, became in reap(session.cluster, found, really=not only_say):
                     self.log.info("%s, job %s, of %s: %s", one.name, one.job_id, one.run or "an unknown run", one.why)
                     if became is Reaped.FOREIGN:
                         self.log.warning("%s: %s", one.name, one.foreign)

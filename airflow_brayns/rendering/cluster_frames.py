@@ -16,14 +16,13 @@ from airflow_brayns.cluster.answers import coded, decode, whole
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting
-from airflow_brayns.movie.frame_store import ASIDE, Made, Survey
+from airflow_brayns.movie.frame_store import ASIDE, SILENT_ON_CLUSTER_SECONDS, Made, Survey
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.used import UsedRecord
 from airflow_brayns.rendering.frame_checks import FrameChecks, Place
 from airflow_brayns.rendering.frames_script import FramesFolder, Told, check_folder, read_answer
 
-_SILENT_SECONDS = 180  # a claim on a folder that nobody has renewed for so long is void
 _BEAT_SECONDS = 45.0
 _FRAME = re.compile(r"[0-9]{5,}\.(png|jpg)")
 _SEVERAL = 500  # files that one command hashes
@@ -60,7 +59,9 @@ class ClusterFrames:
     # ---- the store ---------------------------------------------------------------------------------------------
     async def open(self) -> Manifest:
         """See `FrameStore.open`."""
-        answer = await self._place.run(f"open_frames {quote(coded(self._place.movie))} {_SILENT_SECONDS}", 300)
+        answer = await self._place.run(
+            f"open_frames {quote(coded(self._place.movie))} {SILENT_ON_CLUSTER_SECONDS:.0f}", 300
+        )
         told = await read_answer(answer)
         words = dict(told)
         if "unwritable" in words:
@@ -70,7 +71,7 @@ class ClusterFrames:
         if busy := words.get("busy"):
             raise InvalidSetting(
                 "frames_dir",
-                f"{self.folder} is in use by {decode(busy[0])}.",
+                f"{self.folder} is in use by {decode(busy[0]) or 'another movie'}.",
                 remedy="give each movie a folder of its own, or wait until that one has ended.",
                 retry=True,
             )

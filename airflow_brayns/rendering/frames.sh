@@ -9,6 +9,9 @@ claim() { # claim MOVIE: whole or not at all; under another name than a claim's 
     rm -f "$new"
     return 1
 }
+whose_claim() { # whose_claim FILE: for which movie, in base64; a worker that has the folder mounted writes JSON
+    sed 's/^{.*"coded": "\([A-Za-z0-9+/=]*\)".*/\1/' "$1" 2>/dev/null
+}
 append() { # append LINE: to the manifest; a line that was cut off must not swallow the next one
     [ ! -s "$dir/manifest.jsonl" ] || [ -z "$(tail -c 1 "$dir/manifest.jsonl")" ] || { printf '\n' >>"$dir/manifest.jsonl"; } 2>/dev/null ||
         return 1
@@ -28,7 +31,7 @@ open_frames() { # open_frames MOVIE SECONDS: take the folder over; MOVIE in base
     done
     for one in "$dir"/.driver-*; do
         [ -f "$one" ] && [ "$one" != "$dir/.driver-$token" ] || continue
-        whose=$(cat "$one" 2>/dev/null)
+        whose=$(whose_claim "$one")
         if [ "$whose" != "$1" ] && is_fresh "$one" "$2"; then
             rmdir "$dir/.driver-opening" 2>/dev/null
             printf 'busy %s\n' "$whose"
@@ -100,7 +103,7 @@ ours() { # whether no other driver has taken the folder over
 taken() { # whose it is now, if that can be told
     local one
     for one in "$dir"/.driver-*; do
-        [ -f "$one" ] && printf 'superseded %s\n' "$(cat "$one")" && return
+        [ -f "$one" ] && printf 'superseded %s\n' "$(whose_claim "$one")" && return
     done
     printf 'superseded\n'
 }

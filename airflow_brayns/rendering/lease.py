@@ -37,6 +37,7 @@ class Leases:
         self._cluster, self._log = session.cluster, session.log
         self._what, self._token, self._by = what, token, by
         self._confirmed: dict[RenderLease, float] = {}
+        self._superseded = ""
 
     async def take(self, leases: Sequence[RenderLease], what: str = "") -> None:
         """Take leases: wait until no other movie has them, and an earlier try of this one has certainly stopped.
@@ -102,11 +103,17 @@ class Leases:
             if still:
                 self._confirmed[lease] = asked
             elif lease in self._confirmed:
-                raise Superseded(f"Another try of this movie renders with {self._what} now; this one stops.")
+                self._superseded = f"Another try of this movie renders with {self._what} now; this one stops."
+                raise Superseded(self._superseded)
         return ours
 
     def hold(self, *leases: RenderLease) -> bool:
-        """Tell whether leases are this holder's for certain: each was confirmed within `LEASE_SECONDS`."""
+        """Tell whether leases are this holder's for certain: each was confirmed within `LEASE_SECONDS`.
+
+        :raises Superseded: another try has taken one.
+        """
+        if self._superseded:
+            raise Superseded(self._superseded)
         now = time.monotonic()
         return all(now - self._confirmed.get(lease, 0.0) < LEASE_SECONDS for lease in leases)
 

@@ -15,7 +15,7 @@ from typing import Any
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.files import identity, install
 from airflow_brayns.cluster.owner import Owner
-from airflow_brayns.errors import InvalidSetting, reason_of
+from airflow_brayns.errors import ConnectionLost, InvalidSetting, reason_of
 from airflow_brayns.movie.ffmpeg import static_ffmpeg
 from airflow_brayns.movie.frame_folder import FolderStore
 from airflow_brayns.movie.frame_store import FrameStore
@@ -28,6 +28,7 @@ from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.rendering.cluster_frames import ClusterFrames
 from airflow_brayns.rendering.endpoint_pool import EndpointPool
 from airflow_brayns.rendering.frame_checks import Place
+from airflow_brayns.rendering.model_files import files_behind
 from airflow_brayns.rendering.service_pool import ServicePool
 from airflow_brayns.services.booking import Booking, BookingRequest, book
 from airflow_brayns.services.release import give_back
@@ -83,7 +84,7 @@ class RenderRequest:
     :param owner: the task that owns the booking, and the movie whose frames these are.
     :param on_cluster: whether the folder is the cluster's.
     :param ffmpeg: path of an ffmpeg on the cluster's nodes, for frames that stay there; see `prepared`.
-    :param files: size and time of the models' files: frames of a scene that has changed are rendered again; see
+    :param files: size and time of the models' files, and of those that these name: frames of a scene that has changed are rendered again; see
         `prepared`.
     :param script: the functions that a task hands over itself; None for those of the specification's file.
     """
@@ -110,12 +111,17 @@ class RenderRequest:
         budget = self.specification.budget if self.how.budget is None else self.how.budget
         return Ledger(self.owner.movie, self.holder, budget if self.how.sample is None else None)
 
-    async def prepared(self, cluster: Cluster) -> RenderRequest:
-        """This request with `ffmpeg` and `files`, for which the cluster is asked."""
+    async def prepared(self, cluster: Cluster, *, ours: bool = True) -> RenderRequest:
+        """This request with `ffmpeg` and `files`, for which the cluster is asked.
+
+        :param ours: whether the services are this cluster's; others may have files that it does not see.
+        """
         ffmpeg = await install(cluster, Path(static_ffmpeg())) if self.on_cluster else ""
         paths = self._paths()
         files = await identity(cluster, paths) if paths else ""
-        if script_of(self.specification) is not None:
+        if behind := await files_behind(cluster, self.specification.models):
+            files = f"{files}\n{behind}"
+        if ours and script_of(self.specification) is not None:
             for path, told in zip(paths, files.splitlines(), strict=False):
                 if told == "unknown":
                     raise InvalidSetting(
@@ -193,8 +199,14 @@ async def render_at(session: Session, endpoints: Sequence[str], request: RenderR
     """Render what is left of a movie with services that somebody else looks after.
 
     :param endpoints: `host:port` of each service.
-    :param request: prepared.
+    :param request: not prepared; that is done here.
     """
+    try:
+        request = await request.prepared(session.cluster, ours=False)
+    except ConnectionLost as error:
+        if session.settings.route != "direct":
+            raise
+        session.log.warning("It cannot be told whether the models' files have changed: %s", reason_of(error))
     async with EndpointPool(session, endpoints, token=request.holder, by=request.owner.movie) as pool:
         return await request.production(pool, request.store(session.cluster), reporter).run()
 

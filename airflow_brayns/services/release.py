@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow_brayns.cluster.answers import Released
 from airflow_brayns.cluster.cluster import Cluster
-from airflow_brayns.cluster.owner import Owner
-from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, reason_of
+from airflow_brayns.cluster.owner import Owner, deployment_in
+from airflow_brayns.errors import AskedForElsewhere, BraynsError, ConnectionLost, InvalidSetting, reason_of
 
 _TOLD_TO_STOP_SECONDS = 4.0  # a task that is told to stop has 5 s
 _FAILED_SECONDS = (
@@ -60,11 +60,16 @@ async def release_each(cluster: Cluster, wanted: Iterable[Wanted]) -> list[tuple
 async def _without_folder(cluster: Cluster, name: str) -> int:
     """End the jobs of a name whose folder somebody took away, and count them: their keepers cannot be told, so they are
     ended by their job's name.
+
+    :raises AskedForElsewhere: one is another Airflow's with the same mark, which has its folder in another place.
     """
     _, jobs = await cluster.survey()
     number = 0
     for job in jobs:
         if re.fullmatch(rf"{re.escape(name)}[0-9a-f]*-[0-9]+", job.name):
+            place = deployment_in(job.comment)
+            if place and cluster.deployment and place != cluster.deployment:
+                raise AskedForElsewhere(name, place)
             number += await cluster.end_job(job)
     return number
 

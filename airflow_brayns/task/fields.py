@@ -14,6 +14,7 @@ from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.settings import literal
 
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+_SWITCH = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
 PATIENCE_SECONDS, MOST_PATIENCE_SECONDS = 5.0, 60.0  # a longer wait is the triggerer's
 
 
@@ -42,6 +43,17 @@ def _seconds(value: Any) -> float:
 def is_set(value: Any) -> bool:
     """Tell whether a field has a value: a template of nothing renders to None, to an empty text, or to the word None."""
     return value is not None and value not in ("", "None")
+
+
+def truth_of(field: str, value: Any) -> bool:
+    """A switch that may have been templated: true or false in any spelling of Python's, JSON's or YAML's; nothing is false.
+
+    :raises InvalidSetting: the value is neither; the error names the field.
+    """
+    word = str(value).strip().lower() if is_set(value) else "false"
+    if word not in _SWITCH:
+        raise InvalidSetting(field, f"must be true or false, not {reprlib.repr(value)}")
+    return _SWITCH[word]
 
 
 def word_list(field: str, value: Any) -> list[str]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, TypeVar
 
-from airflow.sdk import BaseOperator, Context, conf
+from airflow.sdk import BaseOperator, Context, XComArg, conf
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import About, Owner, RunOf
@@ -238,6 +239,28 @@ class BraynsOperator(BaseOperator):
             self.block(main(), cancellable=False)
         except Exception as error:
             not_given_back(error, self.log)
+
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], context: Context, jinja_env: Any, seen_oids: set[int]
+    ) -> None:
+        """Render the fields, but for those that another task has told by `expand_kwargs`: Airflow renders those, too (3.3.2), and
+        in what a run brings, such as a file's name, a template would read every connection.
+        """
+        super()._do_render_template_fields(
+            parent, template_fields, context, jinja_env, seen_oids | self._told_by_tasks(context)
+        )
+
+    def _told_by_tasks(self, context: Context) -> set[int]:
+        """The ids of the values that this instance of a mapped task has from another task's result."""
+        mapped = self.dag.task_dict.get(self.task_id) if self.has_dag() else None  # type: ignore[no-untyped-call]
+        if not isinstance(mapped, MappedOperator):
+            return set()
+        told: Any = getattr(mapped.expand_input, "value", None)
+        if isinstance(told, list | tuple):  # one of the dicts may be a task's
+            told = told[context["ti"].map_index or 0]
+        if not isinstance(told, XComArg):
+            return set()
+        return {id(getattr(self, name, None)) for name in self.template_fields if name not in mapped.partial_kwargs}
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Come back from the triggerer: what the task has said before it left, it says no more."""

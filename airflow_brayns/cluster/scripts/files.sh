@@ -29,3 +29,21 @@ identify() { # identify FILE...: it tells size and time, so that a file that was
     local one
     for one in "$@"; do stat -L -c 'file %s %Y' -- "$one" 2>/dev/null || printf 'unknown\n'; done
 }
+
+identify_files() { # identify_files NAME...: the same of those names that are files, which configurations may name
+    local one
+    for one in "$@"; do
+        if [ -f "$one" ]; then identify "$one"; else echo unknown; fi
+    done
+}
+
+texts_of() { # texts_of FILE...: the text of each, where it is a configuration's length
+    local one
+    for one in "$@"; do
+        if [ -f "$one" ] && [ -r "$one" ] && [ "$(wc -c <"$one")" -le 262144 ]; then
+            printf 'text %s\n' "$(coded <"$one")"
+        else
+            echo unknown
+        fi
+    done
+}

@@ -38,7 +38,7 @@ partition() { # partition NAME: whether there is one of each name between the co
 
 tested() { # tested WORD...: what sbatch says of a request with these options; it submits nothing
     local said code
-    said=$(printf '#!/bin/sh\n' | at_most 30 sbatch --test-only "$@" 2>&1)
+    said=$(printf '#!/bin/sh\n' | without_ours 30 sbatch --test-only "$@" 2>&1)
     code=$?
     printf 'tested %s %s\n' "$code" "$(printf '%s' "$said" | coded)"
 }
@@ -61,7 +61,7 @@ legible() { # legible FILE: whether it can be read here
 ran() { # ran SECONDS SCRIPT: what a service's first lines do here, run as on a node
     local said code
     printf '%s\n' "$2" >"$scratch/trial" # no argument, which every user of the machine can read
-    said=$(at_most "$1" bash -l "$scratch/trial" 2>&1)
+    said=$(without_ours "$1" bash -l "$scratch/trial" 2>&1)
     code=$?
     printf 'ran %s %s\n' "$code" "$(printf '%s' "$said" | tail -n 12 | tail -c 4000 | coded)"
 }

@@ -91,11 +91,8 @@ start_here() { # start_here N: the keeper runs on this machine
     local apart
     apart=setsid
     command -v setsid >/dev/null 2>&1 || apart=
-    # Whoever submits may be an Airflow worker, whose environment holds its secrets.
-    env -i ${HOME:+"HOME=$HOME"} ${USER:+"USER=$USER"} ${LOGNAME:+"LOGNAME=$LOGNAME"} ${PATH:+"PATH=$PATH"} \
-        ${SHELL:+"SHELL=$SHELL"} ${LANG:+"LANG=$LANG"} ${TZ:+"TZ=$TZ"} ${TMPDIR:+"TMPDIR=$TMPDIR"} \
-        ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} ${BRAYNS_EMULATOR:+"BRAYNS_EMULATOR=$BRAYNS_EMULATOR"} \
-        $apart sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
+    # shellcheck disable=SC2086 # no word where there is none
+    without_ours 0 $apart sh "$dir/keeper.sh" "$dir" </dev/null >"$dir/keeper.log" 2>&1 &
     put "$dir/job" "$! $(process_started $!)" || {
         kill -TERM $! 2>/dev/null # else it would be one that nobody knows of
         put "$dir/release" "$(now)"

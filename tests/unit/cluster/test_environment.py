@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_brayns.cluster.answers import decode
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.owner import comment
@@ -29,6 +30,9 @@ OPTIONS = {
     "SLURM_MEM_PER_CPU": "1G", "SLURM_JOB_ID": "7", "SLURM_EXPORT_ENV": "NONE", "SBATCH_EXPORT": "NONE", "SBATCH_ACCOUNT": "x",
     "SALLOC_ACCOUNT": "x", "SRUN_CPUS_PER_TASK": "9", "SQUEUE_FORMAT": "x", "SCANCEL_NAME": "x", "SLURM_TIME_FORMAT": "relative",
 }  # fmt: skip
+
+
+MACHINES = frozenset(["SHELL", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "BRAYNS_EMULATOR"])
 
 
 @pytest.fixture
@@ -72,6 +76,16 @@ async def test_a_step_gets_no_more(programs: Path) -> None:
     assert_named(seen(programs / "srun.env"), frozenset({"TMPDIR"}))
 
 
+async def test_a_connection_that_is_tried_gets_no_more(programs: Path) -> None:
+    """Whoever may edit a connection could have its `setup` show the secrets of the machine that tests it."""
+    cluster = SlurmCluster(LocalShell(), state_dir=str(programs / "state"))
+    told = dict(await cluster.ask("inspect", "tested --account=proj3\nran 20 'env; exit 3'", 30))
+    assert_named(seen(programs / "sbatch.env"), MACHINES)
+    assert told["ran"][0] == "3"
+    assert "secret" not in decode(told["ran"][1])
+    assert "HOME=" in decode(told["ran"][1])
+
+
 async def test_the_logins_own_options_change_no_question(programs: Path) -> None:
     cluster = SlurmCluster(LocalShell(), state_dir=str(programs / "state"))
     await cluster.look([Waiter(NAME, 1)])
@@ -93,20 +107,7 @@ async def test_on_this_machine_services_and_keeper_get_no_more(tmp_path: Path, m
         found = seen(tmp_path / "service.env")
         assert_named(
             found,
-            frozenset(
-                [
-                    "SHELL",
-                    "LANG",
-                    "TZ",
-                    "TMPDIR",
-                    "LD_LIBRARY_PATH",
-                    "BRAYNS_EMULATOR",
-                    "AB_PORT",
-                    "AB_FOLDER",
-                    "AB_JOB",
-                    "AB_SERVICE",
-                ]
-            ),
+            MACHINES | {"AB_PORT", "AB_FOLDER", "AB_JOB", "AB_SERVICE"},
         )
         assert (found["BRAYNS_EMULATOR"], found["LANG"]) == ("snapshot_seconds=0", "C.UTF-8")
         assert "secret" not in Path(f"/proc/{allocation.job_id}/environ").read_text()

@@ -33,6 +33,8 @@ from airflow_brayns import (
     StartBraynsServiceOperator,
     StopBraynsServiceOperator,
 )
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.hooks.endpoint import open_endpoint
 from airflow_brayns.hooks.supervisor import ask, settle, supervisor_has_gone, tell
 from airflow_brayns.movie.interfaces import Progress
@@ -173,6 +175,30 @@ def test_a_question_that_nobody_waits_for_takes_no_answer_away(same_loop: bool, 
         thread.join(10)
         assert got == ["two"]
     theirs.close()
+
+
+def test_a_hook_in_a_tasks_own_loop_asks_by_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task's own code opens a session, perhaps under a time-out, and nobody has read the settings before."""
+    ours, theirs = socket.socketpair()
+    threading.Thread(target=answer, args=(theirs, 0.0), daemon=True).start()
+    comms: CommsDecoder[Any, Any] = CommsDecoder(socket=ours)
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", comms, raising=False)
+    in_loop: list[Any] = []
+
+    async def asend(self: Any, msg: Any) -> Any:
+        in_loop.append(msg)
+        return await asyncio.to_thread(self.send, msg)
+
+    monkeypatch.setattr(CommsDecoder, "asend", asend)
+
+    async def main() -> None:
+        with pytest.raises(InvalidSetting, match="'one' is of type 'ssh'"):
+            async with BraynsClusterHook("one").session():
+                pass
+
+    asyncio.run(main())
+    theirs.close()
+    assert not in_loop
 
 
 def test_what_a_question_raises_reaches_who_asked() -> None:

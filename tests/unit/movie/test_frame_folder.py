@@ -154,6 +154,41 @@ async def test_one_that_was_killed_while_it_opened_is_not_waited_for_for_ever(
     assert not list(tmp_path.glob(".driver*"))
 
 
+@pytest.mark.parametrize(("make", "other"), [(here, there), (there, here)])
+async def test_one_folder_is_one_whichever_way_its_frames_go(tmp_path: Path, make: Any, other: Any) -> None:
+    """Workers that mount the cluster's folder took it from a movie whose frames stay there, which was in use: the claim of
+    each was written in a way that the other took for nothing.
+    """
+    first = make(tmp_path, ONE, "one")
+    await first.open()
+    age(tmp_path, "one", 50)
+    with pytest.raises(InvalidSetting, match=f"is in use by {ONE}"):
+        await other(tmp_path, TWO, "two").open()
+    (tmp_path / "00000.png").write_bytes(b"frame")
+    remove_frames(tmp_path)
+    assert (tmp_path / "00000.png").exists()
+    await first.begin(HEADER)
+    again = other(tmp_path, ONE, "three")  # the next try of the same
+    await again.open()
+    with pytest.raises(Superseded, match="another try of this movie has taken over"):
+        await first.begin(HEADER)
+    for one in (first, again):
+        await one.close()
+
+
+async def test_a_claim_made_by_commands_on_the_cluster_is_renewed_less_often(tmp_path: Path) -> None:
+    first = there(tmp_path, ONE, "one")
+    await first.open()
+    age(tmp_path, "one", 120)
+    with pytest.raises(InvalidSetting, match=f"is in use by {ONE}"):
+        await here(tmp_path, TWO, "two").open()
+    age(tmp_path, "one", 120)
+    second = here(tmp_path, TWO, "two")
+    await second.open()
+    for one in (first, second):
+        await one.close()
+
+
 async def test_it_is_renewed_while_the_loop_is_busy_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A question to Airflow that is asked in the loop can hold it for as long as the API server takes."""
     monkeypatch.setattr(module, "_BEAT_SECONDS", 0.05)

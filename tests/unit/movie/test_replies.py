@@ -10,8 +10,9 @@ from airflow_brayns.brayns.client import Reply
 from airflow_brayns.errors import RenderingFailed
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.render_call import OnePass, Snapshot
-from airflow_brayns.movie.scene import prepare
-from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.movie.scene import prepare, scene_of
+from airflow_brayns.movie.script_call import standing_of
+from airflow_brayns.movie.specification import Camera, Light, MovieSpecification
 
 BOUNDS = {"min": [0, 0, 0], "max": [1, 1, 1]}
 SPECIFICATION = MovieSpecification.check({"models": [{"path": "/a.obj"}], "resolution": [96, 64], "frames": 3})
@@ -65,3 +66,37 @@ async def test_a_picture_lies_within_what_came(buffer: Any) -> None:
 async def test_samples_that_cannot_be_counted_are_no_picture(passes: Any) -> None:
     with pytest.raises(RenderingFailed, match="no image"):
         await OnePass().render(Says("render-image", {"accumulation": passes, "max_accumulation": 2}), PLAN, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [[], {}, None, "1"])
+async def test_a_model_whose_number_is_none_is_the_services_fault(number: Any) -> None:
+    fitted = SPECIFICATION.model_copy(update={"camera": Camera(fit=0)})
+    scene = {"bounds": BOUNDS, "models": [{"model_id": number, "bounds": BOUNDS}]}
+    with pytest.raises(RenderingFailed, match="answered"):
+        await prepare(Says("get-scene", scene), fitted)  # type: ignore[arg-type]
+
+
+async def test_a_scene_of_kinds_that_are_none_can_be_compared() -> None:
+    lit = SPECIFICATION.model_copy(
+        update={"lights": (Light(kind="directional", direction=(0, 0, -1), follow_camera=True),)}
+    )
+    says: Any = Says("get-scene", {"models": [{"model_type": []}, {"model_type": "light"}]})
+    assert await scene_of(says, Plan(lit, PLAN.facts, "scene")) == '{"models": [{"model_type": []}]}'
+
+
+STANDING = {
+    "get-camera-type": "perspective", "get-renderer-type": "interactive", "get-camera-view": {}, "get-camera-near-clip": {},
+    "get-simulation-parameters": {"current": 0}, "get-camera-perspective": {}, "get-renderer-interactive": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", STANDING)
+@pytest.mark.parametrize("result", [None, [], 3, {"current": None}])
+async def test_how_a_service_stands_is_no_other_kind_of_answer(method: str, result: Any) -> None:
+    says: Any = Says(method, result)
+    says.replies = {**STANDING, method: result}
+    if isinstance(result, type(STANDING[method])) and method != "get-simulation-parameters":
+        await standing_of(says)
+        return
+    with pytest.raises(RenderingFailed, match="answered"):
+        await standing_of(says)

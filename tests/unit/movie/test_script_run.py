@@ -14,6 +14,7 @@ from PIL import Image, ImageChops
 
 from airflow_brayns.errors import InvalidSetting, ScriptFailed
 from airflow_brayns.movie.join import join_tiles
+from airflow_brayns.movie.manifest import NAME
 from airflow_brayns.movie.script_file import ScriptFile
 from tests.support.bounds import until
 from tests.support.movie import Remembers, check_whole, produce, records
@@ -210,6 +211,18 @@ async def test_a_movie_that_is_stopped_leaves_the_code(emulator: Any, tmp_path: 
     with pytest.raises(asyncio.CancelledError):
         await working
     until(lambda: not [one for one in set(threading.enumerate()) - before if one.name.startswith("scene of ")], 30)
+
+
+async def test_a_value_that_python_is_given_stands_in_no_manifest(emulator: Any, tmp_path: Path) -> None:
+    """Of a movie that was whole already the next try wrote it there, a token of a database for one."""
+    frame = FRAME.replace("number):", "number, token):")
+    for token in ("one", "two"):
+        outcome, _ = await made(
+            script(tmp_path, frame), [emulator(**FAST)], tmp_path / "f", {"token": "geheim"}, token=token
+        )
+        assert "geheim" not in (tmp_path / "f" / NAME).read_text(), token
+    assert outcome.rendered == 0
+    assert (tmp_path / "f" / NAME).read_text().count('"manifest"') == 1, "nothing has changed, so nothing is written"
 
 
 async def test_a_file_that_cannot_be_loaded_any_more_is_said(emulator: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from PIL import Image
 
-from airflow_brayns import EncodeMovieOperator
+from airflow_brayns import BraynsMovieOperator, EncodeMovieOperator, RenderFramesOperator
 from airflow_brayns.movie import encode as encoding
 from airflow_brayns.movie.ffmpeg import ffmpeg, look_into
 from airflow_brayns.movie.frame_store import ASIDE
 from airflow_brayns.movie.manifest import NAME
 from airflow_brayns.movie.parts import Parts, mark_of
 from tests.support.local import movie
+from tests.support.movie import records
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +96,49 @@ def test_a_changed_specification_gives_the_new_movie(
     movie(data, tmp_path, coloured(RED), **common).execute(context)
     assert shown(file) == "red"
     assert number_of_frames(file) == 3
+
+
+@pytest.mark.parametrize("changed", ["model", "report"])
+@pytest.mark.parametrize("by", ["ours", "endpoints"])
+def test_a_models_file_of_another_content_gives_the_new_movie(
+    context: Any, cluster: Any, data: Path, tmp_path: Path, emulator: Any, by: str, changed: str
+) -> None:
+    """Of services given by `endpoints`, and of a simulation that was run once more, the movie was the old one, and green."""
+    if changed == "model":
+        file = shutil.copy(data / "cube.obj", tmp_path)
+        models, service = [{"path": str(tmp_path / "cube.obj")}], emulator(snapshot_seconds=0)
+    else:
+        circuit = shutil.copytree(data / "recorded" / "sonata", tmp_path / "sonata")
+        file = str(circuit / "out" / "soma.h5")
+        report = {"node_population": "All", "node_percentage": 1.0, "report_type": "compartment", "report_name": "soma",
+                  "neuron_morphology_parameters": {"load_soma": True, "load_dendrites": True, "load_axon": True}}  # fmt: skip
+        models = [
+            {"path": str(circuit / "simulation_config.json"), "properties": {"node_population_settings": [report]}}
+        ]
+        models[0]["loader"] = "SONATA loader"
+        service = emulator("--plugin", "braynsCircuitExplorer", snapshot_seconds=0)
+    spec = {"models": models, "frames": 3, "resolution": [96, 64], "renderer": {"name": "interactive"}}
+    common = {"task_id": "task", "cluster_conn_id": "here", "specification": spec, "frames_dir": str(tmp_path / "f")}
+    plugins = [] if changed == "model" else ["braynsCircuitExplorer"]
+    ours = {
+        **common,
+        "output_file": str(tmp_path / "m.mp4"),
+        "keep_frames": True,
+        "nodes": 1,
+        "plugins": plugins,
+        **QUICK,
+    }
+    operator = (
+        BraynsMovieOperator(**ours) if by == "ours" else RenderFramesOperator(**common, endpoints=[service.endpoint])
+    )
+    for _ in range(2):
+        operator.execute(context)
+        assert len(records(tmp_path / "f")) == 3
+    if changed == "model":
+        Path(file).write_text(Path(file).read_text().replace("1", "2"))
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    operator.execute(context)
+    assert len(records(tmp_path / "f")) == 6
 
 
 def test_a_way_back_to_the_first_format_is_rendered_anew(

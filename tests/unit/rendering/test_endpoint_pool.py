@@ -23,6 +23,7 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.errors import ConnectionLost, ServiceFailed, Superseded
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.movie.interfaces import RenderService
 from airflow_brayns.rendering.endpoint_pool import EndpointPool
 from airflow_brayns.rendering.service_pool import ServicePool
 from airflow_brayns.task.fields import booking_of
@@ -92,6 +93,13 @@ async def test_other_endpoints_are_rendered_with_meanwhile(
     assert f"dag/one renders with {busy.endpoint}" in caplog.text
 
 
+def holds(station: RenderService) -> bool:
+    try:
+        return station.holds()
+    except Superseded:
+        return False
+
+
 async def test_the_next_try_of_a_movie_takes_over_and_the_one_before_stops(
     emulator: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,12 +112,29 @@ async def test_the_next_try_of_a_movie_takes_over_and_the_one_before_stops(
         assert first.holds()
         async with pool(endpoint, by="dag/one", token="try-2") as after:
             taking = asyncio.ensure_future(anext(after.services()))
-            while first.holds():
+            while holds(first):
                 await asyncio.sleep(0.05)
-                assert not taking.done() or not first.holds(), "never both at once"
+                assert not taking.done() or not holds(first), "never both at once"
             assert (await taking).holds()
             found = [one async for one in _rest(before)]
             assert any(isinstance(one, Superseded) for one in found)
+
+
+async def test_a_movie_whose_endpoints_were_taken_over_stops_though_all_have_come(
+    emulator: Any, cluster: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked for no frame any more and never ended: nobody listens to whom services come from, once all have come."""
+    monkeypatch.setattr("airflow_brayns.rendering.lease._CONFIRM_SECONDS", 0.3)
+    monkeypatch.setattr("airflow_brayns.rendering.lease.LEASE_SECONDS", 2.0)
+    endpoint = emulator(**QUICK).endpoint
+    first = asyncio.create_task(film(data, tmp_path / "one", "dag/one", endpoint, token="try-1", frames=500))
+    while not list((tmp_path / "one").glob("*.png")):
+        await asyncio.sleep(0.05)
+    async with pool(endpoint, by="dag/one", token="try-2") as after:
+        assert (await anext(after.services())).holds()
+        with pytest.raises(Superseded, match="Another try of this movie renders with these endpoints now"):
+            async with asyncio.timeout(30):
+                await first
 
 
 async def _rest(pool: EndpointPool) -> Any:

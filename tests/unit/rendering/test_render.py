@@ -131,6 +131,43 @@ async def test_where_frames_go_and_what_the_cluster_is_asked_for(tmp_path: Path)
     assert isinstance(there.store(cluster), ClusterFrames)
 
 
+@pytest.mark.parametrize(("route", "goes_on"), [("direct", True), ("ssh", False)])
+async def test_with_others_services_the_models_files_are_looked_at_too(
+    tmp_path: Path, route: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model's file of another content gave the old movie. Where the cluster cannot be asked, `direct` goes on without."""
+    seen: list[RenderRequest] = []
+
+    class Pool:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        async def __aenter__(self) -> Pool:
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    class Rendered:
+        def __init__(self, request: RenderRequest) -> None:
+            seen.append(request)
+
+        async def run(self) -> str:
+            return "done"
+
+    monkeypatch.setattr(module, "EndpointPool", Pool)
+    monkeypatch.setattr(RenderRequest, "production", lambda self, *_: Rendered(self))
+    monkeypatch.setattr(RenderRequest, "store", lambda self, *_: None)
+    settings: Any = SimpleNamespace(route=route)
+    session: Any = SimpleNamespace(cluster=FakeCluster([]), settings=settings, log=logging.getLogger("x"))
+    assert await module.render_at(session, ["h:1"], request(tmp_path), Remembers()) == "done"
+    assert seen.pop().files == "12 1700000000"
+    session.cluster = FakeCluster([], ("identify",))
+    if not goes_on:
+        with pytest.raises(ConnectionLost):
+            await module.render_at(session, ["h:1"], request(tmp_path), Remembers())
+        return
+    assert await module.render_at(session, ["h:1"], request(tmp_path), Remembers()) == "done"
+    assert "whether the models' files have changed: identify: no answer" in caplog.text
+
+
 def test_each_process_is_another_holder_of_the_same_owner(tmp_path: Path) -> None:
     """So that the one before is told that it was taken over."""
     one, other = request(tmp_path), request(tmp_path)
@@ -168,7 +205,9 @@ async def test_what_became_of_a_movie_on_endpoints_that_somebody_gave_is_told(
     monkeypatch.setattr(module.Production, "run", run)
     session: Any = SimpleNamespace(cluster=FakeCluster([]))
     assert await render_at(session, ["10.1.1.1:5000"], asked, Remembers()) == "done"
-    assert seen == [(session, ["10.1.1.1:5000"], {"token": asked.holder, "by": "dag/run/task"}), "left"]
+    [(_, _, holder), _] = seen
+    assert holder["token"].startswith("try-1-")
+    assert seen == [(session, ["10.1.1.1:5000"], {"token": holder["token"], "by": "dag/run/task"}), "left"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_brayns.cluster.answers import Released
-from airflow_brayns.cluster.owner import Owner
-from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from airflow_brayns.cluster.owner import About, Owner, RunOf, comment
+from airflow_brayns.errors import AskedForElsewhere, ConnectionLost, InvalidSetting
 from airflow_brayns.services.release import Wanted, give_back, release_each, verdict
 from tests.support.clock import jumping_clock
 
@@ -57,17 +57,46 @@ async def test_all_are_tried_though_one_fails_and_jobs_without_a_folder_are_ende
         return 0
 
     async def survey() -> tuple[list[Any], list[Any]]:
-        return [], [SimpleNamespace(name=name) for name in ("ab-c-1", "ab-c01-2", "ab-d-1", "other")]
+        return [], [SimpleNamespace(name=name, comment="") for name in ("ab-c-1", "ab-c01-2", "ab-d-1", "other")]
 
     async def end_job(job: Any) -> bool:
         ended.append(job.name)
         return True
 
-    fake: Any = SimpleNamespace(release=release, survey=survey, end_job=end_job)
+    fake: Any = SimpleNamespace(release=release, survey=survey, end_job=end_job, deployment="here")
     with pytest.raises(ConnectionLost):
         await release_each(fake, [Wanted(name, {}) for name in ("ab-b", "ab-c")])
     assert asked == ["ab-b", "ab-c"]
     assert ended == ["ab-c-1", "ab-c01-2"]
+
+
+@pytest.mark.parametrize(
+    ("of", "here", "ends"), [("prod", "clone", False), ("prod", "prod", True), ("", "x", True), ("prod", "", True)]
+)
+async def test_a_clones_release_ends_no_job_of_the_other_airflow_that_has_its_folder_elsewhere(
+    of: str, here: str, ends: bool
+) -> None:
+    """The clone had another `state_dir`: no folder was there, and production's job was ended by its name."""
+    ended = []
+
+    async def release(name: str) -> int:
+        return 0
+
+    async def survey() -> tuple[list[Any], list[Any]]:
+        told = str(About("a-mark", RunOf("dag", "run", "task"), of))
+        return [], [SimpleNamespace(name="ab-c-1", comment=comment("ab-c", told))]
+
+    async def end_job(job: Any) -> bool:
+        ended.append(job.name)
+        return True
+
+    fake: Any = SimpleNamespace(release=release, survey=survey, end_job=end_job, deployment=here)
+    if ends:
+        await release_each(fake, [Wanted("ab-c", {})])
+    else:
+        with pytest.raises(AskedForElsewhere, match="another Airflow, prod, asked for ab-c"):
+            await release_each(fake, [Wanted("ab-c", {})])
+    assert bool(ended) is ends
 
 
 @pytest.mark.usefixtures("jumping_clock")

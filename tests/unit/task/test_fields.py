@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.task.fields import booking_of, node_hours_of, patience_of, seconds_of, whole_number, word_list
+from airflow_brayns.task.fields import (
+    booking_of,
+    node_hours_of,
+    patience_of,
+    seconds_of,
+    truth_of,
+    whole_number,
+    word_list,
+)
 from airflow_brayns.task.movie_fields import check_output
 
 
@@ -57,6 +65,21 @@ def test_what_is_no_whole_number_is_none(value: object) -> None:
 @pytest.mark.parametrize("value", [2, 2.0, "2", " 2\n", "+2"])
 def test_a_whole_number_may_have_been_templated(value: object) -> None:
     assert whole_number("nodes", value) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "truth"),
+    [(True, True), ("True", True), ("true", True), (" yes\n", True), (1, True), (False, False), ("false", False), (None, False), ("", False), ("None", False)],
+)  # fmt: skip
+def test_a_switch_may_have_been_templated(value: Any, truth: bool) -> None:
+    """`only_say: "true"` of a reaper gave the nodes back: only Python's own spelling was taken for true."""
+    assert truth_of("only_say", value) is truth
+
+
+@pytest.mark.parametrize("value", ["perhaps", 2, [], "{{ params.only_say }}"])
+def test_what_is_neither_true_nor_false_names_its_field(value: Any) -> None:
+    with pytest.raises(InvalidSetting, match="^only_say: must be true or false"):
+        truth_of("only_say", value)
 
 
 @pytest.mark.parametrize("value", [True, False])
