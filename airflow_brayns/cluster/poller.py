@@ -116,6 +116,7 @@ class Poller:
             watches = random.sample(list(self._watches), len(self._watches))
             # Looking whether anything is new of one wait costs the login node about 0.1 ms: with many it looks less often.
             tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
+            tick = min(tick, self.interval)  # the cluster sleeps as long as it is told to, and the look has a time limit
             try:
                 found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
             except Exception as error:  # whatever the error is, those who wait must hear of it

@@ -92,17 +92,20 @@ async def test_a_job_that_waits_in_the_queue_is_looked_at_with_less_haste() -> N
         assert f"await_news 10 {tick} " in asked(shell.scripts[-1])
 
 
-async def test_with_many_waiters_the_login_node_looks_less_often() -> None:
+@pytest.mark.parametrize(("interval", "tick"), [(10, 1.5), (1.0, 1.0)])
+async def test_with_many_waiters_the_login_node_looks_less_often(interval: float, tick: float) -> None:
+    """But each interval: with 6,500 waiters a look slept longer than its own time limit, and each of them failed."""
     names = [f"ab-{number:03x}" for number in range(150)]
     poller, shell = polling(
-        lambda script: "".join(look(name) for name in re.findall(r"\ndescribe (ab-[0-9a-f]+) 1", script))
+        lambda script: "".join(look(name) for name in re.findall(r"\ndescribe (ab-[0-9a-f]+) 1", script)),
+        interval,
     )
     watches = [poller.watch(Allocation(name, 1, "77"), 1) for name in names]
     for _ in range(2):
         await asyncio.gather(*(anext(watch) for watch in watches))
     for watch in watches:
         await watch.aclose()  # type: ignore[attr-defined]
-    assert " 1.5 '" in asked(shell.scripts[-1])
+    assert f" {tick} '" in asked(shell.scripts[-1])
 
 
 async def test_what_is_known_is_not_told_again() -> None:
