@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 import random
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,10 @@ _FIRST_PATIENCE = 2.0
 _PAUSE = 0.3  # seconds between two questions, in which those who have heard what they waited for go away
 _CLOSE_SECONDS = 2.5  # a little more than the 2 s that a command of this machine gets to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
+_MOST, _LEAST = 20_000, 100  # allocations that one look asks for; 60 bytes each
+_CAREFUL_SECONDS = (
+    600.0  # in which, after one was lost, looks do not grow: one that is lost again costs its whole time limit
+)
 
 # What a look gave: the allocation's state, or why it could not be seen; and the new text of each service's log.
 Seen = tuple[AllocationStatus | ConnectionLost, dict[str, str]]
@@ -64,6 +69,9 @@ class Poller:
         self._watches: set[_Watch] = set()
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._most = _MOST  # allocations for which one look asks
+        self._careful_until = 0.0
+        self._asked = 0
 
     async def close(self) -> None:
         """Let the last question end, and close the connection. It takes some seconds at most, whatever hangs, since
@@ -111,28 +119,57 @@ class Poller:
         return watch.take(status)
 
     async def _poll(self) -> None:
+        left: list[_Watch] = []  # of whom no look has told since the last one that asked of all
         while self._watches:
+            patience = 0.0 if left else self.interval
             # In another order each time: what all logs together have too much of for one look, others get.
-            watches = random.sample(list(self._watches), len(self._watches))
-            # Looking whether anything is new of one wait costs the login node about 0.1 ms: with many it looks less often.
-            tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
-            tick = min(tick, self.interval)  # the cluster sleeps as long as it is told to, and the look has a time limit
+            left = left or random.sample(list(self._watches), len(self._watches))
             try:
-                found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
+                told = await self._look(left[: self._most], patience)
             except Exception as error:  # whatever the error is, those who wait must hear of it
-                lost = (
-                    error
-                    if isinstance(error, ConnectionLost)
-                    else ConnectionLost(f"{type(error).__name__}: {reason_of(error)}")
-                )
-                if isinstance(error, BraynsError):
-                    lost.retry = error.retry
-                for watch in watches:
-                    watch.queue.put_nowait((lost, {}))
+                left = []
+                self._failed(error)
                 await asyncio.sleep(self.interval)
                 continue
-            for watch in watches:
-                status = found.get((watch.waiter.name, watch.waiter.incarnation))
-                if status is not None:
-                    watch.queue.put_nowait(watch.take(status))
+            # What one look has no time for, or must not ask for, the next one asks for at once; what that one does not tell
+            # of either is none of its business.
+            left = [watch for watch in left if watch not in told and watch in self._watches] if told else []
             await asyncio.sleep(_PAUSE)
+
+    async def _look(self, watches: list[_Watch], patience: float) -> set[_Watch]:
+        """Look at these, and tell each of them what was seen of it. Those of whom something was."""
+        self._asked = len(watches)
+        found = await self.cluster.look(
+            [watch.request() for watch in watches], patience=patience, tick=self._tick(watches)
+        )
+        if time.monotonic() > self._careful_until:
+            self._most = min(self._most * 2, _MOST)
+        told = set()
+        for watch in watches:
+            status = found.get((watch.waiter.name, watch.waiter.incarnation))
+            if status is not None:
+                told.add(watch)
+                watch.queue.put_nowait(watch.take(status))
+        return told
+
+    def _tick(self, watches: list[_Watch]) -> float:
+        """Seconds between two times that the cluster looks whether anything is new of these, which costs it about 0.1 ms for each."""
+        tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
+        return min(tick, self.interval)  # the cluster sleeps as long as it is told to, and the look has a time limit
+
+    def _failed(self, error: Exception) -> None:
+        """Tell all who wait of an error. A look that was lost on its way may have been too much for a time limit, ours or the login
+        node's: the next ones ask for half as many, but for no fewer than such a limit has time for.
+        """
+        lost = (
+            error
+            if isinstance(error, ConnectionLost)
+            else ConnectionLost(f"{type(error).__name__}: {reason_of(error)}")
+        )
+        if isinstance(error, BraynsError):
+            lost.retry = error.retry
+        if lost.sent:
+            self._most = max(self._asked // 2, _LEAST)
+            self._careful_until = time.monotonic() + _CAREFUL_SECONDS
+        for watch in self._watches:
+            watch.queue.put_nowait((lost, {}))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.cluster.allocation import JobState
+from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.waiter import Waiter
@@ -36,7 +37,7 @@ class Look:
     :param login: seconds of processor of the look's shell and all its children.
     :param worker: seconds of processor of this process.
     :param wall: seconds until its answer was read.
-    :param sent, received: bytes of the question and of the answer.
+    :param sent, received: bytes of the question, without the functions that answer it, and of the answer.
     """
 
     login: float
@@ -53,7 +54,7 @@ class Counting(LocalShell):
 
     async def run(self, script: str, timeout: float) -> str:
         answer = await super().run(script, timeout)
-        self.sent, self.received = len(script.encode()), len(answer.encode())
+        self.sent, self.received = len(script.encode()) - len(script_of("look").encode()), len(answer.encode())
         return answer
 
 
@@ -168,7 +169,7 @@ def main() -> None:
             one = measure(waits, running=running)
             print(
                 f"{waits:6} {'running' if running else 'pending'}: login {one.login:.3f} s, worker {one.worker:.3f} s, wall {one.wall:.2f} s, "
-                f"sent {one.sent} ({(one.sent - 24000) / waits:.0f} a wait), received {one.received} ({one.received / waits:.0f} a wait)"
+                f"sent {one.sent} ({one.sent / waits:.0f} a wait), received {one.received} ({one.received / waits:.0f} a wait)"
             )
 
 

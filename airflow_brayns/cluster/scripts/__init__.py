@@ -12,7 +12,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         # on the login machine
         "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "submit"),
-        "look": ("common", "login", "queue", "look", "logs"),
+        "look": ("common", "login", "queue", "look", "waits", "logs"),
         "find": ("common", "login", "queue", "look", "find"),
         "lease": ("common", "login", "room", "whose", "lease"),
         "release": ("common", "login", "queue", "whose", "release"),

@@ -17,12 +17,3 @@ logs_since() { # logs_since "NAME N SERVICE OFFSET"...: what is new of each log,
         }' |
         while read -r name number service offset new; do log_since "$name" "$number" "$service" "$offset" "$new"; done
 }
-
-all_logs() { # all_logs NAME N: from the beginning, for whoever knows nothing yet
-    local log
-    for log in "$state_dir/$1/$2"/services/*/log; do
-        [ -s "$log" ] || continue
-        log=${log%/log}
-        log_since "$1" "$2" "${log##*/}" 0 65536
-    done
-}

@@ -47,7 +47,7 @@ def waiting(
     async def answer(script: str) -> str | BaseException:
         if "\npost_mortem ab-" in script:
             return f"sacct {coded('OUT_OF_MEMORY')}\nkeeper {coded('the keeper went')}\n"
-        if (look_number := next(number)) and (patience := re.search(r"\nawait_news ([0-9]+) ", script)):
+        if (look_number := next(number)) and (patience := re.search(r"\nlook_for [0-9]+ ([0-9]+) ", script)):
             await asyncio.sleep(int(patience[1]))
         return looks if isinstance(looks, str) else looks(look_number)
 
