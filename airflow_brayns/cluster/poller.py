@@ -8,6 +8,7 @@ import binascii
 import contextlib
 import random
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,7 @@ from airflow_brayns.errors import BraynsError, ConnectionLost, reason_of
 
 _FIRST_PATIENCE = 2.0
 _PAUSE = 0.3  # seconds between two questions, in which those who have heard what they waited for go away
+_SOME = 5
 _CLOSE_SECONDS = 2.5  # a little more than the 2 s that a command of this machine gets to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
 _MOST, _LEAST = 20_000, 100  # allocations that one look asks for; 60 bytes each
@@ -52,7 +54,8 @@ class _Watch:
                 self.offsets[service.name] += len(data)
                 logs[service.name] = data.decode("utf-8", "replace")
         self.waiter = replace(self.waiter, known=news(status, self.waiter.want))
-        self.quick = status.state is not JobState.PENDING
+        up = sum(service.port is not None for service in status.services)
+        self.quick = status.state is not JobState.PENDING and up < self.waiter.want
         self.certificate = status.certificate or self.certificate
         return replace(status, certificate=self.certificate), logs
 
@@ -60,7 +63,8 @@ class _Watch:
 class Poller:
     """A poller, which asks a cluster once per interval about every allocation that is watched.
 
-    :param interval: seconds, at least 1; the cluster answers earlier when there is news.
+    :param interval: seconds, at least 1, between the beginnings of two looks where nothing is new; what a look itself takes comes on top
+        where it is longer. The cluster answers earlier when there is news.
     """
 
     def __init__(self, cluster: Cluster, interval: float) -> None:
@@ -71,7 +75,9 @@ class Poller:
         self._ending: set[asyncio.Task[None]] = set()
         self._most = _MOST  # allocations for which one look asks
         self._careful_until = 0.0
-        self._asked = 0
+        self._asked = 0  # by the last look
+        self._work = 0.0  # seconds that a look takes beside its patience
+        self._early: deque[float] = deque(maxlen=_SOME)  # seconds that those took which have just ended with news
 
     async def close(self) -> None:
         """Let the last question end, and close the connection. It takes some seconds at most, whatever hangs, since
@@ -120,23 +126,47 @@ class Poller:
 
     async def _poll(self) -> None:
         left: list[_Watch] = []  # of whom no look has told since the last one that asked of all
+        rest = 0.0
         while self._watches:
-            patience = 0.0 if left else self.interval
+            left = [watch for watch in left if watch in self._watches]
+            patience = 0 if left else self._patience(rest)
             # In another order each time: what all logs together have too much of for one look, others get.
             left = left or random.sample(list(self._watches), len(self._watches))
+            began = time.monotonic()
             try:
                 told = await self._look(left[: self._most], patience)
             except Exception as error:  # whatever the error is, those who wait must hear of it
-                left = []
+                left, rest = [], 0.0
                 self._failed(error)
-                await asyncio.sleep(self.interval)
+                await asyncio.sleep(self.interval * random.uniform(1, 1.1))
                 continue
-            # What one look has no time for, or must not ask for, the next one asks for at once; what that one does not tell
-            # of either is none of its business.
-            left = [watch for watch in left if watch not in told and watch in self._watches] if told else []
-            await asyncio.sleep(_PAUSE)
+            # What one look has no time for, or must not ask for, the next one asks for; what that one does not tell of either
+            # is none of its business.
+            left = [watch for watch in left if watch not in told] if told else []
+            rest = self._rest(patience, time.monotonic() - began)
+            await asyncio.sleep(rest)
 
-    async def _look(self, watches: list[_Watch], patience: float) -> set[_Watch]:
+    def _patience(self, rest: float) -> int:
+        """Seconds that a look waits on the cluster for news, so that where there is none the looks begin an interval apart, the rest
+        before it included; up to a tenth sooner, so that pollers of several processes do not go in step.
+        """
+        return max(round(self.interval * random.uniform(0.9, 1) - rest), 0)
+
+    def _rest(self, patience: int, took: float) -> float:
+        """Seconds until the next look, which is the later the longer the last one took: where there is always some news, looks
+        would follow each other without an end.
+        """
+        # What a look waits for news is no work of the cluster's. One that waited to the end tells what was; of those that did not,
+        # the quickest of some does.
+        if took >= patience:
+            self._work = took - patience
+            self._early.clear()
+        else:
+            self._early.append(took)
+            self._work = min(self._early) if len(self._early) == _SOME else min(self._work, took)
+        return min(max(_PAUSE, self._asked / 1000, self._work), self.interval)
+
+    async def _look(self, watches: list[_Watch], patience: int) -> set[_Watch]:
         """Look at these, and tell each of them what was seen of it. Those of whom something was."""
         self._asked = len(watches)
         found = await self.cluster.look(

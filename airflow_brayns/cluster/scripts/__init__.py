@@ -11,15 +11,15 @@ from types import MappingProxyType
 COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         # on the login machine
-        "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "submit"),
+        "submit": ("common", "login", "room", "queue", "jobs", "trust", "whose", "incarnations", "submit"),
         "look": ("common", "login", "queue", "look", "waits", "logs"),
-        "find": ("common", "login", "queue", "look", "find"),
+        "find": ("common", "login", "queue", "step", "look", "find"),
         "lease": ("common", "login", "room", "whose", "lease"),
-        "release": ("common", "login", "queue", "whose", "release"),
-        "services": ("common", "login", "room", "queue", "trust", "whose", "services"),
+        "release": ("common", "login", "queue", "jobs", "whose", "release"),
+        "services": ("common", "login", "room", "queue", "jobs", "trust", "whose", "services"),
         "files": ("common", "login", "room", "trust", "files"),
         "inspect": ("common", "login", "room", "queue", "trust", "inspect"),
-        "step": ("common", "login", "queue"),
+        "step": ("common", "login", "queue", "step"),
         # the job's script, and each node's wrapper
         "keeper": ("common", "node", "sockets", "family", "proof", "port", "start", "wrapper", "children", "keeper"),
         # in a step on a node

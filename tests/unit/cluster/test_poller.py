@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,13 @@ from tests.support.shell import FakeShell, coded, log_of, look, service
 
 __all__ = ["jumping_clock"]
 pytestmark = pytest.mark.usefixtures("jumping_clock")
+
+
+@pytest.fixture(autouse=True)
+def in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No interval is shorter than another one."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: 1)
+
 
 NAME, OTHER = "ab-0123456789ab000", "ab-0123456789ab001"
 
@@ -127,6 +135,59 @@ async def test_with_many_waiters_the_login_node_looks_less_often(interval: float
     for watch in watches:
         await watch.aclose()  # type: ignore[attr-defined]
     assert f" {tick} '" in asked(shell.scripts[-1])
+
+
+async def test_once_all_services_listen_the_login_node_looks_with_less_haste() -> None:
+    """A movie that renders for a night had it look five times a second for an end."""
+    for want, tick in ((1, "1"), (2, "0.2")):
+        poller, shell = polling(look(NAME, services=[service(port=5000)]))
+        async with watching(poller, want=want) as watch:
+            await anext(watch), await anext(watch)
+        assert f"look_for 8 10 {tick} " in asked(shell.scripts[-1])
+
+
+def taking(seconds: float, awaited: float = 0) -> tuple[Poller, list[float]]:
+    """A poller of a cluster whose every look takes so long, and when its looks began; the first of a newcomer is quick."""
+    began: list[float] = []
+
+    async def answers(script: str) -> str:
+        patience = int(re.search(r"\nlook_for [0-9]+ ([0-9]+) ", script)[1])  # type: ignore[index]
+        if began:
+            await asyncio.sleep(seconds + min(patience, awaited))
+        began.append(time.monotonic())
+        return look(NAME)
+
+    return Poller(SlurmCluster(FakeShell(answers), state_dir="/s"), 10), began
+
+
+@pytest.mark.parametrize(
+    ("seconds", "awaited", "least", "most"),
+    [
+        (0, 99, 9.5, 10.5),
+        (1.5, 99, 9.5, 11.5),
+        (4, 99, 9.5, 14.1),
+        (25, 99, 35, 36),
+        (0, 0, 0.3, 0.5),
+        (2, 0, 3.9, 4.1),
+    ],
+)
+async def test_looks_begin_an_interval_apart_and_the_later_the_longer_they_take(
+    seconds: float, awaited: float, least: float, most: float
+) -> None:
+    """Where something is always new, a login node that took 2 s for a look was asked for the next one 0.3 s later."""
+    poller, ended = taking(seconds, awaited)
+    async with watching(poller) as watch:
+        for _ in range(12):
+            await anext(watch)
+    between = (ended[-1] - ended[7]) / (len(ended) - 8)
+    assert least <= between <= most
+
+
+async def test_several_pollers_do_not_go_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    poller, _ = polling("", 30)
+    assert {poller._patience(0.3) for _ in range(200)} == {27, 28, 29, 30}
+    assert poller._patience(40) == 0
 
 
 async def test_what_is_known_is_not_told_again() -> None:
