@@ -63,8 +63,8 @@ class _Watch:
 class Poller:
     """A poller, which asks a cluster once per interval about every allocation that is watched.
 
-    :param interval: seconds, at least 1, between the beginnings of two looks where nothing is new; what a look itself takes comes on top
-        where it is longer. The cluster answers earlier when there is news.
+    :param interval: seconds, at least 1, between the beginnings of two looks where nothing is new; what the cluster takes to make an answer
+        comes on top. The cluster answers earlier when there is news.
     """
 
     def __init__(self, cluster: Cluster, interval: float) -> None:
@@ -76,6 +76,7 @@ class Poller:
         self._most = _MOST  # allocations for which one look asks
         self._careful_until = 0.0
         self._asked = 0  # by the last look
+        self._pause = _PAUSE
         self._work = 0.0  # seconds that a look takes beside its patience
         self._early: deque[float] = deque(maxlen=_SOME)  # seconds that those took which have just ended with news
 
@@ -126,31 +127,31 @@ class Poller:
 
     async def _poll(self) -> None:
         left: list[_Watch] = []  # of whom no look has told since the last one that asked of all
-        rest = 0.0
+        patience = self._patience(random.uniform(0.5, 1))  # tasks begin in step, and pollers need not
         while self._watches:
             left = [watch for watch in left if watch in self._watches]
-            patience = 0 if left else self._patience(rest)
+            patience = 0 if left else patience
             # In another order each time: what all logs together have too much of for one look, others get.
             left = left or random.sample(list(self._watches), len(self._watches))
             began = time.monotonic()
             try:
                 told = await self._look(left[: self._most], patience)
             except Exception as error:  # whatever the error is, those who wait must hear of it
-                left, rest = [], 0.0
+                left = []
                 self._failed(error)
                 await asyncio.sleep(self.interval * random.uniform(1, 1.1))
                 continue
             # What one look has no time for, or must not ask for, the next one asks for; what that one does not tell of either
             # is none of its business.
             left = [watch for watch in left if watch not in told] if told else []
-            rest = self._rest(patience, time.monotonic() - began)
-            await asyncio.sleep(rest)
+            await asyncio.sleep(self._rest(patience, time.monotonic() - began))
+            patience = self._patience()
 
-    def _patience(self, rest: float) -> int:
-        """Seconds that a look waits on the cluster for news, so that where there is none the looks begin an interval apart, the rest
-        before it included; up to a tenth sooner, so that pollers of several processes do not go in step.
+    def _patience(self, share: float = 1) -> int:
+        """Seconds that a look waits on the cluster for news, so that with the pause behind it looks begin an interval apart, or a share
+        of one.
         """
-        return max(round(self.interval * random.uniform(0.9, 1) - rest), 0)
+        return max(round(self.interval * share - self._pause), 0)
 
     def _rest(self, patience: int, took: float) -> float:
         """Seconds until the next look, which is the later the longer the last one took: where there is always some news, looks
@@ -164,13 +165,17 @@ class Poller:
         else:
             self._early.append(took)
             self._work = min(self._early) if len(self._early) == _SOME else min(self._work, took)
-        return min(max(_PAUSE, self._asked / 1000, self._work), self.interval)
+        self._pause = min(max(_PAUSE, self._asked / 1000, self._work), self.interval)
+        waited = (
+            patience and took >= patience - 1
+        )  # the cluster counts whole seconds, of which the first may have just gone by
+        return max(self._pause, self.interval - took) if waited else self._pause
 
     async def _look(self, watches: list[_Watch], patience: int) -> set[_Watch]:
         """Look at these, and tell each of them what was seen of it. Those of whom something was."""
         self._asked = len(watches)
         found = await self.cluster.look(
-            [watch.request() for watch in watches], patience=patience, tick=self._tick(watches)
+            [watch.request() for watch in watches], patience=patience, tick=self._tick(watches, patience)
         )
         if time.monotonic() > self._careful_until:
             self._most = min(self._most * 2, _MOST)
@@ -182,10 +187,11 @@ class Poller:
                 watch.queue.put_nowait(watch.take(status))
         return told
 
-    def _tick(self, watches: list[_Watch]) -> float:
+    def _tick(self, watches: list[_Watch], patience: int) -> float:
         """Seconds between two times that the cluster looks whether anything is new of these, which costs it about 0.1 ms for each."""
         tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
-        return min(tick, self.interval)  # the cluster sleeps as long as it is told to, and the look has a time limit
+        # The cluster sleeps for whole ticks, and no longer than its patience: a look has a time limit.
+        return patience / max(round(patience / tick), 1) if patience else tick
 
     def _failed(self, error: Exception) -> None:
         """Tell all who wait of an error. A look that was lost on its way may have been too much for a time limit, ours or the login

@@ -121,7 +121,7 @@ async def test_a_job_that_waits_in_the_queue_is_looked_at_with_less_haste() -> N
         assert f"look_for 8 10 {tick} " in asked(shell.scripts[-1])
 
 
-@pytest.mark.parametrize(("interval", "tick"), [(10, "1.5"), (1, "1")])
+@pytest.mark.parametrize(("interval", "tick"), [(10, "1.42857"), (1, "1"), (2, "2")])
 async def test_with_many_waiters_the_login_node_looks_less_often(interval: float, tick: str) -> None:
     """But each interval: with 6,500 waiters a look slept longer than its own time limit, and each of them failed."""
     names = [f"ab-{number:03x}" for number in range(150)]
@@ -183,11 +183,15 @@ async def test_looks_begin_an_interval_apart_and_the_later_the_longer_they_take(
     assert least <= between <= most
 
 
-async def test_several_pollers_do_not_go_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    poller, _ = polling("", 30)
-    assert {poller._patience(0.3) for _ in range(200)} == {27, 28, 29, 30}
-    assert poller._patience(40) == 0
+async def test_pollers_that_begin_together_do_not_go_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of many workers begin at one moment, and hear of a dead login node at one moment."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: low)
+    poller, shell = polling(look(NAME), 30)
+    async with watching(poller) as watch:
+        for _ in range(3):
+            await anext(watch)
+    assert "look_for 8 15 " in asked(shell.scripts[1])
+    assert "look_for 8 30 " in asked(shell.scripts[2])
 
 
 async def test_what_is_known_is_not_told_again() -> None:
