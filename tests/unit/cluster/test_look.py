@@ -165,6 +165,14 @@ def test_whom_a_look_has_no_time_for_it_leaves_out(shell: list[str], tmp_path: P
     assert all(one.services[0].log and one.answered for one in found.values()), "of those that are told of, all is told"
 
 
+def test_logs_have_so_much_time_and_the_rest_comes_next(shell: list[str], tmp_path: Path) -> None:
+    """Each log that has grown takes five processes: with 8,000 of them a look took longer than its time limit."""
+    lay_out(tmp_path, 40, running=True)
+    slow = "now() { cat $scratch/time; }\necho 1000 >$scratch/time\nlog_since() { echo $(($(now) + 1)) >$scratch/time; echo log; }\n"
+    asked = " ".join(f"'{name_of(one)} 1 brayns1 0'" for one in range(40))
+    assert run(shell, tmp_path, f"{slow}logs_since {asked}") == "log\n" * 8
+
+
 def test_an_end_of_any_length_is_told_of_in_few_words(shell: list[str], tmp_path: Path) -> None:
     """What one allocation's folder holds is a part of an answer that all who wait share."""
     lay_out(tmp_path, 1, running=True)
