@@ -41,7 +41,7 @@ from airflow_brayns.cluster.submission import (
     read_command,
     submission,
 )
-from airflow_brayns.cluster.waiter import Waiter, questions
+from airflow_brayns.cluster.waiter import Waiter, question
 from airflow_brayns.errors import (
     AllocationLost,
     BraynsError,
@@ -177,11 +177,12 @@ class Cluster:
     async def look(
         self, waiters: Sequence[Waiter], *, patience: float = 0, tick: float = 0.2
     ) -> dict[tuple[str, int], AllocationStatus]:
-        """One command that answers for all: states, services, exit codes, new log bytes.
+        """One command that answers for all: states, services, exit codes, new log bytes. Whom it has no time for it leaves out;
+        those who come first it has time for.
 
         :param patience: seconds to wait on the cluster for something new before it answers.
         """
-        return read_status(await self.call("look", questions(waiters, patience, tick), COMMAND_SECONDS + patience))
+        return read_status(await self.call("look", question(waiters, patience, tick), COMMAND_SECONDS + patience))
 
     async def certificate_at(self, host: str, port: int, *, direct: bool = True) -> tuple[str, str] | None:
         """The allocation and the certificate (PEM) of a service of ours, for those who only know where it is."""

@@ -7,6 +7,8 @@ import base64
 import binascii
 import contextlib
 import random
+import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
@@ -17,8 +19,13 @@ from airflow_brayns.errors import BraynsError, ConnectionLost, reason_of
 
 _FIRST_PATIENCE = 2.0
 _PAUSE = 0.3  # seconds between two questions, in which those who have heard what they waited for go away
+_SOME = 5
 _CLOSE_SECONDS = 2.5  # a little more than the 2 s that a command of this machine gets to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
+_MOST, _LEAST = 20_000, 100  # allocations that one look asks for; 60 bytes each
+_CAREFUL_SECONDS = (
+    600.0  # in which, after one was lost, looks do not grow: one that is lost again costs its whole time limit
+)
 
 # What a look gave: the allocation's state, or why it could not be seen; and the new text of each service's log.
 Seen = tuple[AllocationStatus | ConnectionLost, dict[str, str]]
@@ -47,7 +54,8 @@ class _Watch:
                 self.offsets[service.name] += len(data)
                 logs[service.name] = data.decode("utf-8", "replace")
         self.waiter = replace(self.waiter, known=news(status, self.waiter.want))
-        self.quick = status.state is not JobState.PENDING
+        up = sum(service.port is not None for service in status.services)
+        self.quick = status.state is not JobState.PENDING and up < self.waiter.want
         self.certificate = status.certificate or self.certificate
         return replace(status, certificate=self.certificate), logs
 
@@ -55,7 +63,8 @@ class _Watch:
 class Poller:
     """A poller, which asks a cluster once per interval about every allocation that is watched.
 
-    :param interval: seconds, at least 1; the cluster answers earlier when there is news.
+    :param interval: seconds, at least 1, between the beginnings of two looks where nothing is new; what the cluster takes to make an answer
+        comes on top. The cluster answers earlier when there is news.
     """
 
     def __init__(self, cluster: Cluster, interval: float) -> None:
@@ -64,6 +73,12 @@ class Poller:
         self._watches: set[_Watch] = set()
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._most = _MOST  # allocations for which one look asks
+        self._careful_until = 0.0
+        self._asked = 0  # by the last look
+        self._pause = _PAUSE
+        self._work = 0.0  # seconds that a look takes beside its patience
+        self._early: deque[float] = deque(maxlen=_SOME)  # seconds that those took which have just ended with news
 
     async def close(self) -> None:
         """Let the last question end, and close the connection. It takes some seconds at most, whatever hangs, since
@@ -111,27 +126,86 @@ class Poller:
         return watch.take(status)
 
     async def _poll(self) -> None:
+        left: list[_Watch] = []  # of whom no look has told since the last one that asked of all
+        patience = self._patience(random.uniform(0.5, 1))  # tasks begin in step, and pollers need not
         while self._watches:
+            left = [watch for watch in left if watch in self._watches]
+            patience = 0 if left else patience
             # In another order each time: what all logs together have too much of for one look, others get.
-            watches = random.sample(list(self._watches), len(self._watches))
-            # Looking whether anything is new of one wait costs the login node about 0.1 ms: with many it looks less often.
-            tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
+            left = left or random.sample(list(self._watches), len(self._watches))
+            began = time.monotonic()
             try:
-                found = await self.cluster.look([w.request() for w in watches], patience=self.interval, tick=tick)
+                told = await self._look(left[: self._most], patience)
             except Exception as error:  # whatever the error is, those who wait must hear of it
-                lost = (
-                    error
-                    if isinstance(error, ConnectionLost)
-                    else ConnectionLost(f"{type(error).__name__}: {reason_of(error)}")
-                )
-                if isinstance(error, BraynsError):
-                    lost.retry = error.retry
-                for watch in watches:
-                    watch.queue.put_nowait((lost, {}))
-                await asyncio.sleep(self.interval)
+                left = []
+                self._failed(error)
+                await asyncio.sleep(self.interval * random.uniform(1, 1.1))
                 continue
-            for watch in watches:
-                status = found.get((watch.waiter.name, watch.waiter.incarnation))
-                if status is not None:
-                    watch.queue.put_nowait(watch.take(status))
-            await asyncio.sleep(_PAUSE)
+            # What one look has no time for, or must not ask for, the next one asks for; what that one does not tell of either
+            # is none of its business.
+            left = [watch for watch in left if watch not in told] if told else []
+            await asyncio.sleep(self._rest(patience, time.monotonic() - began))
+            patience = self._patience()
+
+    def _patience(self, share: float = 1) -> int:
+        """Seconds that a look waits on the cluster for news, so that with the pause behind it looks begin an interval apart, or a share
+        of one.
+        """
+        return max(round(self.interval * share - self._pause), 0)
+
+    def _rest(self, patience: int, took: float) -> float:
+        """Seconds until the next look, which is the later the longer the last one took: where there is always some news, looks
+        would follow each other without an end.
+        """
+        # What a look waits for news is no work of the cluster's. One that waited to the end tells what was; of those that did not,
+        # the quickest of some does.
+        if took >= patience:
+            self._work = took - patience
+            self._early.clear()
+        else:
+            self._early.append(took)
+            self._work = min(self._early) if len(self._early) == _SOME else min(self._work, took)
+        self._pause = min(max(_PAUSE, self._asked / 1000, self._work), self.interval)
+        waited = (
+            patience and took >= patience - 1
+        )  # the cluster counts whole seconds, of which the first may have just gone by
+        return max(self._pause, self.interval - took) if waited else self._pause
+
+    async def _look(self, watches: list[_Watch], patience: int) -> set[_Watch]:
+        """Look at these, and tell each of them what was seen of it. Those of whom something was."""
+        self._asked = len(watches)
+        found = await self.cluster.look(
+            [watch.request() for watch in watches], patience=patience, tick=self._tick(watches, patience)
+        )
+        if time.monotonic() > self._careful_until:
+            self._most = min(self._most * 2, _MOST)
+        told = set()
+        for watch in watches:
+            status = found.get((watch.waiter.name, watch.waiter.incarnation))
+            if status is not None:
+                told.add(watch)
+                watch.queue.put_nowait(watch.take(status))
+        return told
+
+    def _tick(self, watches: list[_Watch], patience: int) -> float:
+        """Seconds between two times that the cluster looks whether anything is new of these, which costs it about 0.1 ms for each."""
+        tick = max(_QUICK_TICK if any(watch.quick for watch in watches) else _SLOW_TICK, len(watches) / 100)
+        # The cluster sleeps for whole ticks, and no longer than its patience: a look has a time limit.
+        return patience / max(round(patience / tick), 1) if patience else tick
+
+    def _failed(self, error: Exception) -> None:
+        """Tell all who wait of an error. A look that was lost on its way may have been too much for a time limit, ours or the login
+        node's: the next ones ask for half as many, but for no fewer than such a limit has time for.
+        """
+        lost = (
+            error
+            if isinstance(error, ConnectionLost)
+            else ConnectionLost(f"{type(error).__name__}: {reason_of(error)}")
+        )
+        if isinstance(error, BraynsError):
+            lost.retry = error.retry
+        if lost.sent:
+            self._most = max(self._asked // 2, _LEAST)
+            self._careful_until = time.monotonic() + _CAREFUL_SECONDS
+        for watch in self._watches:
+            watch.queue.put_nowait((lost, {}))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from airflow_brayns.cluster.allocation import AllocationStatus
 from airflow_brayns.cluster.submission import NAME, SERVICE, check
 
+# A look that takes longer to read the folders leaves the rest of them to the next one. Logs and queue have to fit into its time limit, too.
+DESCRIBING_SECONDS = 8
+
 
 @dataclass(frozen=True)
 class Waiter:
@@ -24,43 +27,27 @@ class Waiter:
     known: int = 0
     offsets: Mapping[str, int] | None = None
 
-    def questions(self) -> list[str]:
-        """Calls of look.sh that tell of it.
+    def words(self) -> str:
+        """What a look is told of it, in the form that waits.sh reads.
 
         :raises InvalidSetting: it cannot be the name of an allocation, or of a service.
         """
         check(NAME, "name", self.name)
-        place = f"{self.name} {self.incarnation}"
-        lines = [f"describe {place} 1"]
-        if not self.offsets:
-            lines += [f"all_logs {place}", f"certificate {place}"]
-        return lines
-
-    def logs(self) -> list[str]:
-        """The logs of which the new bytes are asked for, each as an argument of `logs_since` in look.sh.
-
-        :raises InvalidSetting: one cannot be the name of a service.
-        """
-        known = self.offsets or {}
-        for service in known:
+        words = [self.name, int(self.incarnation), int(self.want), int(self.known)]
+        for service, offset in (self.offsets or {}).items():
             check(SERVICE, "service", service)
-        return [f"'{self.name} {self.incarnation} {service} {int(offset)}'" for service, offset in known.items()]
+            words += [service, int(offset)]
+        return " ".join(map(str, words))
 
 
-def questions(waiters: Sequence[Waiter], patience: float, tick: float) -> str:
-    """Calls of look.sh that tell of all; see `Cluster.look`."""
-    lines = [line for waiter in waiters for line in waiter.questions()]
-    if patience >= 1:
-        words = " ".join(f"'{w.name} {w.incarnation} {w.want} {w.known}'" for w in waiters)
-        lines.insert(0, f"await_news {int(patience)} {tick} {words}")
-    if logs := [log for waiter in waiters for log in waiter.logs()]:
-        lines.append(f"logs_since {' '.join(logs)}")
-    folders = " ".join(f'"$state_dir/{w.name}/{w.incarnation}"' for w in waiters)
-    return "\n".join([*lines, f"look_at_jobs {folders}"])
+def question(waiters: Sequence[Waiter], patience: float, tick: float) -> str:
+    """The call of waits.sh that tells of all; see `Cluster.look`. Each is named in it once: it is sent with each look."""
+    words = " ".join(f"'{waiter.words()}'" for waiter in waiters)
+    return f"look_for {DESCRIBING_SECONDS} {int(patience)} {tick:g} {words}"
 
 
 def news(status: AllocationStatus, want: int) -> int:
-    """The number of things that have happened to an allocation, counted as `progress_of` in look.sh does."""
+    """The number of things that have happened to an allocation, counted as `is_as_known` in waits.sh does."""
     up = sum(service.port is not None for service in status.services)
     ended = sum(service.exit_code is not None for service in status.services)
     return bool(status.nodes) + (status.ended is not None) + ended + (up if up >= want else 0)

@@ -170,7 +170,10 @@ class ClusterSettings(BaseModel):
         needed=Needed.TO_CONNECT,
     )
     poll_interval: Seconds = setting(
-        "Poll interval", "Seconds between two looks while something is awaited.", 5.0, needed=Needed.TO_CONNECT
+        "Poll interval",
+        "Seconds from one look to the next while something is awaited; news comes earlier.",
+        5.0,
+        needed=Needed.TO_CONNECT,
     )
     idle_limit: Seconds = setting(
         "Idle limit", "Seconds without use after which an allocation ends by itself.", 1800.0, needed=Needed.TO_WAIT

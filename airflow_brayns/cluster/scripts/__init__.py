@@ -11,16 +11,28 @@ from types import MappingProxyType
 COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         # on the login machine
-        "submit": ("common", "login", "room", "queue", "trust", "whose", "incarnations", "failing", "sbatch", "submit"),
-        "look": ("common", "login", "queue", "look", "logs"),
-        "find": ("common", "login", "queue", "look", "find"),
+        "submit": (
+            "common",
+            "login",
+            "room",
+            "queue",
+            "jobs",
+            "trust",
+            "whose",
+            "incarnations",
+            "failing",
+            "sbatch",
+            "submit",
+        ),
+        "look": ("common", "login", "queue", "look", "waits", "logs"),
+        "find": ("common", "login", "queue", "step", "look", "find"),
         "lease": ("common", "login", "room", "whose", "lease"),
-        "release": ("common", "login", "queue", "whose", "release"),
-        "services": ("common", "login", "room", "queue", "trust", "whose", "failures", "services"),
-        "extend": ("common", "login", "queue", "whose", "incarnations", "extend"),
+        "release": ("common", "login", "queue", "jobs", "whose", "release"),
+        "services": ("common", "login", "room", "queue", "jobs", "trust", "whose", "failures", "services"),
+        "extend": ("common", "login", "queue", "jobs", "whose", "incarnations", "extend"),
         "files": ("common", "login", "room", "trust", "files"),
         "inspect": ("common", "login", "room", "queue", "trust", "failing", "inspect"),
-        "step": ("common", "login", "queue"),
+        "step": ("common", "login", "queue", "step"),
         # the job's script, and each node's wrapper
         "keeper": (
             "common",

@@ -4,7 +4,7 @@ log_since() { # log_since NAME N SERVICE OFFSET MOST: new bytes of a service's l
     printf 'log %s %s %s %s %s\n' "$1" "$2" "$3" "$4" "$(tail -c "+$(($4 + 1))" "$state_dir/$1/$2/services/$3/log" | head -c "$5" | coded)"
 }
 
-logs_since() { # logs_since "NAME N SERVICE OFFSET"...: what is new of each log, at most 64 KiB, and 8 MiB of all; sizes are asked at once
+logs_since() { # logs_since "NAME N SERVICE OFFSET"...: what is new of each log, at most 64 KiB, and of all 8 MiB and what is read in 8 s; sizes are asked at once
     local sizes name number service offset new
     sizes=$(printf '%s\n' "$@" | awk '{ print $1 "/" $2 "/services/" $3 "/log" }' | (cd "$state_dir" && xargs stat -L -c '%s %n' 2>/dev/null))
     printf '%s\n' "$sizes" "$@" | awk '
@@ -15,14 +15,11 @@ logs_since() { # logs_since "NAME N SERVICE OFFSET"...: what is new of each log,
             all += new
             if (all <= 8388608) print $0, new
         }' |
-        while read -r name number service offset new; do log_since "$name" "$number" "$service" "$offset" "$new"; done
-}
-
-all_logs() { # all_logs NAME N: from the beginning, for whoever knows nothing yet
-    local log
-    for log in "$state_dir/$1/$2"/services/*/log; do
-        [ -s "$log" ] || continue
-        log=${log%/log}
-        log_since "$1" "$2" "${log##*/}" 0 65536
-    done
+        {
+            limit 8
+            while read -r name number service offset new; do
+                log_since "$name" "$number" "$service" "$offset" "$new"
+                ! is_late || break
+            done
+        }
 }

@@ -22,8 +22,8 @@ describe() { # describe NAME N LEASE: all that the folder of an allocation tells
         case ${one##*/} in
         claim) ! value "$one/nodes" || printf 'nodes %s\n' "$value" ;;
         release) printf 'released\n' ;;
-        ending) printf 'ending %s\n' "$(coded <"$one")" ;;
-        ended) printf 'ended %s\n' "$(coded <"$one")" ;;
+        ending) printf 'ending %s\n' "$(beginning "$one")" ;;
+        ended) printf 'ended %s\n' "$(beginning "$one")" ;;
         heartbeat)
             value "$one"
             printf 'heartbeat %s\n' "$value"
@@ -44,13 +44,15 @@ describe() { # describe NAME N LEASE: all that the folder of an allocation tells
         *) [ "${one%/*}" = "$told" ] || continue ;;
         esac
         case ${one##*/} in
-        exit) printf 'exit %s\n' "$(coded <"$one")" ;;
+        exit) printf 'exit %s\n' "$(beginning "$one")" ;;
         listening) ! value "$one" || printf 'listening %s\n' "$value" ;;
         node) ! value "$one" || printf 'node %s\n' "$value" ;;
         pid) ! value "$one" || printf 'pid %s\n' "$value" ;;
         esac
     done
 }
+
+beginning() { head -c 4096 "$1" | coded; } # of a file that may have grown to anything: a look is many waits'
 
 value() { # value FILE: sets `value` to its first line; fails where there is none of that name
     value=
@@ -96,39 +98,4 @@ in %P' 2>"$errors"); then
     else
         printf 'silent %s\n' "$(coded <"$errors")"
     fi
-}
-
-await_news() { # await_news SECONDS TICK "NAME N WANT KNOWN"...: returns early when something has happened
-    local deadline tick waiter
-    deadline=$(($(now) + $1))
-    tick=$2
-    shift 2
-    while [ "$(now)" -lt "$deadline" ]; do
-        for waiter in "$@"; do
-            # shellcheck disable=SC2086 # four words, made by us
-            is_as_known $waiter || return 0
-        done
-        sleep "$tick" 2>/dev/null || sleep 1
-    done
-}
-
-is_as_known() { # is_as_known NAME N WANT KNOWN: as many things as KNOWN have happened that a waiter wants to hear of at once
-    local dir one happened up
-    dir=$state_dir/$1/$2
-    happened=0
-    up=0
-    for one in "$dir"/*; do
-        case ${one#"$dir/"} in
-        claim) [ ! -e "$one/nodes" ] || happened=$((happened + 1)) ;;
-        ended) happened=$((happened + 1)) ;;
-        esac
-    done
-    for one in "$dir"/services/*/*; do
-        case $one in
-        */exit) happened=$((happened + 1)) ;;
-        */listening) up=$((up + 1)) ;;
-        esac
-    done
-    [ "$up" -lt "$3" ] || happened=$((happened + up))
-    [ "$happened" = "$4" ]
 }

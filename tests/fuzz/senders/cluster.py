@@ -104,9 +104,7 @@ def steps(bench: Bench, rng: Random, values: Sequence[str]) -> int:
                 "/bin/sh",
                 "-s",
             ]
-            expected.append(
-                ([word.encode() for word in words], f"echo\n{script}\n".encode())
-            )  # `echo`: see `step` in queue.sh
+            expected.append(([word.encode() for word in words], f"echo\n{script}\n".encode()))  # `echo`: see `step.sh`
     _run_all(bench, shell.scripts)
     seen = sorted((call.words, call.given) for call in bench.calls("srun"))
     _compare(bench, "step", sorted(expected), seen)

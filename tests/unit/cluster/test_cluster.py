@@ -135,11 +135,7 @@ async def test_one_command_looks_at_all() -> None:
         ((NAME, 1), JobState.RUNNING),
         ((f"{NAME}1", 1), JobState.PENDING),
     ]
-    assert shell.last(6).split("\n") == [
-        f"describe {NAME} 1 1", f"all_logs {NAME} 1", f"certificate {NAME} 1", f"describe {NAME}1 1 1", f"logs_since '{NAME}1 1 s1 12'",
-        f'look_at_jobs "$state_dir/{NAME}/1" "$state_dir/{NAME}1/1"',
-    ]  # fmt: skip
-    assert "\nawait_news " not in shell.scripts[0]
+    assert shell.last() == f"look_for 8 0 0.2 '{NAME} 1 1 0' '{NAME}1 1 1 0 s1 12'"
 
 
 async def test_a_look_waits_on_the_cluster_for_news_as_long_as_it_is_told() -> None:
@@ -147,7 +143,7 @@ async def test_a_look_waits_on_the_cluster_for_news_as_long_as_it_is_told() -> N
     cluster, shell = answering(look(NAME))
     await cluster.look([Waiter(NAME, 1, want=2, known=3, offsets={"s1": 0})])
     await cluster.look([Waiter(NAME, 1, want=2, known=3, offsets={"s1": 0})], patience=15, tick=0.5)
-    assert f"\nawait_news 15 0.5 '{NAME} 1 2 3'\n" in shell.scripts[1]
+    assert shell.last() == f"look_for 8 15 0.5 '{NAME} 1 2 3 s1 0'"
     assert shell.timeouts[1] - shell.timeouts[0] == 15
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_brayns.cluster.answers import read_status
 from airflow_brayns.cluster.scripts import script_of
+from airflow_brayns.cluster.waiter import Waiter, question
 from tests.benchmarks.look import LOG, lay_out, name_of
 
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
@@ -32,8 +33,8 @@ def run(shell: list[str], folder: Path, calls: str) -> str:
     path = f"{folder}/bin:{os.environ['PATH']}"
     script = f"scheduler=slurm\nstate_dir='{folder}/state'\n{script_of('look')}{calls}\n"
     done = subprocess.run(
-        [*shell, "-s"], input=script, capture_output=True, text=True, env={**os.environ, "PATH": path}, check=True
-    )
+        [*shell, "-s"], input=script, capture_output=True, text=True, env={**os.environ, "PATH": path}, check=True, timeout=120
+    )  # fmt: skip
     assert done.stderr == ""
     return done.stdout
 
@@ -45,7 +46,7 @@ def test_what_nearly_all_allocations_have_is_told_without_a_process(
     """A thousand waits took 5.4 s of the login node's processor for each look, nearly all of it for ten processes a wait."""
     lay_out(tmp_path, 3, running=running)
     names = [name_of(number) for number in range(3)]
-    described = "\n".join(f"describe {name} 1 1\nis_as_known {name} 1 1 9" for name in names)
+    described = "\n".join(f"tell {name} 1 1 2 s 5\nis_as_known {name} 1 1 9" for name in names)
     bare = run(shell, tmp_path, f"clock=1795000000\nPATH=/nowhere\nhash -r\n{described}\nPATH={os.environ['PATH']}")
     whole = run(shell, tmp_path, "\n".join(f"describe {name} 1 1" for name in names))
     assert bare == whole
@@ -122,6 +123,80 @@ def test_a_log_may_lie_below_a_folder_with_a_space(shell: list[str], tmp_path: P
     )
     done = subprocess.run([*shell, "-s"], input=script, capture_output=True, text=True, check=True)
     assert base64.b64decode(done.stdout.split(" ")[5]) == LOG
+
+
+def test_a_look_tells_each_wait_what_it_asks_for(shell: list[str], tmp_path: Path) -> None:
+    """Who knows nothing yet is told of all logs and of the certificate; who knows something, of what is new; all, of the queue."""
+    lay_out(tmp_path, 3, running=True)
+    folders = [tmp_path / "state" / name_of(number) / "1" for number in range(3)]
+    for folder in folders:
+        (folder / "tls").mkdir()
+        (folder / "tls" / "cert.pem").write_text("PEM\n")
+    (folders[1] / "services" / "brayns1" / "log").write_bytes(LOG + b"new\n")
+    waits = [
+        Waiter(name_of(0), 1, known=2),
+        *(Waiter(name_of(one), 1, known=2, offsets={"brayns1": len(LOG)}) for one in (1, 2)),
+    ]
+    found = list(read_status(run(shell, tmp_path, question(waits, 0, 0.2))).values())
+    assert [one.certificate for one in found] == ["PEM\n", "", ""]
+    assert [base64.b64decode(one.services[0].log) for one in found] == [LOG, b"new\n", b""]
+    assert [one.job is not None and one.answered for one in found] == [True] * 3
+
+
+@pytest.mark.parametrize("known", [1, 2])
+def test_a_look_waits_only_where_nothing_is_new(shell: list[str], tmp_path: Path, known: int) -> None:
+    lay_out(tmp_path, 2, running=True)
+    waits = [Waiter(name_of(0), 1, known=2), Waiter(name_of(1), 1, known=known)]
+    began = time.monotonic()
+    told = run(shell, tmp_path, f"sleep() {{ [ $1 = 0.3 ] && command sleep 1; }}\n{question(waits, 3, 0.3)}")
+    assert (time.monotonic() - began > 2) == (known == 2)
+    assert len(read_status(told)) == 2
+
+
+@pytest.mark.parametrize("patience", [0, 5])
+def test_whom_a_look_has_no_time_for_it_leaves_out(shell: list[str], tmp_path: Path, patience: int) -> None:
+    """A look at thousands of folders on a slow file system took longer than its time limit: all of it was lost, each time."""
+    lay_out(tmp_path, 40, running=True)
+    waits = [Waiter(name_of(one), 1, known=2, offsets={"brayns1": 0}) for one in range(40)]
+    slow = "now() { cat $scratch/time; }\ntake() { echo $(($(now) + 1)) >$scratch/time; }\necho 1000 >$scratch/time\n"
+    slow += "value() { take; value=; }\nis_as_known() { take; }\n"  # each folder takes seconds
+    found = read_status(run(shell, tmp_path, slow + question(waits, patience, 0.2)))
+    assert list(found) == [(name_of(one), 1) for one in range(8)]
+    assert all(one.services[0].log and one.answered for one in found.values()), "of those that are told of, all is told"
+
+
+def test_logs_have_so_much_time_and_the_rest_comes_next(shell: list[str], tmp_path: Path) -> None:
+    """Each log that has grown takes five processes: with 8,000 of them a look took longer than its time limit."""
+    lay_out(tmp_path, 40, running=True)
+    slow = "now() { cat $scratch/time; }\necho 1000 >$scratch/time\nlog_since() { echo $(($(now) + 1)) >$scratch/time; echo log; }\n"
+    asked = " ".join(f"'{name_of(one)} 1 brayns1 0'" for one in range(40))
+    assert run(shell, tmp_path, f"{slow}logs_since {asked}") == "log\n" * 8
+
+
+def test_an_end_of_any_length_is_told_of_in_few_words(shell: list[str], tmp_path: Path) -> None:
+    """What one allocation's folder holds is a part of an answer that all who wait share."""
+    lay_out(tmp_path, 1, running=True)
+    folder = tmp_path / "state" / name_of(0) / "1"
+    for file in (folder / "ending", folder / "ended", folder / "services" / "brayns1" / "exit"):
+        file.write_text("1 " + "x" * 10_000_000)
+    answer = run(shell, tmp_path, question([Waiter(name_of(0), 1, offsets={"brayns1": 0})], 0, 0.2))
+    assert len(answer) < 30_000
+    [found] = read_status(answer).values()
+    assert found.ended is not None
+    assert found.ended.startswith("1 xxx")
+    assert found.services[0].exit_code == 1
+
+
+def test_a_newcomers_logs_have_the_same_bound(tmp_path: Path) -> None:
+    """Each service's log came from its beginning, however many services there were."""
+    lay_out(tmp_path, 1, running=True)
+    services = tmp_path / "state" / name_of(0) / "1" / "services"
+    for number in range(MOST_OF_ALL // MOST_OF_ONE + 20):
+        (services / f"s{number}").mkdir()
+        (services / f"s{number}" / "log").write_bytes(b"y" * MOST_OF_ONE)
+    told = run(["sh"], tmp_path, question([Waiter(name_of(0), 1)], 0, 0.2))
+    sizes = [len(base64.b64decode(line.split(" ")[5])) for line in told.splitlines() if line.startswith("log ")]
+    assert 0 < sum(sizes) <= MOST_OF_ALL
 
 
 def test_an_answer_of_thousands_is_read_once_through() -> None:

@@ -138,5 +138,5 @@ async def test_a_look_sends_no_more_than_it_needs() -> None:
     shell = Keeps()
     await SlurmCluster(shell).look([Waiter(NAME, 1)])
     [script] = shell.scripts
-    assert len(script) < 14_000
-    assert "submit" not in functions(script)
+    assert len(script) < 11_500
+    assert not {"submit", "step", "end_job"} & set(functions(script))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
-from airflow_brayns.cluster.waiter import news
+from airflow_brayns.cluster.waiter import Waiter, news, question
+from airflow_brayns.errors import InvalidSetting
 
 NAME = "ab-0123456789ab000"
 
@@ -27,3 +28,19 @@ def test_news_are_nodes_ends_and_as_many_listening_services_as_are_wanted(
     status: dict[str, Any], want: int, number: int
 ) -> None:
     assert news(AllocationStatus(NAME, 1, **status), want) == number
+
+
+def test_who_waits_is_named_once_in_a_look() -> None:
+    """A look is sent again each interval: each wait was named four times in it, 116 bytes."""
+    waits = [Waiter(f"{NAME[:-3]}{number:03x}", 1, 1, 2, {"brayns1": 52_000}) for number in range(1000)]
+    asked = question(waits, 5, 10)
+    assert asked.startswith(f"look_for 8 5 10 '{NAME} 1 1 2 brayns1 52000' '")
+    assert len(asked) / len(waits) <= 60
+
+
+@pytest.mark.parametrize(
+    "waiter", [Waiter("ab-$(id)", 1), Waiter(NAME, 1, offsets={"a'b": 0}), Waiter(NAME, 1, offsets={"a b": 0})]
+)
+def test_what_is_no_name_is_not_sent(waiter: Waiter) -> None:
+    with pytest.raises(InvalidSetting):
+        question([waiter], 0, 0.2)

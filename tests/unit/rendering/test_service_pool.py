@@ -67,9 +67,9 @@ class Nodes:
         self.asked.append(call)
         if verb in self.fails:
             raise self.fails[verb]
-        if patience := re.match(r"await_news ([0-9]+) ", call):
+        if patience := re.match(r"look_for [0-9]+ ([0-9]+) ", call):
             await asyncio.sleep(int(patience[1]))
-        if "describe ab-" in call:
+        if call.startswith("look_for "):
             self.seen += 1
             return self.looks if isinstance(self.looks, str) else self.looks(self.seen - 1)
         return getattr(self, f"_{verb}", lambda _: "")(call)

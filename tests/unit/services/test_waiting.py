@@ -47,7 +47,7 @@ def waiting(
     async def answer(script: str) -> str | BaseException:
         if "\npost_mortem ab-" in script:
             return f"sacct {coded('OUT_OF_MEMORY')}\nkeeper {coded('the keeper went')}\n"
-        if (look_number := next(number)) and (patience := re.search(r"\nawait_news ([0-9]+) ", script)):
+        if (look_number := next(number)) and (patience := re.search(r"\nlook_for [0-9]+ ([0-9]+) ", script)):
             await asyncio.sleep(int(patience[1]))
         return looks if isinstance(looks, str) else looks(look_number)
 
@@ -205,7 +205,7 @@ class TestLooks:
         wait, shell = waiting(lambda number: forgotten if number in (0, 1, 3, 4) or number > 5 else look())
         with pytest.raises(AllocationLost, match="Job 77 ended before it was done with") as raised:
             await soon(wait.services(["brayns1"]))
-        assert sum("\ndescribe ab-" in script for script in shell.scripts) == 9
+        assert sum("\nlook_for " in script for script in shell.scripts) == 9
         assert "OUT_OF_MEMORY" in str(raised.value)
         assert "the keeper went" in str(raised.value)
 
