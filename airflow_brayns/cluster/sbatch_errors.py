@@ -6,7 +6,9 @@ import re
 
 from airflow_brayns.errors import SubmissionLimited, SubmissionRefused
 
-_LIMIT = r"accounting/QOS policy|submit limit"  # the only refusal that passes by itself
+_LIMIT = r"accounting/QOS policy|submit limit|SubmitJob[A-Za-z]*Limit"  # the only refusal that passes by itself
+# Slurm's name of a limit that counts jobs (Slurm 22.05, run): one of a job's own size or time never passes, and Slurm adds the same sentence.
+_OF_JOBS = r"SubmitJob[A-Za-z]*Limit"
 # Each entry: a pattern of what sbatch says (Slurm 20.11 to 26.05, run), the field that it is about, and what to do.
 _REFUSALS = (
     (_LIMIT, "account, qos, nodes or time_limit", "wait, the task tries again: you are at a limit of the account's (`sacctmgr show assoc user=$USER`)"),
@@ -37,7 +39,7 @@ def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
 
     :param text: what sbatch said.
     :param code: the exit code of sbatch.
-    :param queued: how many jobs of this user wait or run: while there are any, a limit may pass with their ends.
+    :param queued: how many jobs of this user wait or run: while there are any, a limit of jobs may pass with their ends.
     """
     said = " ".join(text.split())[:500] or f"nothing, with exit code {code}"
     if code == "127" or re.search(r"sbatch: (command )?not found", text):
@@ -47,7 +49,7 @@ def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
     for pattern, field, remedy in _REFUSALS:
         if re.search(pattern, own, re.IGNORECASE):
             limited = pattern is _LIMIT
-            kind = SubmissionLimited if limited and queued else SubmissionRefused
+            kind = SubmissionLimited if limited and queued and re.search(_OF_JOBS, text) else SubmissionRefused
             return kind(f"Slurm refused the request: {said}", remedy=f"{remedy}.", field=field, retry=limited)
     return SubmissionRefused(
         f"Slurm refused the request: {said}",

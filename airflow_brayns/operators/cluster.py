@@ -119,13 +119,16 @@ class AllocateNodesOperator(AllocatingOperator):
     def _come_again(self, since: str, told: BraynsTaskError) -> NoReturn:
         """Wait without a slot until there may be room for another job.
 
-        :param told: the limit's error, which is raised where `queue_timeout` has passed.
+        :param told: the limit's error, which is raised where `queue_timeout` or `execution_timeout` has passed.
         """
         from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
         pause, limit = _ROOM_SECONDS * random.uniform(0.8, 1.2), self.read_settings().queue_timeout
         waited = (datetime.fromisoformat(self.now()) - datetime.fromisoformat(since)).total_seconds()
-        if limit is not None and waited + pause > limit:
+        patience = (
+            self.execution_timeout.total_seconds() if self.execution_timeout else None
+        )  # each deferral begins it anew (3.3.2)
+        if any(most is not None and waited + pause > most for most in (limit, patience)):
             raise told
         self.log.info(
             "Slurm takes no more jobs of yours now. It is asked again in %.0f s, without a slot. %s",

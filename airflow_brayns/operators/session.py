@@ -10,7 +10,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_brayns.cluster.extension import Granted
-from airflow_brayns.errors import AllocationLost, BraynsError, InvalidSetting, SubmissionRefused
+from airflow_brayns.errors import AllocationLost, BraynsError, InvalidSetting, SubmissionLimited, SubmissionRefused
 from airflow_brayns.links import keys
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.extending import Extended, extend
@@ -85,7 +85,7 @@ class ExtendSessionOperator(BraynsOperator):
                 try:
                     return await extend(session, booking, owner, minutes * 60, until)
                 except (AllocationLost, SubmissionRefused) as error:
-                    if error.retry:
+                    if error.retry and not isinstance(error, SubmissionLimited):
                         raise
                     return error
 

@@ -231,7 +231,7 @@ async def render_alone(
         return outcome
     asked = booking_for_movie(session.settings, nodes, request.how.plugins)
     try:
-        booking = await book(cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins)
+        booking = await book(cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins, at_least=1)
         await announce(booking)
         outcome = await render_with(session, booking, request, reporter)
     except BaseException as error:

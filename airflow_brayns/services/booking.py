@@ -25,7 +25,7 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import Owner, part_name
 from airflow_brayns.cluster.request import MOST_NODES, AllocationRequest
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
-from airflow_brayns.errors import InvalidSetting, SubmissionLimited, SubmissionUnsure
+from airflow_brayns.errors import InvalidSetting, SubmissionLimited, SubmissionRefused, SubmissionUnsure
 from airflow_brayns.services.settings import ClusterSettings
 
 _UNSURE_SECONDS = 600.0
@@ -150,23 +150,53 @@ async def book(
     nodes: int,
     plugins: Sequence[str] | None,
     waits_for_room: bool = True,
+    at_least: int | None = None,
 ) -> Booking:
     """Ask for nodes, exactly once however often this is called for one name.
+
+    With a job for each node, a limit that is reached after some of them is not waited for: those would idle, or be given back and asked
+    for again and again. What there is has to do, or it is no use to ask.
 
     :param owner: who asks, and takes over what runs under the name already.
     :param nodes: how many nodes, at least 1.
     :param plugins: the plugins of the services that are started, one on each node; None to start no service.
     :param waits_for_room: whether a limit of how much this user may submit is waited for here; otherwise it is raised.
-    :raises SubmissionLimited: the limit is still reached.
+    :param at_least: how many jobs do where a limit allows no more; None for `min_ready`, and without that for all.
+    :raises SubmissionLimited: the limit is still reached, and nothing was submitted.
+    :raises SubmissionRefused: it allows fewer jobs than are needed.
     """
-    allocations = []
-    for part, (request, services) in enumerate(BookingRequest(settings, nodes, plugins).jobs()):
+    allocations = list[Allocation]()
+    jobs = BookingRequest(settings, nodes, plugins).jobs()
+    for part, (request, services) in enumerate(jobs):
         one = part_name(owner.name, part)
         tls = await tls_files(settings, one)
         submit = partial(cluster.submit, one, owner.token, request, services, owner.about, settings.keeper(), tls=tls)
-        allocations.append(await until_known(submit, settings.queue_timeout, waits_for_room=waits_for_room))
+        try:
+            waits = waits_for_room and not allocations
+            allocations.append(await until_known(submit, settings.queue_timeout, waits_for_room=waits))
+        except SubmissionLimited as error:
+            if not allocations:
+                raise
+            _check_enough(error, len(allocations), at_least or settings.min_ready or len(jobs))
+            _log.warning(
+                "Slurm takes no more than %d of %d jobs now; they have to do. %s",
+                len(allocations),
+                len(jobs),
+                error.why,
+            )
+            break
     _tell_avoided(allocations)
     return Booking(owner.name, tuple(allocations))
+
+
+def _check_enough(error: SubmissionLimited, taken: int, needed: int) -> None:
+    if taken < needed:
+        raise SubmissionRefused(
+            f"Slurm takes {taken} of the {needed} jobs that are needed: {error.why}",
+            remedy="ask for fewer, or set min_ready, or packing to one_job; a retry may find more room.",
+            field="nodes",
+            retry=True,
+        ) from None
 
 
 async def book_on(

@@ -135,8 +135,17 @@ def test_at_a_limit_of_jobs_a_task_waits_without_a_slot_and_without_its_retries(
         operator.ask_again(context, event="2026", **first.value.kwargs)
 
 
-def test_at_a_limit_of_jobs_queue_timeout_counts(context: dict[str, Any], limited: AsyncMock) -> None:
-    operator = AllocateNodesOperator(task_id="task", deferrable=True, **HERE)
+@pytest.mark.parametrize("seconds", [10**6, 600])
+def test_at_a_limit_of_jobs_queue_timeout_and_execution_timeout_count(
+    context: dict[str, Any], limited: AsyncMock, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow begins execution_timeout anew with each deferral (3.3.2)."""
+    if seconds < 10**6:
+        settings = ClusterSettings(scheduler="local")
+        monkeypatch.setattr("airflow_brayns.task.operator.BraynsOperator.read_settings", lambda self: settings)
+    operator = AllocateNodesOperator(
+        task_id="task", deferrable=True, execution_timeout=timedelta(seconds=seconds), **HERE
+    )
     since = datetime.now(UTC) - timedelta(seconds=590)
     with pytest.raises(AirflowException, match="AssocMaxSubmitJobLimit") as raised:
         operator.ask_again(context, event="2026", since=since.isoformat())

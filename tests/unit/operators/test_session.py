@@ -16,7 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_brayns import BraynsServiceOperator, BraynsSessionSensor, ExtendSessionOperator, ReleaseNodesOperator
 from airflow_brayns.cluster.extension import Granted
-from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, SubmissionRefused
+from airflow_brayns.errors import AllocationLost, BraynsError, ConnectionLost, SubmissionLimited, SubmissionRefused
 from airflow_brayns.operators import session
 from airflow_brayns.services.extending import Extended
 from tests.support.bounds import until
@@ -96,7 +96,12 @@ def test_for_another_booking_it_is_a_first_time(context: Any, cluster: Any, aske
 
 
 @pytest.mark.parametrize(
-    "error", [AllocationLost("it was given back", retry=False), SubmissionRefused("no such account")]
+    "error",
+    [
+        AllocationLost("it was given back", retry=False),
+        SubmissionRefused("no such account"),
+        SubmissionLimited("AssocMaxSubmitJobLimit"),
+    ],
 )
 def test_what_cannot_be_extended_is_told_and_does_not_fail_the_run(
     context: Any, cluster: Any, asked: list[Any], error: BraynsError

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import itertools
 import ssl
 
@@ -142,7 +143,7 @@ async def test_what_is_not_known_is_asked_again_ever_less_often_for_as_long_as_t
 
     with pytest.raises(SubmissionUnsure):
         await until_known(submit, patience)
-    assert abs(len(asked) - tries) <= 1
+    assert abs(len(asked) - tries) <= 3, "not all at the same time"
     assert caplog.text.count("standby mode") == len(asked) - 1
 
 
@@ -194,3 +195,39 @@ async def test_whoever_waits_elsewhere_is_told_of_the_limit_at_once() -> None:
 
     with pytest.raises(SubmissionLimited):
         await until_known(submit, None, waits_for_room=False)
+
+
+LIMITED = "refused 1 " + base64.b64encode(b"sbatch: error: AssocMaxSubmitJobLimit").decode() + "\nqueued 5\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken", "at_least", "jobs"),
+    [({}, 2, 1, 2), ({"min_ready": 2}, 2, None, 2), ({"min_ready": 3}, 2, None, 0), ({}, 2, None, 0), ({}, 3, None, 3)],
+)
+async def test_a_limit_after_some_jobs_is_not_waited_for(
+    fields: dict[str, int], taken: int, at_least: int | None, jobs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that were taken idled until they were given back, or were submitted and cancelled each minute for ever."""
+    numbers = itertools.count(1)
+
+    def answer(_: str) -> str:
+        number = next(numbers)
+        return f"incarnation 1\nadopted 0\njob {number} x\nfolder /s/x\n" if number <= taken else LIMITED
+
+    cluster = SlurmCluster(FakeShell(answer), state_dir="/s")
+    asked = (cluster, ClusterSettings.read({"packing": "job_per_node", **fields}), Owner(NAME, "me", "a movie"))
+    wanted = {"nodes": 3, "plugins": ["braynsDTI"], "at_least": at_least}
+    if jobs:
+        assert len((await book(*asked, **wanted)).allocations) == jobs
+        assert bool(caplog.messages) == (jobs < 3)
+    else:
+        with pytest.raises(SubmissionRefused, match="takes 2 of the 3 jobs") as raised:
+            await book(*asked, **wanted)
+        assert raised.value.retry
+        assert not isinstance(raised.value, SubmissionLimited), "nobody may come again for it while these go and come"
+
+
+async def test_a_limit_before_the_first_job_is_the_limits_own_error() -> None:
+    cluster = SlurmCluster(FakeShell(LIMITED), state_dir="/s")
+    with pytest.raises(SubmissionLimited):
+        await book(cluster, ClusterSettings.read({}), Owner(NAME, "me"), nodes=1, plugins=None, waits_for_room=False)
