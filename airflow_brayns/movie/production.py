@@ -19,12 +19,13 @@ from airflow_brayns.errors import (
     StorageFailed,
     Superseded,
 )
+from airflow_brayns.movie.former import scene_beside
 from airflow_brayns.movie.frame_store import ASIDE, FrameStore, Survey
 from airflow_brayns.movie.interfaces import Liveness, RenderService, Reporter, ServiceSource
 from airflow_brayns.movie.ledger import Ledger
 from airflow_brayns.movie.manifest import Header, Manifest
 from airflow_brayns.movie.overlay_layers import check_scale
-from airflow_brayns.movie.plan import Plan, scene_hash
+from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.queue import FrameQueue
 from airflow_brayns.movie.reconnect import check_ours, client_of
 from airflow_brayns.movie.render_call import (
@@ -98,7 +99,7 @@ class Production:
         ledger: Ledger | None = None,
     ) -> None:
         self._spec, self._source, self._store, self._reporter = specification, source, store, reporter
-        self._scene = scene_hash(specification, identity)
+        self._identity, self._scene = identity, ""
         self._forced_way, self._sample = make_call(way).name if way else None, sample
         self._manifest = Manifest(None, {})
         self._planning = asyncio.Lock()
@@ -126,8 +127,7 @@ class Production:
         :raises BudgetSpent: the ledger's budget does for no further frame.
         :raises Superseded: another try has taken over.
         """
-        self._manifest = await self._store.open()
-        self._ledger.opens(self._manifest)
+        await self._open()
         try:
             if outcome := await self._nothing_to_do():
                 return outcome
@@ -149,8 +149,7 @@ class Production:
 
     async def look(self) -> Outcome | None:
         """Look whether anything is left to render: None if so; else what `run` would return, and no node is needed."""
-        self._manifest = await self._store.open()
-        self._ledger.opens(self._manifest)
+        await self._open()
         try:
             if outcome := await self._nothing_to_do():
                 self._reporter.used(Used(), self._ledger.earlier)
@@ -159,6 +158,11 @@ class Production:
             return outcome
         finally:
             await self._store.close()
+
+    async def _open(self) -> None:
+        self._manifest = await self._store.open()
+        self._scene = scene_beside(self._manifest, self._spec, self._identity)
+        self._ledger.opens(self._manifest)
 
     def _check_budget(self) -> None:
         if self._ledger.is_spent_before:

@@ -9,8 +9,14 @@ claim() { # claim MOVIE: whole or not at all; under another name than a claim's 
     rm -f "$new"
     return 1
 }
-whose_claim() { # whose_claim FILE: for which movie, in base64; a worker that has the folder mounted writes JSON
-    sed 's/^{.*"coded": "\([A-Za-z0-9+/=]*\)".*/\1/' "$1" 2>/dev/null
+whose_claim() { # whose_claim FILE: for which movie, in base64, nothing where that cannot be told; a worker that has the folder mounted writes JSON
+    local whose
+    whose=$(sed 's/^{.*"coded": "\([A-Za-z0-9+/=]*\)".*/\1/' "$1" 2>/dev/null)
+    case $whose in
+    '{'*) sed -n 's/^{"movie": "\([^"\\]*\)".*/\1/p' "$1" 2>/dev/null | tr -d '\n' | coded ;; # 0.2.0 has the name only as it is
+    *[!A-Za-z0-9+/=]*) ;;
+    *) printf '%s' "$whose" ;;
+    esac
 }
 append() { # append LINE: to the manifest; a line that was cut off must not swallow the next one
     [ ! -s "$dir/manifest.jsonl" ] || [ -z "$(tail -c 1 "$dir/manifest.jsonl")" ] || { printf '\n' >>"$dir/manifest.jsonl"; } 2>/dev/null ||

@@ -126,6 +126,12 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "frame" in line]
 
 
+def headers(folder: Path) -> list[dict[str, Any]]:
+    """The manifest's headers; what was used may stand before the first one."""
+    lines = [json.loads(line) for line in (folder / NAME).read_text().splitlines()]
+    return [line for line in lines if "manifest" in line]
+
+
 def check_whole(folder: Path, frames: int, *, doubles: int = 0) -> None:
     """Every frame there, as its record says; none rendered twice but for so many."""
     found = {record["frame"]: record for record in records(folder)}

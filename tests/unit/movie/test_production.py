@@ -175,6 +175,20 @@ async def test_a_file_that_was_only_touched_counts(emulator, data: Path, tmp_pat
     assert "All 3 frames are there already" in told.text
 
 
+async def test_frames_of_0_2_0_are_kept_until_a_file_behind_the_models_is_newer(
+    emulator, data: Path, tmp_path: Path
+) -> None:
+    """A movie was rendered anew only since more files are looked at than 0.2.0 looked at."""
+    spec, service, own = specification(data / "cube.obj", frames=3), emulator(**QUICK), "12 1000"
+    await produce(spec, [service], tmp_path, identity=own)
+    (tmp_path / "00001.png").unlink()
+    for report, rendered in ((1500, 1), (1600, 0), (int(time.time()) + 60, 3), (int(time.time()) + 60, 0)):
+        identity = f"{own}\n/data/report.h5 9 {report}"
+        outcome, _ = await produce(spec, [service] if rendered else [], tmp_path, identity=identity, token=f"{report}")
+        assert outcome.rendered == rendered
+    check_whole(tmp_path, 3, doubles=4)
+
+
 async def test_a_changed_specification_renders_again_what_it_changes(emulator, data: Path, tmp_path: Path) -> None:
     service = emulator(**QUICK)
     keyframes = [{"frame": n, "position": [5, n, 9], "target": [0, 0, 0]} for n in (0, 4, 8)]

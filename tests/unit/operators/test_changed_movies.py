@@ -21,7 +21,7 @@ from airflow_brayns.movie.frame_store import ASIDE
 from airflow_brayns.movie.manifest import NAME
 from airflow_brayns.movie.parts import Parts, mark_of
 from tests.support.local import movie
-from tests.support.movie import records
+from tests.support.movie import headers, records
 
 pytestmark = pytest.mark.slow
 
@@ -270,7 +270,7 @@ def test_a_manifest_that_tells_of_no_movie_is_refused(rendered: Path, context: A
     assert shown(tmp_path / "movie.mp4") == "red"
     with pytest.raises(AirflowFailException, match="(?s)frames: .* movie of 3, not of 5"):
         encode(rendered, frames=5).execute(context)
-    (rendered / NAME).write_text(json.dumps({**json.loads(lines[0]), "specification": {"frames": 0}}) + "\n")
+    (rendered / NAME).write_text(json.dumps({**headers(rendered)[-1], "specification": {"frames": 0}}) + "\n")
     with pytest.raises(AirflowFailException, match="tells of no movie"):
         encode(rendered).execute(context)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from airflow_brayns import EncodeMovieOperator
 from airflow_brayns.movie.ffmpeg import ffmpeg
 from airflow_brayns.movie.manifest import NAME
 from tests.support.local import movie
+from tests.support.movie import headers
 from tests.unit.movie.test_overlays import read
 
 pytestmark = pytest.mark.slow
@@ -112,8 +112,7 @@ def test_a_logo_that_has_gone_since_is_told_by_whoever_encodes(
     folder = tmp_path / "f"
     movie(data, tmp_path, spec, keep_frames=True, frames_dir=str(folder), **QUICK).execute(context)
     assert any(red > 200 > green + 100 for red, green, _ in read(tmp_path / "movie.mp4", SIZE)[0].get_flattened_data())
-    header = json.loads((folder / NAME).read_text().splitlines()[0])
-    assert header["specification"]["overlays"] == {"logo": str(logo)}
+    assert headers(folder)[0]["specification"]["overlays"] == {"logo": str(logo)}
     said = subprocess.run([ffmpeg(), "-v", "error", "-i", tmp_path / "movie.mp4", "-f", "ffmetadata", "-"], capture_output=True, text=True, check=True).stdout  # fmt: skip
     assert '"logo":"logo.png"' in said
     assert str(tmp_path / "logo") not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -68,8 +69,12 @@ async def made(log: str = "", exited: str = "0 the service ended", **ends: Any) 
     running = look(NAME, services=[service("encode")])
     seen = iter([running, running])
 
-    def answer(script: str) -> str:
-        return next(seen, ended) if "\ndescribe ab-" in script else "added encode\n"
+    async def answer(script: str) -> str:
+        patience = re.search(r"^look_for [0-9]+ ([0-9]+) ", script, re.MULTILINE)
+        if patience is None:
+            return "added encode\n"
+        await asyncio.sleep(int(patience[1]))
+        return next(seen, ended)
 
     shell = FakeShell(answer)
     session = Session(

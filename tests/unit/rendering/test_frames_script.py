@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -11,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from airflow_brayns.rendering.frames_script import file_text, frames_script
+from airflow_brayns.cluster import protocol
+from airflow_brayns.cluster.answers import decode
+from airflow_brayns.movie.frame_store import claim_text
+from airflow_brayns.rendering.frames_script import ANSWERS, file_text, frames_script
 from tests.support.shell_calls import assigned, missing
 
 SHELLS = {"dash": ["/bin/dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
@@ -84,6 +89,31 @@ def test_a_frame_is_not_blamed_for_a_full_tmp(run, tmp_path: Path) -> None:
     assert part.exists()
     found = run("check_frames 4 3 <<'END'\n1 .0001.me.part.png 0001.png {\"frame\":1\nEND")
     assert found == ["kept 1"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "whose"),
+    [
+        (json.dumps({"movie": "dag/other", "host": "w1", "pid": 7}), "dag/other"),  # as 0.2.0 wrote it
+        (claim_text("dag/other", "w1", 7), "dag/other"),
+        (base64.b64encode(b"dag/other").decode(), "dag/other"),
+        (json.dumps({"movie": 'dag/"ü"', "host": "w1", "pid": 7}), ""),
+        ("a text\nof two lines", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_whoever_has_the_folder_is_told_in_a_line_that_can_be_read(run, tmp_path: Path, claim: str, whose: str) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / ".driver-other").write_text(f"{claim}\n")
+    for body, word in (("open_frames bW92aWU= 60", "busy"), ("begin_frames '{}'", "superseded")):
+        [(found, fields)] = protocol.read(ANSWERS, "\n".join(run(body)))
+        assert (found, [decode(one) for one in fields]) == (word, [whose])
+
+
+def test_a_claim_of_0_2_0_for_the_same_movie_is_taken_over(run, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / ".driver-other").write_text(json.dumps({"movie": "movie", "host": "w1", "pid": 7}))
+    assert run("open_frames bW92aWU= 60")[0] == "opened"
+    assert [one.name for one in (tmp_path / "frames").glob(".driver-*")] == [".driver-me"]
 
 
 def test_it_defines_every_function_that_it_calls() -> None:

@@ -20,7 +20,8 @@ from airflow_brayns.task.operator import BraynsOperator
 
 OPERATORS = [getattr(airflow_brayns, name) for name in airflow_brayns.__all__ if name.endswith(("Operator", "Sensor"))]
 VALUES: dict[str, Any] = {name: f"{{{{ params.{name} }}}}" for name in FIELDS} | {"idle_limit": timedelta(minutes=3)}
-OTHERS = dict.fromkeys(("specification", "frames_dir", "output_file", "allocation", "started"), "x")  # that some need
+# What some operators need.
+OTHERS = dict.fromkeys(("specification", "frames_dir", "output_file", "allocation", "started", "minutes"), "x")
 
 
 def test_every_field_is_a_named_argument_of_its_own() -> None:
