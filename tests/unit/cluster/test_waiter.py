@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
-from airflow_brayns.cluster.waiter import news
+from airflow_brayns.cluster.waiter import Waiter, news, questions
+from airflow_brayns.errors import InvalidSetting
 
 NAME = "ab-0123456789ab000"
 
@@ -27,3 +28,12 @@ def test_news_are_nodes_ends_and_as_many_listening_services_as_are_wanted(
     status: dict[str, Any], want: int, number: int
 ) -> None:
     assert news(AllocationStatus(NAME, 1, **status), want) == number
+
+
+@pytest.mark.parametrize(("name", "offsets", "field"), [("x; ls", None, "name"), (NAME, {"s1; ls": 0}, "service")])
+def test_what_is_no_name_is_refused_by_the_field_that_it_is_in(
+    name: str, offsets: dict[str, int] | None, field: str
+) -> None:
+    """Both are words of a script."""
+    with pytest.raises(InvalidSetting, match=f"^{field}: "):
+        questions([Waiter(name, 1, offsets=offsets)], 0, 1)
