@@ -31,8 +31,6 @@ ELSEWHERE = {
     "sensors/service.py": "`task/test_handover.py` and `system/test_slurm.py` wait by it",
     "page/access.py": "who is told what, `test_app.py` asks Airflow's own app as every role",
     "page/stored.py": "it reads Airflow's database, as `test_app.py` does through the routes",
-    "rendering/encode_request.py": "a movie's request, decided in `operators/test_changed_movies.py`",
-    "triggers/session.py": "`sensors/test_session.py` runs it as the triggerer does",
     "version.py": "a number",
 }
 # The emulator is tested as a service is, by what it answers: files by subject, not by module.
