@@ -116,6 +116,14 @@ async def test_what_is_submitted_says_where_how_and_what() -> None:
     assert shell.timeouts == [120]
 
 
+async def test_an_allocation_that_nothing_is_said_about_is_called_by_its_name() -> None:
+    """Its note is empty: another one's words would be taken for whoever asked for it."""
+    cluster, shell = answering(f"incarnation 1\njob 77 x\nfolder /s/{NAME}/1\n")
+    await cluster.submit(NAME, "owner", AllocationRequest())
+    assert "\nabout=''\n" in shell.scripts[0]
+    assert f"--comment=airflow-brayns::{NAME}" in shell.scripts[0]
+
+
 # ---- names and addresses -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("length", [1000, 1001])
 def test_a_state_folders_name_has_an_end(length: int) -> None:
@@ -305,3 +313,11 @@ async def test_a_folder_is_meant_as_the_login_would(folder: str, meant: str) -> 
     told = await cluster.call("look", 'printf "at %s\\n" "$state_dir"', 20)
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     assert told.strip() == "at " + meant.format(home=os.environ["HOME"], user=user)
+
+
+async def test_of_what_has_no_name_of_ours_no_command_is_asked() -> None:
+    """The name goes into the script as it is: it is a word of it."""
+    cluster, shell = answering("")
+    with pytest.raises(InvalidSetting, match="^name"):
+        await cluster.command_of(Allocation("x; rm -r ~", 1, "77"), "s1")
+    assert not shell.scripts

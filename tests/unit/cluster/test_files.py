@@ -62,6 +62,16 @@ async def test_a_program_that_did_not_arrive_is_an_error(program: Path) -> None:
         await install(cluster, program)
 
 
+async def test_a_program_for_which_the_folder_has_no_room_says_so(program: Path) -> None:
+    """It was copied, and cannot be put into its place: to copy it once more does not help."""
+    answers = iter(["program /s/bin/ffmpeg-x\n", "full /s\n"])
+    cluster, shell = answering("")
+    shell.answers = lambda _: next(answers)
+    with pytest.raises(StateFolderFull):
+        await install(cluster, program)
+    assert shell.last().startswith("keep_program ")
+
+
 async def test_a_copy_that_breaks_since_the_folder_is_full_says_so(
     program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

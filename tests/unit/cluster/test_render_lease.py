@@ -183,3 +183,11 @@ async def test_leases_of_another_airflows_nodes_are_not_taken() -> None:
     cluster, _ = answering("foreign other/1\n")
     with pytest.raises(BraynsError, match=f"other/1.*{NAME}"):
         await take_leases(cluster, LEASES, "me")
+
+
+async def test_another_movie_that_was_heard_of_at_an_unknown_time_counts_as_heard_of_just_now() -> None:
+    """It keeps its services: whoever waits for it to fall silent waits from here on."""
+    cluster, _ = in_turn(f"occupied {NAME} 1 soon {coded('dag/other')}\n", "")
+    with pytest.raises(Occupied) as raised:
+        await take_leases(cluster, LEASES, "me")
+    assert raised.value.heard == 0

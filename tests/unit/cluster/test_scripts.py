@@ -140,3 +140,10 @@ async def test_a_look_sends_no_more_than_it_needs() -> None:
     [script] = shell.scripts
     assert len(script) < 11_500
     assert not {"submit", "step", "end_job"} & set(functions(script))
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if one != "keeper"])
+def test_what_only_readers_need_is_not_sent_with_each_command(command: str) -> None:
+    assert "#" in "".join(map(file_text, COMMANDS[command])), "there are comments"
+    script_of.cache_clear()  # else `make mutants` sees this test read nothing, where another one has read it before
+    assert not [line for line in script_of(command).splitlines() if not line or line.lstrip().startswith("#")]

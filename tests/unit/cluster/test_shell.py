@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_brayns.cluster.shell import Framed, LocalShell, quote
+from airflow_brayns.cluster.shell import Framed, LocalShell, converse, quote
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
 from tests.support.airflow import is_alive
 from tests.support.bounds import until
@@ -60,6 +62,18 @@ async def test_a_command_that_never_stops_talking_is_ended(monkeypatch: pytest.M
     for command in ("yes", "yes >&2"):
         with pytest.raises(ConnectionLost, match="printed more than"):
             await LocalShell().run(command, 20)
+
+
+async def test_what_broke_while_a_script_was_sent_is_told_and_not_that_reading_ended() -> None:
+    """Of a reader that is cancelled nobody hears: the task would look as if a person had stopped it."""
+
+    class Breaks:
+        def write(self, _: bytes) -> None:
+            raise OSError("the disk of the login node")
+
+    pipes = SimpleNamespace(stdin=Breaks(), stdout=asyncio.StreamReader(), stderr=asyncio.StreamReader())
+    with pytest.raises(OSError, match="the disk"):
+        await converse(pipes, b"squeue")
 
 
 async def test_a_long_script_and_a_long_answer_pass() -> None:

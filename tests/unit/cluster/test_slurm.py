@@ -28,3 +28,10 @@ def test_the_keeper_is_told_what_slurm_does_not_know() -> None:
         assert f"{line}\n" in head
     assert "\nshared=yes\n" in script
     assert "\nshared=''\n" in SlurmCluster(FakeShell()).keeper_for(AllocationRequest(), KeeperSettings())
+
+
+async def test_an_airflow_that_is_told_apart_from_no_other_leaves_nothing_alone() -> None:
+    """Where `place` is empty the scripts ask of no allocation who asked for it."""
+    shell = FakeShell("asked\n")
+    await SlurmCluster(shell).release("ab-0123456789ab000")
+    assert "\nplace=''\n" in shell.scripts[0]

@@ -38,9 +38,10 @@ def test_who_waits_is_named_once_in_a_look() -> None:
     assert len(asked) / len(waits) <= 60
 
 
-@pytest.mark.parametrize(
-    "waiter", [Waiter("ab-$(id)", 1), Waiter(NAME, 1, offsets={"a'b": 0}), Waiter(NAME, 1, offsets={"a b": 0})]
-)
-def test_what_is_no_name_is_not_sent(waiter: Waiter) -> None:
-    with pytest.raises(InvalidSetting):
-        question([waiter], 0, 0.2)
+@pytest.mark.parametrize(("name", "offsets", "field"), [("x; ls", None, "name"), (NAME, {"s1; ls": 0}, "service")])
+def test_what_is_no_name_is_refused_by_the_field_that_it_is_in(
+    name: str, offsets: dict[str, int] | None, field: str
+) -> None:
+    """Both are words of a script."""
+    with pytest.raises(InvalidSetting, match=f"^{field}: "):
+        question([Waiter(name, 1, offsets=offsets)], 0, 1)

@@ -29,6 +29,7 @@ def camera(*keyframes: dict[str, Any]) -> MovieSpecification:
         ([stop(0, [0, 0, 5]), stop(9, [0, 0, -5])], r"keyframes\.0: .*between frames 4 and 5, the camera passes through its target"),
         ([stop(0, [0, 0, 5]), stop(4, [0, 0, 5]), stop(9, [0, 0, 5], [0, 0, 9])], r"keyframes\.1: .*passes through its target"),
         ([stop(0, [0, 0, 5]), stop(9, [0, 0, 6], up=[0, -1, 0])], r"keyframes\.0: .*`up` has no length"),
+        ([stop(0, [0, 0, 1]), stop(3, [0, 0, -20])], r"keyframes\.0: .*between frames 0 and 1, the camera passes through its target"),
         ([stop(0, [0, 0, 5], up=[0, 0, 0])], r"keyframes\.0\.up: up has no length"),
         ([stop(0, [0, 5, 0])], r"keyframes\.0\.up: up is the way that the camera looks"),
         ([stop(0, [0, 0, 5], up=[0, 0, -2])], r"keyframes\.0\.up: up is the way that the camera looks"),

@@ -87,6 +87,12 @@ def test_a_rate_is_told_to_ffmpeg_as_it_is(given: object, told: str) -> None:
     assert rate_of(rate_text(rate_of(given))) == pytest.approx(rate_of(given), rel=1e-12)
 
 
+@pytest.mark.parametrize(("given", "told"), [(29.97002997, "30000/1001"), (23.976024, "24000/1001")])
+def test_a_broadcast_rate_that_was_written_out_is_meant_exactly(given: float, told: str) -> None:
+    """As 2997002997/100000000 it would not stay beside sound and other movies."""
+    assert rate_text(rate_of(given)) == told
+
+
 @pytest.mark.parametrize(
     "given", ["1/0", "0/1", "a/b", "", None, True, "-1", "nan", "inf", 1001, "30000/1", [25], 10**400]
 )

@@ -163,3 +163,19 @@ def test_a_part_beyond_the_tables_lines_is_told(tmp_path: Path) -> None:
     assert movie(tmp_path, table, frame_range=[0, 1]).frames == 2
     with pytest.raises(InvalidSetting, match="^frame_range: the movie's last frame is 1"):
         movie(tmp_path, table, frame_range=[0, 2])
+
+
+@pytest.mark.parametrize(("rows", "columns", "taken"), [(2, 4, True), (9, 1, False), (3, 3, False), (2, 5, False)])
+def test_a_table_of_more_values_than_memory_bears_is_refused_whatever_its_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, taken: bool
+) -> None:
+    monkeypatch.setattr("airflow_brayns.movie.frame_table._MOST_CELLS", 8)
+    names = [f"models.0.transform.{word}.0" for word in ("scale", "translation", "rotation")]
+    names = [*names, "camera.fovy", "lights.0.intensity"][:columns]
+    lines = [["frame", *names], *([str(number), *["1"] * columns] for number in range(rows))]
+    (tmp_path / "values.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    if taken:
+        assert len(FrameTable.read(tmp_path / "values.csv").rows) == rows
+    else:
+        with pytest.raises(InvalidSetting, match=r"has more than 8 values"):
+            FrameTable.read(tmp_path / "values.csv")

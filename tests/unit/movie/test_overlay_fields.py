@@ -55,6 +55,7 @@ def test_a_relative_logo_lies_beside_the_specification() -> None:
         ({"legend": {"lable": "mV"}}, {}, r"overlays.legend.lable: did you mean label\?"),
         ({"title": True}, {}, "overlays.title: .*true"),
         ({"title": "two\nlines"}, {}, "overlays.title: must be one line"),
+        ({"title": "half \ud83d"}, {}, "overlays.title: "),  # no manifest, and no pen, can write it
         ({"title": "x" * 501}, {}, "overlays.title: .*500"),
         ({"size": 0.5}, {}, "overlays.size: .*0.2"),
         ({"scale_bar": {"length": 0}}, {}, "overlays.scale_bar.length: .*greater than 0"),

@@ -123,6 +123,11 @@ def test_everything_has_a_place_of_its_own_in_the_picture(tmp_path: Path, size: 
             assert layer.picture(what).size == layer.box[2:]
 
 
+def test_a_wide_logo_leaves_three_quarters_of_the_pictures_width(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 100)).save(tmp_path / "wide.png")
+    assert layers({"logo": str(tmp_path / "wide.png")})["logo"].box[2] == 1280 // 4
+
+
 @pytest.mark.parametrize(
     ("overlays", "changes", "why"),
     [

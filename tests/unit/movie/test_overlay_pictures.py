@@ -56,6 +56,13 @@ def test_a_scale_bar_is_as_long_as_it_says() -> None:
     assert row.count((255, 255, 255, 255)) == 237
 
 
+def test_the_length_stands_over_the_middle_of_its_bar() -> None:
+    pen = Pen(30, WHITE)
+    size = pen.bar_size(237, "100 µm")
+    left, _, right, _ = opaque(pen.bar(237, "100 µm", size).crop((0, 0, size[0], size[1] // 2)))
+    assert abs((left + right) / 2 - (size[0] - 237 / 2)) < 5
+
+
 def test_a_bar_that_is_shorter_than_its_text_stands_at_the_right_end() -> None:
     pen = Pen(30, WHITE)
     size = pen.bar_size(10, "100 µm")

@@ -137,6 +137,17 @@ def test_lights_that_go_with_the_camera_are_set_anew_for_each_frame() -> None:
     assert plan().changes(3) == []
 
 
+def test_lights_of_a_shot_are_set_anew_in_each_frame_also_behind_it() -> None:
+    """Else the shots behind it, and what else its service renders, were lit by its own."""
+    shots = [{"frames": 2}, {"frames": 2, "lights": [{"kind": "ambient", "intensity": 7}]}, {"frames": 2}]
+    found = plan(shots=shots, frames=None, lights=[{"kind": "ambient", "intensity": 1}])
+    intensities = [
+        [params["intensity"] for method, params in found.changes(frame) if method == "add-light-ambient"]
+        for frame in range(6)
+    ]
+    assert intensities == [[1], [1], [7], [7], [1], [1]]
+
+
 def by_data(*rows: list[object], columns: tuple[str, ...] = ("lights.0.intensity",), **changes: object) -> Plan:
     table = {"columns": columns, "rows": rows}
     return plan(lights=[{"kind": "ambient"}], per_frame=table, frames=len(rows), camera={"path": "still"}, **changes)

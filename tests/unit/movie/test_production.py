@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import sys
@@ -16,10 +15,20 @@ from PIL import Image
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import InvalidSetting, NothingSeen, RenderingFailed, StorageFailed, Superseded
-from airflow_brayns.movie.interfaces import RenderService
-from tests.support.movie import Remembers, check_whole, produce, records, render_services, specification
-
-pytestmark = pytest.mark.slow
+from airflow_brayns.movie.interfaces import FixedServices, RenderService
+from airflow_brayns.movie.production import Production
+from airflow_brayns.movie.scene_facts import SceneFacts
+from tests.support.movie import (
+    KeptFrames,
+    Remembers,
+    check_whole,
+    produce,
+    records,
+    render_services,
+    sharing,
+    specification,
+)
+from tests.support.scripted import RefusedError, Service, serving
 
 FAST = {"snapshot_seconds": 0.05}
 QUICK = {"snapshot_seconds": 0, "frame_seconds": 0.02}
@@ -50,6 +59,7 @@ class Restarting:
     def outlook(self, seconds: float | None) -> None: ...
 
 
+@pytest.mark.slow
 async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path, tmp_path: Path) -> None:
     spec = specification(data / "cube.obj")
     outcome, told = await produce(spec, [emulator(**FAST), emulator(**FAST)], tmp_path)
@@ -69,6 +79,7 @@ async def test_frames_are_spread_over_services_a_file_each(emulator, data: Path,
 
 @pytest.mark.parametrize(("scene", "seen"), [("files/zeroradius.swc", False), ("neuron.swc", True)])
 @pytest.mark.parametrize("frames", [2, 9])
+@pytest.mark.slow
 async def test_a_movie_in_which_nothing_is_seen_is_none(
     emulator, data: Path, tmp_path: Path, scene: str, seen: bool, frames: int
 ) -> None:
@@ -87,6 +98,7 @@ async def test_a_movie_in_which_nothing_is_seen_is_none(
     assert sum("is of one colour: nothing of the scene is seen" in text for text in told.troubles) == (not seen)
 
 
+@pytest.mark.slow
 async def test_services_of_ours_render_in_one_pass(emulator, data: Path, tmp_path: Path) -> None:
     slow_snapshot = emulator(snapshot_seconds=2)
     began = time.monotonic()
@@ -97,6 +109,7 @@ async def test_services_of_ours_render_in_one_pass(emulator, data: Path, tmp_pat
     assert time.monotonic() - began < 4 * 2, "no frame waited for snapshot's look at the clock"
 
 
+@pytest.mark.slow
 async def test_services_that_are_not_ours_alone_are_asked_by_snapshot(emulator, data: Path, tmp_path: Path) -> None:
     spec = specification(data / "cube.obj", frames=2)
     outcome, told = await produce(spec, [emulator(snapshot_seconds=0.3)], tmp_path, station={"owned": False})
@@ -104,6 +117,7 @@ async def test_services_that_are_not_ours_alone_are_asked_by_snapshot(emulator, 
     assert "not known to be ours alone" in told.text
 
 
+@pytest.mark.slow
 async def test_both_ways_give_the_same_pictures(emulator, data: Path, tmp_path: Path) -> None:
     spec = specification(data / "cube.obj", frames=3)
     service = emulator(**FAST)
@@ -114,6 +128,7 @@ async def test_both_ways_give_the_same_pictures(emulator, data: Path, tmp_path: 
         assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.slow
 async def test_a_service_that_was_used_before_gives_the_same_pictures(emulator, data: Path, tmp_path: Path) -> None:
     """Near clip, region and framebuffer stayed: a quarter of the picture came, and the movie was green."""
     spec = specification(data / "cube.obj", frames=2, camera={"path": "still"}, renderer={"samples_per_pixel": 4})
@@ -139,42 +154,7 @@ async def test_a_service_that_was_used_before_gives_the_same_pictures(emulator, 
             assert one.tobytes() == other.tobytes(), way
 
 
-async def test_a_resume_renders_what_is_missing_damaged_or_swapped_and_nothing_else(
-    emulator, data: Path, tmp_path: Path
-) -> None:
-    spec = specification(data / "cube.obj", frames=12)
-    service = emulator(**QUICK)
-    await produce(spec, [service], tmp_path)
-    whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.png")}
-    (tmp_path / "00001.png").write_bytes(whole["00001.png"][:-30])
-    (tmp_path / "00003.png").write_bytes(b"")
-    (tmp_path / "00005.png").unlink()
-    (tmp_path / "00007.png").rename(tmp_path / "x")
-    (tmp_path / "00008.png").rename(tmp_path / "00007.png")
-    (tmp_path / "x").rename(tmp_path / "00008.png")
-    with Image.open(tmp_path / "00010.png") as picture:
-        small = picture.resize((48, 32))
-    small.save(tmp_path / "00010.png")
-    (tmp_path / ".00011.other.part").write_bytes(b"half")
-    outcome, told = await produce(spec, [service], tmp_path, token="try2")
-    assert outcome.survey.left == [1, 3, 5, 7, 8, 10]
-    assert outcome.rendered == 6
-    assert "1 missing (5)" in told.text
-    assert "5 damaged (1, 3, 7-8, 10)" in told.text
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.png")} == whole
-    check_whole(tmp_path, 12, doubles=6)
-
-
-async def test_a_file_that_was_only_touched_counts(emulator, data: Path, tmp_path: Path) -> None:
-    spec = specification(data / "cube.obj", frames=3)
-    service = emulator(**QUICK)
-    await produce(spec, [service], tmp_path)
-    os.utime(tmp_path / "00001.png")
-    outcome, told = await produce(spec, [], tmp_path, token="try2")
-    assert outcome.rendered == 0
-    assert "All 3 frames are there already" in told.text
-
-
+@pytest.mark.slow
 async def test_frames_of_0_2_0_are_kept_until_a_file_behind_the_models_is_newer(
     emulator, data: Path, tmp_path: Path
 ) -> None:
@@ -189,24 +169,7 @@ async def test_frames_of_0_2_0_are_kept_until_a_file_behind_the_models_is_newer(
     check_whole(tmp_path, 3, doubles=4)
 
 
-async def test_a_changed_specification_renders_again_what_it_changes(emulator, data: Path, tmp_path: Path) -> None:
-    service = emulator(**QUICK)
-    keyframes = [{"frame": n, "position": [5, n, 9], "target": [0, 0, 0]} for n in (0, 4, 8)]
-    camera = {"path": "keyframes", "keyframes": keyframes}
-    await produce(specification(data / "cube.obj", camera=camera), [service], tmp_path)
-    moved = {"path": "keyframes", "keyframes": [*keyframes[:2], {**keyframes[2], "position": [5, 9, 9]}]}
-    outcome, told = await produce(specification(data / "cube.obj", camera=moved), [service], tmp_path, token="2")
-    assert outcome.survey.changed == [1, 2, 3, 5, 6, 7, 8], "frames 0 and 4 are where they were"
-    assert "7 changed" in told.text
-    outcome, _ = await produce(specification(data / "cube.obj", camera=moved, fps=50), [service], tmp_path, token="3")
-    assert outcome.rendered == 0, "how it is encoded changes no frame"
-    outcome, _ = await produce(
-        specification(data / "cube.obj", camera=moved, frames=12), [service], tmp_path, token="4"
-    )
-    assert outcome.survey.missing == [9, 10, 11]
-    assert not outcome.survey.changed
-
-
+@pytest.mark.slow
 async def test_every_service_takes_its_share(emulator, data: Path, tmp_path: Path) -> None:
     """Whoever is the first to have the scene must not render everything."""
     slow = {**QUICK, "frame_seconds": 0.1}
@@ -215,19 +178,7 @@ async def test_every_service_takes_its_share(emulator, data: Path, tmp_path: Pat
     assert set(told.steps[-1].nodes) == {"node1", "node2"}
 
 
-async def test_versions_and_ways_are_not_mixed(emulator, data: Path, tmp_path: Path) -> None:
-    service = emulator(**QUICK)
-    spec = specification(data / "cube.obj", frames=4)
-    await produce(spec, [service], tmp_path)
-    (tmp_path / "00002.png").unlink()
-    with pytest.raises(InvalidSetting, match=r"rendered by braynsService 3\.10\.1, .* is 3\.9\.0: mixing"):
-        await produce(spec, [service], tmp_path, token="2", station={"version": "3.9.0"})
-    way = records(tmp_path)[0]["way"]
-    other = "snapshot" if way == "one-pass" else "one-pass"
-    with pytest.raises(InvalidSetting, match="would flicker"):
-        await produce(spec, [service], tmp_path, token="2", way=other)
-
-
+@pytest.mark.slow
 async def test_a_service_that_dies_hands_its_frame_on(emulator, data: Path, tmp_path: Path) -> None:
     dying, healthy = emulator(crash_at_picture=6, **QUICK), emulator(**QUICK)
     _, told = await produce(specification(data / "cube.obj", frames=60), [dying, healthy], tmp_path)
@@ -235,6 +186,7 @@ async def test_a_service_that_dies_hands_its_frame_on(emulator, data: Path, tmp_
     assert "brayns1 on node1 is set aside" in told.text
 
 
+@pytest.mark.slow
 async def test_a_service_is_started_anew_once(emulator, data: Path, tmp_path: Path) -> None:
     told = Remembers()
     source = Restarting(emulator, [emulator(crash_at_picture=6, **QUICK)], **QUICK)
@@ -244,6 +196,7 @@ async def test_a_service_is_started_anew_once(emulator, data: Path, tmp_path: Pa
     assert "started anew on its node" in told.text
 
 
+@pytest.mark.slow
 async def test_a_frame_that_kills_every_service_is_reported_and_the_others_rendered(
     emulator, data: Path, tmp_path: Path
 ) -> None:
@@ -257,6 +210,7 @@ async def test_a_frame_that_kills_every_service_is_reported_and_the_others_rende
     assert sorted({record["frame"] for record in records(tmp_path)}) == [n for n in range(21) if n != 7]
 
 
+@pytest.mark.slow
 async def test_with_no_service_left_the_missing_frames_are_named_and_a_retry_goes_on(
     emulator, data: Path, tmp_path: Path
 ) -> None:
@@ -273,6 +227,7 @@ async def test_with_no_service_left_the_missing_frames_are_named_and_a_retry_goe
     check_whole(tmp_path, 12)
 
 
+@pytest.mark.slow
 async def test_a_service_that_hangs_is_timed_out_by_what_was_learnt(
     emulator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +240,7 @@ async def test_a_service_that_hangs_is_timed_out_by_what_was_learnt(
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 async def test_a_service_that_is_stopped_is_set_aside_soon(
     emulator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,18 +260,21 @@ async def test_a_service_that_is_stopped_is_set_aside_soon(
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 async def test_a_missing_scene_names_the_key(emulator, data: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"models\.0\.path: .*must exist on the nodes") as error:
         await produce(specification(Path("/nowhere/at/all.obj")), [emulator()], tmp_path)
     assert not error.value.retry
 
 
+@pytest.mark.slow
 async def test_a_morphology_without_its_plugin_says_which(emulator, data: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match="braynsCircuitExplorer"):
         await produce(specification(data / "neuron.swc"), [emulator()], tmp_path)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="the official client does not import on Python 3.13")
+@pytest.mark.slow
 async def test_a_simulation_tells_the_frames(emulator, data: Path, tmp_path: Path) -> None:
     spec = specification(
         data / "cube.obj", frames=None, fps=50, simulation={"start": 10, "end": -1, "slowing_factor": 20}
@@ -330,17 +289,7 @@ async def test_a_simulation_tells_the_frames(emulator, data: Path, tmp_path: Pat
     check_whole(tmp_path, len(official))
 
 
-async def test_another_movie_in_the_same_folder_is_refused(emulator, data: Path, tmp_path: Path) -> None:
-    spec = specification(data / "cube.obj", frames=60)
-    first = asyncio.create_task(produce(spec, [emulator(**QUICK)], tmp_path, movie="one"))
-    while not list(tmp_path.glob("*.png")):
-        await asyncio.sleep(0.01)
-    with pytest.raises(InvalidSetting, match="in use by one"):
-        await produce(spec, [emulator(**QUICK)], tmp_path, movie="two", token="2")
-    await first
-    check_whole(tmp_path, 60)
-
-
+@pytest.mark.slow
 async def test_a_later_try_takes_over_and_the_earlier_one_stops(emulator, data: Path, tmp_path: Path) -> None:
     spec = specification(data / "cube.obj", frames=60)
     zombie = asyncio.create_task(produce(spec, [emulator(**QUICK)], tmp_path, movie="one"))
@@ -352,6 +301,7 @@ async def test_a_later_try_takes_over_and_the_earlier_one_stops(emulator, data: 
     check_whole(tmp_path, 60, doubles=4)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_stops_it_at_once_and_says_so(
     emulator, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +324,7 @@ async def test_a_full_disk_stops_it_at_once_and_says_so(
     check_whole(tmp_path, 9)
 
 
+@pytest.mark.slow
 async def test_an_image_of_the_wrong_size_never_counts(emulator, data: Path, tmp_path: Path, monkeypatch) -> None:
     from airflow_brayns.movie.render_call import Snapshot
 
@@ -394,6 +345,7 @@ async def test_an_image_of_the_wrong_size_never_counts(emulator, data: Path, tmp
     check_whole(tmp_path, 9)
 
 
+@pytest.mark.slow
 async def test_nothing_is_taken_that_would_not_finish(emulator, data: Path, tmp_path: Path) -> None:
     ending, staying = emulator(**QUICK), emulator(**QUICK)
     first, second = render_services([ending, staying])
@@ -406,3 +358,51 @@ async def test_nothing_is_taken_that_would_not_finish(emulator, data: Path, tmp_
     _, told = await produce(specification(data / "cube.obj", frames=100), [], tmp_path, source=source)
     assert "takes no more frames: its allocation ends" in told.text
     check_whole(tmp_path, 100)
+
+
+# ---- without an emulator -------------------------------------------------------------------------------------------------
+async def with_one(service: Service, folder: Path) -> Any:
+    source = FixedServices([RenderService(service.endpoint, "brayns1", "node1", version="3.10.1")])
+    return await produce(specification(Path("/a.obj"), frames=2), [], folder, source=source)
+
+
+async def test_what_the_first_service_finds_wrong_is_the_movies_fault_and_not_the_services(tmp_path: Path) -> None:
+    """`No service is left` would be tried again, and says nothing of the model."""
+
+    def refuse(_: Any) -> None:
+        raise RefusedError(-32602, "No loader for .obj")
+
+    async with serving(Service(add_model=refuse)) as service:
+        with pytest.raises(InvalidSetting, match=r"(?s)^models\.0.*No loader for"):
+            await with_one(service, tmp_path)
+
+
+async def test_a_movie_without_python_leaves_the_process_its_output(tmp_path: Path) -> None:
+    """What other threads print meanwhile is none of the movie's."""
+    streams: list[Any] = []
+    async with serving(Service(add_model=lambda _: streams.append(sys.stdout))) as service:
+        outcome, _ = await with_one(service, tmp_path)
+    assert outcome.rendered == 2
+    assert streams == [sys.stdout]
+
+
+async def test_one_that_comes_back_with_another_scene_renders_no_further_frame_of_the_movie() -> None:
+    """Nor is it tried again: what it shows would stand among the others' frames."""
+
+    class Stage:
+        stays = False
+
+        async def prepare(self, client: Any) -> SceneFacts:
+            return SceneFacts.from_plain({"low": [0, 0, 0], "high": [9, 9, 9], "first": 0, "last": 0, "dt": 0})
+
+    class Call:
+        async def begin(self, *_: Any) -> None:
+            raise AssertionError("no frame is asked for")
+
+    one, told = RenderService("n1:5000", "brayns1", "n1"), Remembers()
+    production = Production(specification(Path("/a.obj")), FixedServices([one]), KeptFrames(), told)  # type: ignore[arg-type]
+    production._shared = sharing(4, one)
+    with pytest.raises(RenderingFailed, match=r"brayns1 on n1 sees another scene than before") as raised:
+        await production._restore(one, Stage(), Call(), "", None, True)  # type: ignore[arg-type]
+    assert not raised.value.retry
+    assert told.notes == ["brayns1 on n1 gets the scene anew."]

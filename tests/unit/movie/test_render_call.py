@@ -11,7 +11,7 @@ from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.interfaces import FixedServices, RenderService
 from airflow_brayns.movie.manifest import NAME
-from airflow_brayns.movie.render_call import make_call, offers_one_pass
+from airflow_brayns.movie.render_call import image_settings, make_call, offers_one_pass
 from tests.support.movie import produce, records, specification
 from tests.support.scripted import Service, serving
 
@@ -31,6 +31,14 @@ async def movie(service: Service, folder: Path, spec: Any, **options: Any) -> An
 
 def pictures(folder: Path) -> list[str]:
     return [record["sha256"] for record in sorted(records(folder), key=lambda record: record["frame"])]
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [({"format": "jpg", "quality": 80}, {"format": "jpg", "quality": 80}), ({"format": "png"}, {"format": "png"})],
+)
+def test_the_quality_that_was_asked_for_is_that_of_a_jpeg(words: dict[str, Any], file: dict[str, Any]) -> None:
+    assert image_settings(specification(Path("/a.obj"), **words), (96, 64)) == {"size": [96, 64], **file}
 
 
 # ---- one pass ------------------------------------------------------------------------------------------------------

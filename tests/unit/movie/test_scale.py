@@ -39,7 +39,7 @@ def test_no_length_is_too_long_and_none_shorter_than_two_fifths() -> None:
     [
         (20, "um", "20 µm"), (1000, "um", "1 mm"), (2000, "µm", "2 mm"), (0.5, "um", "500 nm"), (5, "cm", "50 mm"), (0.2, "nm", "0.2 nm"),
         (500, "mm", "500 mm"), (5000, "m", "5000 m"), (50, "voxels", "50 voxels"), (1e-3, "Å", "0.001 Å"), (25.4, "mm", "25.4 mm"),
-        (1, "m", "1 m"),
+        (1, "m", "1 m"), (1000, "\u00b5m", "1 mm"), (1000, "\u03bcm", "1 mm"),  # a keyboard's sign of micro, and the Greek letter
     ],
 )  # fmt: skip
 def test_a_length_is_told_in_the_unit_that_suits(length: float, unit: str, text: str) -> None:

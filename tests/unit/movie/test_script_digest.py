@@ -82,6 +82,13 @@ def test_a_setting_that_a_module_beside_reads_shapes_pictures(tmp_path: Path, re
     assert digests(tmp_path, growth="import a\nframes = 300\n") == before
 
 
+@pytest.mark.parametrize("reads", ["from growth import SCALE\n", "from math import *\n"])
+def test_a_module_beside_that_imports_something_else_reads_no_setting(tmp_path: Path, reads: str) -> None:
+    """Each such movie was rendered anew when only its rate, or how many frames it has, was another one."""
+    before = digests(tmp_path, growth="import a\nframes = 250\nSCALE = 2\n", a=reads)
+    assert digests(tmp_path, growth="import a\nframes = 300\nSCALE = 2\n") == before
+
+
 def test_relative_imports_are_followed_and_those_that_leave_the_folder_refused(tmp_path: Path) -> None:
     movie = {"growth": "from shapes.inner.ball import C\n", "shapes__in_common": "C = 3\n", "shapes__in___init__": ""}
     found = digests(tmp_path, **movie, shapes__in_inner__in_ball="from ..common import C\n")

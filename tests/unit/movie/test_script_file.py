@@ -45,6 +45,7 @@ def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> Non
         (SMALL + "\nfps = 'fast'\n" + FRAME, r"^growth\.py line 3, fps: "),
         (SMALL + "resolution = (65, 64)\n" + FRAME, r"^growth\.py line 2, resolution: "),
         (SMALL + "output = 'movie.avi'\n" + FRAME, r"^growth\.py line 2, output: "),
+        (SMALL + "codec = 'gif'\n" + FRAME, r"^growth\.py: output: "),  # it is on no line
         (SMALL + "inputs = 'a.csv'\n" + FRAME, r"^growth\.py line 2, inputs: give a list of files"),
         (SMALL + "def frame(service, number:\n", r"^growth\.py line 2: correct it\.\n    It is no Python, "),
         (SMALL + "\0", r"^growth\.py: correct it\.\n    It is no Python"),

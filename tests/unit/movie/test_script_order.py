@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,13 @@ import pytest
 from PIL import Image
 
 from airflow_brayns.errors import ConnectionLost
+from airflow_brayns.movie import script_order as module
+from airflow_brayns.movie.interfaces import RenderService
 from airflow_brayns.movie.script_file import ScriptFile
 from airflow_brayns.movie.script_order import Order, order_of, same_picture
 from airflow_brayns.movie.specification import Renderer
 from tests.support.cluster import REPO
-from tests.support.movie import Remembers, render_services
+from tests.support.movie import Remembers, render_services, specification
 from tests.support.script import FRAME, HEAD, NEEDS_CLIENT, script
 
 FAST = {"snapshot_seconds": 0}
@@ -74,6 +77,49 @@ async def test_a_service_that_fails_leaves_nothing_at_work_on_the_other(emulator
             spec, ScriptFile.of(spec.script), [there, gone], [0, 1], Remembers(), scene_seconds=60, frame_seconds=60
         )
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(("grows", "found"), [(True, [0, 1, 3]), (False, [])])
+async def test_each_frame_is_rendered_alone_and_behind_all_others(
+    monkeypatch: pytest.MonkeyPatch, grows: bool, found: list[int]
+) -> None:
+    """Also the first one of the order backwards, which would be as alone there as it is alone."""
+    begun: list[list[int]] = []
+
+    class Run:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        async def prepare(self, client: Any) -> None:
+            begun.append([])
+
+        async def close(self) -> None: ...
+
+    class Call:
+        def __init__(self, *_: Any) -> None: ...
+
+        async def begin(self, client: Any, plan: Any) -> None:
+            self.rendered = begun[-1]
+
+        async def render(self, client: Any, plan: Any, number: int) -> bytes:
+            self.rendered.append(number)
+            picture = io.BytesIO()
+            Image.new("RGB", (4, 4), (9 * number, 100 * min(1, len(self.rendered) - 1) * grows, 0)).save(picture, "PNG")
+            return picture.getvalue()
+
+    async def one_pass(client: Any) -> bool:
+        return True
+
+    monkeypatch.setattr(module, "ScriptRun", Run)
+    monkeypatch.setattr(module, "ScriptCall", Call)
+    monkeypatch.setattr(module, "client_of", contextlib.nullcontext)
+    monkeypatch.setattr(module, "offers_one_pass", one_pass)
+    services: Any = [RenderService(f"n{number}:5000", f"brayns{number}") for number in (1, 2)]
+    spec: Any = specification(Path("/a.obj"))
+    run: Any = None
+    order = await order_of(spec, run, services, [0, 1, 3], Remembers(), scene_seconds=60, frame_seconds=60)
+    assert sorted(begun) == [[0], [0, 1, 3], [1], [3], [3, 1, 0, 3]]
+    assert list(order.after_others) == found
+    assert order.differ == found
 
 
 def test_the_last_digit_is_no_difference() -> None:

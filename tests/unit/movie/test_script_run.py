@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
+from airflow_brayns.brayns.client import Reply
 from airflow_brayns.errors import InvalidSetting, ScriptFailed
+from airflow_brayns.movie.interfaces import RenderService
 from airflow_brayns.movie.join import join_tiles
 from airflow_brayns.movie.manifest import NAME
+from airflow_brayns.movie.script import Functions
 from airflow_brayns.movie.script_file import ScriptFile
+from airflow_brayns.movie.script_run import ScriptRun
 from tests.support.bounds import until
-from tests.support.movie import Remembers, check_whole, produce, records
+from tests.support.movie import Remembers, check_whole, produce, records, specification
 from tests.support.script import FRAME, HEAD, NEEDS_CLIENT, SCENE, script
 
-pytestmark = [pytest.mark.slow, NEEDS_CLIENT]
+pytestmark = NEEDS_CLIENT
 FAST = {"snapshot_seconds": 0}
 
 
@@ -35,6 +39,7 @@ def pictures(folder: Path) -> dict[int, str]:
     return {record["frame"]: record["sha256"] for record in records(folder)}
 
 
+@pytest.mark.slow
 async def test_frames_are_what_the_function_returns_in_both_ways(emulator: Any, tmp_path: Path) -> None:
     """A Camera, a Snapshot and None give the same picture where they say the same, and each frame its own."""
     returned = {
@@ -55,6 +60,7 @@ async def test_frames_are_what_the_function_returns_in_both_ways(emulator: Any, 
     assert len(set(found["camera", "one-pass"].values())) == 4
 
 
+@pytest.mark.slow
 async def test_a_frame_that_wants_a_camera_is_not_seen_in_the_next(emulator: Any, tmp_path: Path) -> None:
     """Frames are as they are alone, also where only some return a camera, a renderer and a simulation's frame."""
     mixed = FRAME.replace(
@@ -71,6 +77,7 @@ async def test_a_frame_that_wants_a_camera_is_not_seen_in_the_next(emulator: Any
     assert pictures(tmp_path / "by-snapshot") == found
 
 
+@pytest.mark.slow
 async def test_what_it_prints_and_logs_has_frame_and_node(
     emulator: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -87,6 +94,7 @@ async def test_what_it_prints_and_logs_has_frame_and_node(
     assert "frame 2 on brayns1 on node1: seen" in caplog.messages
 
 
+@pytest.mark.slow
 async def test_arguments_make_another_movie_of_one_file(emulator: Any, tmp_path: Path) -> None:
     file = script(tmp_path, FRAME.replace("number):", "number, far):").replace("4 + number", "far + number"))
     services = [emulator(**FAST)]
@@ -100,6 +108,7 @@ async def test_arguments_make_another_movie_of_one_file(emulator: Any, tmp_path:
     assert outcome.rendered == 0
 
 
+@pytest.mark.slow
 async def test_a_changed_function_renders_anew_and_a_changed_rate_does_not(emulator: Any, tmp_path: Path) -> None:
     services = [emulator(**FAST)]
     await made(script(tmp_path), services, tmp_path / "f")
@@ -133,6 +142,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize("kind", FAILING)
+@pytest.mark.slow
 async def test_what_fails_fails_at_once_with_the_users_own_lines(emulator: Any, tmp_path: Path, kind: str) -> None:
     """No retry, and what is whole stays."""
     line, told = FAILING[kind]
@@ -150,6 +160,7 @@ async def test_what_fails_fails_at_once_with_the_users_own_lines(emulator: Any, 
     check_whole(tmp_path / "f", 4, doubles=2)
 
 
+@pytest.mark.slow
 async def test_a_scene_that_fails_names_no_frame(emulator: Any, tmp_path: Path) -> None:
     file = script(tmp_path, scene="def scene(service):\n    brayns.MeshLoader().load_models(service, '/nowhere.obj')\n")
     with pytest.raises(ScriptFailed, match=r"(?s)growth\.py, scene on brayns1 on node1: .*nowhere.*in scene") as error:
@@ -157,6 +168,7 @@ async def test_a_scene_that_fails_names_no_frame(emulator: Any, tmp_path: Path) 
     assert error.value.frame is None
 
 
+@pytest.mark.slow
 async def test_production_without_any_light_is_said_before_the_service_dies(emulator: Any, tmp_path: Path) -> None:
     head, scene = HEAD.replace("interactive", "production"), SCENE.replace("brayns.add_light", "0 and brayns.add_light")
     service = emulator(**FAST)
@@ -168,6 +180,7 @@ async def test_production_without_any_light_is_said_before_the_service_dies(emul
 
 
 @pytest.mark.parametrize("hang", ["while True: pass", "import time; time.sleep(20)"])
+@pytest.mark.slow
 async def test_a_function_that_never_returns_is_named_with_where_it_is(
     emulator: Any, tmp_path: Path, hang: str
 ) -> None:
@@ -177,6 +190,7 @@ async def test_a_function_that_never_returns_is_named_with_where_it_is(
     assert set(pictures(tmp_path / "f")) == {0, 1}
 
 
+@pytest.mark.slow
 async def test_a_service_that_dies_inside_a_call_is_no_fault_of_the_code(emulator: Any, tmp_path: Path) -> None:
     """Another one goes on with the frame: its scene is made there too."""
     dying, other = emulator(**FAST), emulator(**FAST)
@@ -199,6 +213,7 @@ async def test_a_service_that_dies_inside_a_call_is_no_fault_of_the_code(emulato
     check_whole(tmp_path / "f", 4, doubles=1)
 
 
+@pytest.mark.slow
 async def test_a_movie_that_is_stopped_leaves_the_code(emulator: Any, tmp_path: Path) -> None:
     """No thread of it goes on."""
     mark, before = tmp_path / "began", set(threading.enumerate())
@@ -213,6 +228,7 @@ async def test_a_movie_that_is_stopped_leaves_the_code(emulator: Any, tmp_path: 
     until(lambda: not [one for one in set(threading.enumerate()) - before if one.name.startswith("scene of ")], 30)
 
 
+@pytest.mark.slow
 async def test_a_value_that_python_is_given_stands_in_no_manifest(emulator: Any, tmp_path: Path) -> None:
     """Of a movie that was whole already the next try wrote it there, a token of a database for one."""
     frame = FRAME.replace("number):", "number, token):")
@@ -225,6 +241,7 @@ async def test_a_value_that_python_is_given_stands_in_no_manifest(emulator: Any,
     assert (tmp_path / "f" / NAME).read_text().count('"manifest"') == 1, "nothing has changed, so nothing is written"
 
 
+@pytest.mark.slow
 async def test_a_file_that_cannot_be_loaded_any_more_is_said(emulator: Any, tmp_path: Path) -> None:
     file = script(tmp_path)
     spec = ScriptFile(file).specification()
@@ -240,6 +257,7 @@ async def test_a_file_that_cannot_be_loaded_any_more_is_said(emulator: Any, tmp_
 TILED = HEAD.replace("(96, 64)", "(192, 128)").replace('"interactive"', '"interactive", "ao_samples": 0')
 
 
+@pytest.mark.slow
 async def test_a_frame_in_tiles_is_the_one_that_is_rendered_whole(emulator: Any, tmp_path: Path) -> None:
     """A Camera, a Snapshot and what the service stands at, in both ways; and a function that sets the whole size."""
     returned = {
@@ -270,12 +288,14 @@ async def test_a_frame_in_tiles_is_the_one_that_is_rendered_whole(emulator: Any,
         ('service.request("set-camera-cylindric", {"fovy": 45})', "frame 0 has a cylindric camera, and `tiles`"),
     ],
 )
+@pytest.mark.slow
 async def test_a_camera_that_cannot_be_divided_is_refused(emulator: Any, tmp_path: Path, frame: str, says: str) -> None:
     file = script(tmp_path, FRAME.replace("return camera", frame), head=f"{TILED}tiles = (3, 2)\n")
     with pytest.raises(ScriptFailed, match=says):
         await made(file, [emulator("--plugin", "braynsCylindricCamera", **FAST)], tmp_path / "f")
 
 
+@pytest.mark.slow
 async def test_a_log_that_cannot_be_written_ends_the_movie_at_once(emulator: Any, tmp_path: Path) -> None:
     """The frame's last line is told in the thread, behind the function: nobody waits for `frame_timeout`."""
 
@@ -287,3 +307,74 @@ async def test_a_log_that_cannot_be_written_ends_the_movie_at_once(emulator: Any
     making = made(script(tmp_path, frame), [emulator(**FAST)], tmp_path / "f", reporter=Broken(), frame_timeout=600)
     with pytest.raises(RuntimeError, match="the log is gone"):
         await asyncio.wait_for(making, 60)
+
+
+# ---- without a service ---------------------------------------------------------------------------------------------------
+class Records:
+    """A connection that keeps what a service was set to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    async def call(self, method: str, params: Any = None, **_: Any) -> Reply:
+        self.calls.append((method, params))
+        bounds = {"min": [-1, -1, -1], "max": [1, 1, 1]}
+        simulation = {"start_frame": 0, "end_frame": 0, "current": 0, "dt": 0, "unit": "ms"}
+        return Reply({"bounds": bounds} if method == "get-scene" else simulation)
+
+
+class Code:
+    """Python without a scene of its own."""
+
+    name, folder = "growth.py", "/movies"
+
+    def load(self) -> Functions:
+        return Functions(lambda service, number: None)
+
+
+def without_service(**words: Any) -> tuple[ScriptRun, Records]:
+    code: Any = Code()
+    spec = specification(Path("/a.obj"), **words)
+    service = RenderService("n1:5000", "brayns1", "n1")
+    return ScriptRun(code, spec, service, Remembers(), scene_seconds=60, frame_seconds=60), Records()
+
+
+async def test_before_its_scene_a_service_stands_as_the_official_clients_own_camera() -> None:
+    """Whatever somebody has left on it: a function that sets no camera shows the same on each service."""
+    import brayns
+
+    run, client = without_service()
+    await run.prepare(client)  # type: ignore[arg-type]
+    await run.close()
+    told, camera = dict(client.calls), brayns.Camera()
+    assert told["set-camera-view"] == {
+        name: pytest.approx(list(getattr(camera.view, name))) for name in ("position", "target", "up")
+    }
+    properties = camera.projection.get_properties_with_name()
+    assert told[f"set-camera-{properties['name']}"] == pytest.approx(properties["params"])
+    assert told["set-camera-near-clip"] == {"distance": camera.near_clipping_distance}
+    assert told["set-camera-region"] == {"image_start": list(camera.image_start), "image_end": list(camera.image_end)}
+    assert told["set-simulation-parameters"] == {"current": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        ({"resolution": [256, 128]}, [256, 128]),
+        ({"resolution": [256, 128], "tiles": [4, 2], "frames": 1, "output": "a.png"}, [64, 64]),
+    ],
+)
+async def test_a_service_renders_whole_frames_or_tiles(words: dict[str, Any], size: list[int]) -> None:
+    run, client = without_service(**words)
+    await run.prepare(client)  # type: ignore[arg-type]
+    await run.close()
+    assert dict(client.calls)["set-application-parameters"] == {"viewport": size}
+
+
+async def test_a_run_that_is_closed_leaves_no_thread_behind() -> None:
+    """A worker renders one movie after the other."""
+    run, client = without_service()
+    await run.prepare(client)  # type: ignore[arg-type]
+    [thread] = [one for one in threading.enumerate() if one.name == "scene of brayns1 on n1"]
+    await run.close()
+    until(lambda: not thread.is_alive(), 20)

@@ -30,3 +30,13 @@ def test_a_recursion_is_short(tmp_path: Path) -> None:
     told = traceback_of(failing(tmp_path, "def frame(): frame()\nframe()\n"), str(tmp_path))
     assert len(told.splitlines()) < 20
     assert " more\n" in told
+
+
+def test_of_a_long_one_the_first_and_the_last_lines_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    text = "def frame(left):\n    return frame(left - 1) if left else 1 / 0\nframe(28)\n"
+    _, *lines = traceback_of(failing(tmp_path, text), str(tmp_path)).splitlines()
+    cut = [number for number, line in enumerate(lines) if line.endswith(" more")]
+    assert cut == [6]
+    assert len(lines) - 7 == 6
+    assert lines[6].strip() == f"… {30 - 12} more"
+    assert "line 3, in <module>" in lines[0]

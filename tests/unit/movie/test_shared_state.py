@@ -184,6 +184,14 @@ async def test_pictures_of_one_colour_all_over_a_movie_end_it(on_cluster: bool) 
     assert not raised.value.retry
 
 
+async def test_dark_pictures_do_not_end_a_movie_of_which_an_earlier_try_has_one() -> None:
+    """That one is not looked at again: something may be seen in it."""
+    shared: Any = sharing(101, ONE, done=1)
+    for frame in (1, 50, 100):
+        await shared.keep(ONE, frame, image("black"), 1.0, "snapshot")
+    assert shared.rendered == 3
+
+
 async def test_a_frame_in_tiles_shows_nothing_only_if_no_tile_shows_something() -> None:
     """Three empty tiles are the frame's corners; one of one colour that is not the background's is within something."""
     shared: Any = sharing(1, ONE, resolution=[256, 128], tiles=[4, 2], output="a.png")
@@ -323,3 +331,15 @@ async def test_no_frame_is_begun_that_the_budget_does_not_do_for_and_what_was_be
     shared.frames.finish(frame)
     async with asyncio.timeout(5):
         await spent
+
+
+def test_a_spent_budget_says_what_is_missing_also_before_there_is_a_plan() -> None:
+    """Who clears the task wants to know how much more it takes."""
+    shared = sharing(9, ONE, done=4)
+    shared.ledger.budget = 0.5
+    error = shared.spent(None)
+    assert (error.missing, error.field, shared.ledger.ended_by_budget) == (5, "budget", True)
+    assert "the 0.5 node-hours are spent: 5 of 9 frames are missing (4-8)" in str(error)
+    unplanned = SharedState(shared.store, shared.told, 300, Ledger(budget=0.5))  # type: ignore[attr-defined]
+    assert unplanned.spent(([7, 8], shared.plan)).missing == 2, "as the try found them when it began"
+    assert unplanned.spent(None).missing is None

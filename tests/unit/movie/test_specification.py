@@ -303,3 +303,10 @@ def test_switches_and_nothing_are_read_as_before() -> None:
     found = MovieSpecification.read(text)
     assert (found.renderer.enable_shadows, found.crf, found.lights) == (False, None, None)
     assert found.models[0].properties == {"load_soma": False}
+
+
+@pytest.mark.parametrize(("size", "aspect"), [((1920, 1080), 16 / 9), ((64, 128), 0.5), ((96, 96), 1)])
+def test_the_aspect_of_a_picture_is_its_width_over_its_height(size: tuple[int, int], aspect: float) -> None:
+    """As cameras are told it, and a preview's size is found by it."""
+    found = MovieSpecification.check({"models": [{"path": "/a.obj"}], "frames": 1, "resolution": size})
+    assert found.aspect == pytest.approx(aspect)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,14 @@ def said(frames: int = 50, size: str = "96x64", seconds: str = "00:00:02.00", sh
     )
 
 
-async def made(log: str = "", exited: str = "0 the service ended", **ends: Any) -> Any:
-    """What comes of a step that runs for two looks, and then has ended."""
+async def made(log: str = "", exited: str = "0 the service ended", before: Sequence[str] = (), **ends: Any) -> Any:
+    """What comes of a step that runs for two looks, and then has ended.
+
+    :param before: further looks, before it has ended.
+    """
     ended = look(NAME, services=[service("encode", exited=exited)], **ends) + log_of(log, "encode", NAME)
     running = look(NAME, services=[service("encode")])
-    seen = iter([running, running])
+    seen = iter([running, running, *before])
 
     async def answer(script: str) -> str:
         patience = re.search(r"^look_for [0-9]+ ([0-9]+) ", script, re.MULTILINE)
@@ -107,6 +111,14 @@ async def test_what_the_step_tells_is_the_movie() -> None:
 async def test_a_movie_that_is_not_what_it_should_be_is_refused(log: str, why: str) -> None:
     with pytest.raises(RenderingFailed, match=why):
         await made(log)
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_a_step_is_waited_for_until_it_has_ended() -> None:
+    """Also one that its keeper has not begun yet: then nothing is told of it."""
+    running = look(NAME, services=[service("encode")]) + log_of("frame=12\n", "encode", NAME)
+    movie, _ = await made(said(), before=[look(NAME), running, running])
+    assert movie.frames == 50
 
 
 @pytest.mark.usefixtures("jumping_clock")

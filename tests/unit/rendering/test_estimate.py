@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_brayns.cluster.owner import Owner
-from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors import InvalidSetting, ServiceFailed
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.movie.interfaces import RenderService
 from airflow_brayns.movie.script_file import ScriptFile
+from airflow_brayns.rendering import estimate as module
 from airflow_brayns.rendering.estimate import estimate_movie
 from airflow_brayns.rendering.render import Rendering, RenderRequest
 from tests.support.local import FAST, cluster, gone, state
@@ -20,8 +26,6 @@ from tests.support.movie import Remembers, specification
 from tests.support.script import FRAME, HEAD, NEEDS_CLIENT, script
 
 __all__ = ["cluster", "state"]
-pytestmark = pytest.mark.slow
-
 SLOW = {"environment": {"BRAYNS_EMULATOR": "start_seconds=1.5,load_seconds=1,snapshot_seconds=0,frame_seconds=0.2"}}
 
 
@@ -30,12 +34,11 @@ async def estimated(
 ) -> Any:
     owner = Owner(name, "estimate-1", json.dumps({}), movie="estimate")
     request = RenderRequest(spec, str(folder / "frames"), Rendering(), owner, **changes)
-    import logging
-
     async with hook.session(logging.getLogger("estimate")) as session:
         return await estimate_movie(session, request, told or Remembers())
 
 
+@pytest.mark.slow
 async def test_start_load_and_frames_are_told_apart_and_nothing_is_left(
     cluster: Any, data: Path, tmp_path: Path
 ) -> None:
@@ -48,6 +51,7 @@ async def test_start_load_and_frames_are_told_apart_and_nothing_is_left(
     assert not (tmp_path / "frames").exists()
 
 
+@pytest.mark.slow
 async def test_frames_that_would_stay_on_the_cluster_are_asked_for_as_they_would_be(
     cluster: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +61,7 @@ async def test_frames_that_would_stay_on_the_cluster_are_asked_for_as_they_would
     assert (found.way, len(found.sample)) == ("snapshot", 2)
 
 
+@pytest.mark.slow
 @NEEDS_CLIENT
 async def test_two_estimates_of_one_movie_at_the_same_time_are_as_one_alone(
     cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -87,9 +92,70 @@ async def test_two_estimates_of_one_movie_at_the_same_time_are_as_one_alone(
     assert gone(cluster)
 
 
+@pytest.mark.slow
 async def test_a_scene_that_does_not_load_names_its_key_and_nothing_is_left(
     cluster: Any, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidSetting, match=r"models\.0"):
         await estimated(BraynsClusterHook("here", FAST), specification(data / "none.obj"), tmp_path)
     assert gone(cluster)
+
+
+# ---- without a service ---------------------------------------------------------------------------------------------------
+@pytest.fixture
+def usable(monkeypatch: pytest.MonkeyPatch) -> list[RenderService]:
+    """The services that become usable; an estimate with one is the way that it was asked in."""
+    services: list[RenderService] = []
+
+    class Pool:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        async def __aenter__(self) -> None: ...
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def services(self) -> AsyncIterator[RenderService]:
+            for one in services:
+                yield one
+
+    class Sampling:
+        def __init__(self, spec: Any, service: Any, stage: Any, way: str | None, timeout: float) -> None:
+            self.way = way
+
+        async def measure(self, start: float) -> str | None:
+            return self.way
+
+    @asynccontextmanager
+    async def one_node(*_: Any) -> AsyncIterator[None]:
+        yield
+
+    async def prepared(self: RenderRequest, cluster: Any) -> RenderRequest:
+        return self
+
+    monkeypatch.setattr(module, "ServicePool", Pool)
+    monkeypatch.setattr(module, "Sampling", Sampling)
+    monkeypatch.setattr(module, "one_node", one_node)
+    monkeypatch.setattr(RenderRequest, "prepared", prepared)
+    return services
+
+
+async def estimate(**changes: Any) -> Any:
+    owner = Owner("ab-0123456789ab", "estimate-1", json.dumps({}), movie="estimate")
+    values = {"how": Rendering(way="one-pass"), "owner": owner, **changes}
+    session: Any = SimpleNamespace(cluster=None)
+    return await estimate_movie(session, RenderRequest(specification(Path("/a.obj")), "/f", **values), Remembers())
+
+
+@pytest.mark.parametrize(("on_cluster", "way"), [(True, "snapshot"), (False, "one-pass")])
+async def test_frames_are_measured_in_the_way_in_which_they_would_be_rendered(
+    usable: list[RenderService], on_cluster: bool, way: str
+) -> None:
+    """A service writes a file by snapshot alone, and the two ways do not take as long as one another."""
+    usable.append(RenderService("n1:5000", "brayns1", "n1"))
+    assert await estimate(on_cluster=on_cluster) == way
+
+
+async def test_without_a_usable_service_there_is_no_estimate(usable: list[RenderService]) -> None:
+    """It was nothing, and whoever asked for it failed at that."""
+    with pytest.raises(ServiceFailed, match="No service became usable"):
+        await estimate()

@@ -11,6 +11,7 @@ from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.camera import Bounds
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.specification import MovieSpecification
+from airflow_brayns.rendering import preview as module
 from airflow_brayns.rendering.preview import drawn_size, make_sheet, preview_size, small_movie
 
 
@@ -35,6 +36,28 @@ def test_a_preview_shows_what_is_drawn_over_the_movie_made_as_small(tmp_path: Pa
         white = sheet.convert("L").point(lambda one: 255 * (one > 200)).crop((40, 0, 1600, 60)).getbbox()
     assert white is not None
     assert white[3] - white[1] < 180 * 0.12
+
+
+@pytest.mark.parametrize(
+    ("full", "drawn"),
+    [((3840, 2160), (2048, 1152)), ((8192, 1024), (4096, 512)), ((640, 360), (640, 360)), ((1024, 8192), (512, 4096))],
+)
+def test_what_lies_over_a_sheet_is_drawn_as_large_as_it_can_be_read_and_no_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    """At the movie's own size a preview of large frames took seconds for each of them."""
+    sizes: list[tuple[int, int]] = []
+
+    class Drawing:
+        @staticmethod
+        def of(plan: Plan) -> None:
+            sizes.append(plan.specification.resolution)
+
+    monkeypatch.setattr(module, "Drawing", Drawing)
+    monkeypatch.setattr(module, "contact_sheet", lambda *_, **__: None)
+    spec = MovieSpecification.check({"models": [{"path": "/a.obj"}], "frames": 2})
+    make_sheet(Plan(spec, SceneFacts(Bounds((-1, -1, -1), (1, 1, 1))), "scene", 2), tmp_path, tmp_path / "a.png", full)
+    assert sizes == [drawn]
 
 
 def test_what_is_drawn_over_a_huge_picture_is_previewed_in_its_shape_and_not_in_its_size() -> None:

@@ -15,7 +15,14 @@ from airflow_brayns.errors import ConnectionLost, RenderingFailed
 from airflow_brayns.movie.frame_folder import FolderStore
 from airflow_brayns.rendering import render as module
 from airflow_brayns.rendering.cluster_frames import ClusterFrames
-from airflow_brayns.rendering.render import Rendering, RenderRequest, render_alone, render_at, settings_for_movies
+from airflow_brayns.rendering.render import (
+    Rendering,
+    RenderRequest,
+    one_node,
+    render_alone,
+    render_at,
+    settings_for_movies,
+)
 from airflow_brayns.services.settings import ClusterSettings
 from tests.support.movie import Remembers, specification
 
@@ -238,3 +245,26 @@ def test_the_tasks_budget_wins_and_a_preview_has_none(
     owner = Owner("ab-0123456789ab", "t", movie="movie")
     asked = RenderRequest(specification(Path("/a.obj"), budget=told), "/f", Rendering(**how), owner)
     assert asked.ledger.budget == budget
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_of_the_one_node_whoever_wants_to_hears_before_it_is_used_and_it_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Who stops a task gives back what the page shows of it."""
+    asked: list[str] = []
+    session: Any = SimpleNamespace(
+        cluster=FakeCluster(asked), settings=ClusterSettings.read({}), log=logging.getLogger("x")
+    )
+
+    async def book(cluster: Any, settings: ClusterSettings, owner: Owner, **what: Any) -> Any:
+        asked.append(f"book {what['nodes']}")
+        return BOOKING
+
+    async def announce(booking: Any) -> None:
+        asked.append(f"announce {booking.name}")
+
+    monkeypatch.setattr(module, "book", book)
+    async with one_node(session, request(tmp_path), announce if told else None):
+        asked.append("use")
+    assert asked == ["book 1", *([f"announce {NAME}"] if told else []), "use", "cancel"]

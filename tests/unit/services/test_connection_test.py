@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_brayns.hooks.cluster import BraynsClusterHook
+from airflow_brayns.services.connection_test import try_connection
+from airflow_brayns.services.settings import ClusterSettings
+from tests.support.shell import answering
 from tests.support.task import NAME_OF_EMULATOR
 
 # What Slurm 22.05 prints, by program; the options tell which of them do.
@@ -189,3 +192,12 @@ def test_a_login_node_that_does_not_answer_is_one_line(tmp_path: Path, monkeypat
     assert not good
     assert len(failures(lines)) == 1
     assert "airflow connections test login" in " ".join(lines)
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "local"])
+async def test_that_the_machine_answers_comes_first_whatever_else_does_not_work(scheduler: str) -> None:
+    """So that nobody looks for a missing partition in the way to the login node."""
+    cluster, _ = answering("")
+    found = await try_connection(cluster, ClusterSettings.read({"scheduler": scheduler}), "the login node (login)")
+    assert str(found[0]) == "ok   reached: the login node (login) answers"
+    assert not all(one.good for one in found)

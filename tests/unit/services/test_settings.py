@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import ssl
 from datetime import timedelta
+from pathlib import Path
 
 import pendulum
 import pytest
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.provider import get_provider_info
-from airflow_brayns.services.settings import ClusterSettings, is_name, literal
+from airflow_brayns.services.settings import ClusterSettings, embedded_default, is_name, literal
 from tests.released import COMMITS, recorded
 
 
@@ -188,3 +190,34 @@ def test_only_a_switch_takes_true_and_false(field: str, value: bool) -> None:
     with pytest.raises(InvalidSetting) as raised:
         ClusterSettings.read({field: value})
     assert raised.value.field == field
+
+
+def test_without_an_authority_of_its_own_a_service_is_known_by_those_that_the_system_trusts() -> None:
+    """As where a site's certificates are signed by one that everybody knows."""
+    given = {"tls": "given", "tls_certificate_file": "/c.pem", "tls_private_key_file": "/k.pem"}
+    context = ClusterSettings.read({"scheduler": "slurm", **given}).client_context("", "n1.site.org", "")
+    assert context is not None
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("beside", "on_path", "taken"),
+    [
+        ((), ("braynsService", "brayns-emulator"), "/path/braynsService"),
+        (("brayns-emulator",), ("brayns-emulator",), "BESIDE/brayns-emulator"),
+        (("brayns-emulator",), (), "BESIDE/brayns-emulator"),
+        ((), ("brayns-emulator",), "/path/brayns-emulator"),
+        ((), (), "brayns-emulator"),
+    ],
+)
+def test_without_a_connection_the_program_is_the_services_or_else_this_packages_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: tuple[str, ...], on_path: tuple[str, ...], taken: str
+) -> None:
+    """Airflow's PATH need not have the environment that this package is installed in: its emulator is beside Python."""
+    for name in beside:
+        (tmp_path / name).touch()
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setattr("shutil.which", lambda name: f"/path/{name}" if name in on_path else None)
+    extras, told = embedded_default()
+    assert extras == {"scheduler": "local", "executable": taken.replace("BESIDE", str(tmp_path))}
+    assert extras["executable"] in told
