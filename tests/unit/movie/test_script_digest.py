@@ -84,7 +84,7 @@ def test_a_setting_that_a_module_beside_reads_shapes_pictures(tmp_path: Path, re
 
 @pytest.mark.parametrize("reads", ["from growth import SCALE\n", "from math import *\n"])
 def test_a_module_beside_that_imports_something_else_reads_no_setting(tmp_path: Path, reads: str) -> None:
-    """Each such movie was rendered anew when only its rate, or how many frames it has, was another one."""
+    """Else such a movie would be rendered anew where only how many frames it has is another number."""
     before = digests(tmp_path, growth="import a\nframes = 250\nSCALE = 2\n", a=reads)
     assert digests(tmp_path, growth="import a\nframes = 300\nSCALE = 2\n") == before
 

@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_model_that_loads_slowly_is_told_of_each_minute(clock: list[float]) -> None:
-    """Behind the last step of a fifth nothing was said for an hour, as if it hung."""
+    """Between two fifths nothing would be said for as long as it takes, as if it hung."""
     told = Remembers()
     loading = _Loading(specification(Path("/a.obj")), told)
     for second in range(0, 200, 10):

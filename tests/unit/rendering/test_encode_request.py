@@ -30,7 +30,7 @@ def told(**changes: Any) -> MovieSpecification:
 
 
 def test_of_frames_without_a_manifest_somebody_must_say_where_the_movie_goes() -> None:
-    """It would have gone to a file that is called `None`."""
+    """Else it would go to a file that is called `None`."""
     with pytest.raises(InvalidSetting, match=r"(?s)^output_file: say where the movie goes.*/frames has no manifest"):
         asked(None).decided(None)
     assert asked("/out/a.mp4").decided(None).target == Path("/out/a.mp4")

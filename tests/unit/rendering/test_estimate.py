@@ -156,6 +156,6 @@ async def test_frames_are_measured_in_the_way_in_which_they_would_be_rendered(
 
 
 async def test_without_a_usable_service_there_is_no_estimate(usable: list[RenderService]) -> None:
-    """It was nothing, and whoever asked for it failed at that."""
+    """Else it would be nothing, and whoever asked for it would fail at that."""
     with pytest.raises(ServiceFailed, match="No service became usable"):
         await estimate()

@@ -45,7 +45,7 @@ def test_a_preview_shows_what_is_drawn_over_the_movie_made_as_small(tmp_path: Pa
 def test_what_lies_over_a_sheet_is_drawn_as_large_as_it_can_be_read_and_no_larger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: tuple[int, int], drawn: tuple[int, int]
 ) -> None:
-    """At the movie's own size a preview of large frames took seconds for each of them."""
+    """At the movie's own size a preview of large frames would take longest to draw what is over them."""
     sizes: list[tuple[int, int]] = []
 
     class Drawing:
