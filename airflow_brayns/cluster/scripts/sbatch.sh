@@ -58,7 +58,8 @@ not_taken() { # not_taken CODE WHY ANSWERED AFTER: only what is known for a refu
     if [ "$1" -eq 127 ] || is_refused "$2"; then
         give_way "$4" "refused"
         printf 'refused %s %s\nqueued %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(queued)"
-        rm -rf "$dir" # nothing can arrive for it, and at a limit a task asks again and again
+        # Nothing can arrive for it, and at a limit a task asks again and again. The number of what was to follow on is known to others.
+        if [ "$4" -eq 0 ]; then rm -rf "$dir"; else rm -rf "$dir/services" "$dir/tls" "$dir/keeper.sh"; fi
         return
     fi
     # An answer that was lost may be of a job that still arrives; in its folder it finds that it is not wanted any more.
