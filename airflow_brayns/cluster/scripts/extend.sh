@@ -34,10 +34,6 @@ keep_until() { # keep_until DIR UNTIL
     }
 }
 
-best_told() { # best_told DIR: the line of its job; squeue's, which may be a minute old, only where slurmctld itself does not answer
-    told_job "$1" || find_job "$1"
-}
-
 extend() { # extend NAME SECONDS UNTIL: whoever keeps it reads UNTIL in its folder; what is asked for twice is done once
     local dir n job state left said code told
     n=$(newest "$1") || {
@@ -53,7 +49,9 @@ extend() { # extend NAME SECONDS UNTIL: whoever keeps it reads UNTIL in its fold
         printf 'silent %s\n' "$(printf 'another command is at work on %s' "$1" | coded)"
         return
     }
-    job=$(best_told "$dir") || {
+    # squeue's listing may be a minute old: it counts only where slurmctld itself does not answer, which is then not asked again.
+    told=yes
+    job=$(told_job "$dir") || { told= && job=$(find_job "$dir"); } || {
         printf 'silent %s\n' "$(coded <"$errors")"
         return
     }
@@ -82,8 +80,7 @@ extend() { # extend NAME SECONDS UNTIL: whoever keeps it reads UNTIL in its fold
     said=$(raise_limit "$dir" "$left" "$2")
     code=$?
     # Whether it has, its time tells: a site's wrapper may say anything. Who does not answer may have done it.
-    told=yes
-    job=$(told_job "$dir") || { told= && job=$(find_job "$dir"); } && [ -n "$job" ] || {
+    job=$([ -z "$told" ] || told_job "$dir") && [ -n "$told" ] || { told= && job=$(find_job "$dir"); } && [ -n "$job" ] || {
         printf 'silent %s\n' "$(coded <"$errors")"
         return
     }
