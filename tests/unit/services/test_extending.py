@@ -31,7 +31,7 @@ def answering(**answers: str) -> tuple[Session, FakeShell]:
 
     def answer(script: str) -> str:
         asked = script.rstrip("\n").rsplit("\n", 1)[-1].split(" ")[0]
-        return answers[{"look_at_jobs": "look"}.get(asked, asked)]
+        return answers[{"look_for": "look"}.get(asked, asked)]
 
     shell = FakeShell(answer)
     settings = ClusterSettings.read({"scheduler": "slurm", "account": "proj3"})
