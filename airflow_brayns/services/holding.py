@@ -20,9 +20,6 @@ from airflow_brayns.services.stream import Failed, Looked, Lost, Proved, usable
 from airflow_brayns.services.tasks import beside
 from airflow_brayns.services.watch import AllocationWatch
 
-# Time for the first look, which tells whether the session was given more time: another try knows only its first end.
-_FIRST_LOOK_SECONDS = 60.0
-
 
 @dataclass(frozen=True)
 class Held:
@@ -79,7 +76,8 @@ async def hold(
 class _Holds:
     """The allocations of a booking that are held.
 
-    :ivar limit: ends the hold when its time is over.
+    :ivar limit: ends the hold when its time is over. It begins with the first look that is answered, which tells whether the
+        session was given more time: another try knows only its first end.
     """
 
     def __init__(
@@ -93,8 +91,7 @@ class _Holds:
     ) -> None:
         self.session, self.names, self.plugins, self.first_until = session, names, plugins, until
         self.until, self._tell = until, tell
-        first = None if until is None else max(_FIRST_LOOK_SECONDS, _seconds_to(until))
-        self.limit = asyncio.timeout(first)
+        self.limit = asyncio.timeout(None)
         self._chains = [_Chain(self, one) for one in booking.allocations]
 
     async def first_end(self) -> str:
@@ -144,11 +141,25 @@ class _Chain:
                     return why
                 if not self._living:
                     raise why
-                self.seen.pop(number, None)
-                self.ended.append(gone.job_id)
-                self.services = [one for one in self.services if one.job_id != gone.job_id]
+                self._drop(gone, self.seen.pop(number, None))
                 self._holds.session.log.warning("The session goes on with what there still is: %s", why)
                 self._holds.changed()
+
+    def _drop(self, gone: Allocation, status: AllocationStatus | None) -> None:
+        """Hold one of them no longer, while others go on. What nobody watches any more goes back; not the first one, whose release
+        is that of all.
+        """
+        if gone.job_id:
+            self.ended.append(gone.job_id)
+        self.services = [one for one in self.services if one.job_id != gone.job_id]
+        if gone.incarnation != self._first.incarnation and status is not None and status.state is not JobState.ENDED:
+            self._group.create_task(self._give_back(status))
+
+    async def _give_back(self, status: AllocationStatus) -> None:
+        try:
+            await self._holds.session.cluster.reap(status)
+        except BraynsError as error:
+            self._holds.session.log.warning("Job %s was not given back: %s", status.job_id, error)
 
     def _hold(self, one: Allocation, end: Callable[[], object]) -> None:
         async def told() -> None:
@@ -180,9 +191,10 @@ class _Chain:
         async with usable(holds.session, Booking(one.name, (one,)), holds.plugins) as events:
             async for event in events:
                 match event:
-                    case Looked(status=status):
+                    case Looked(allocation=allocation, status=status):
+                        one = self._living[one.incarnation] = allocation  # it may have its job only now
                         if status.released:
-                            return _given_back(one.job_id)
+                            return await self._released(status)
                         self.look(status)
                     case Proved(service=service):
                         self.services.append(service)
@@ -191,9 +203,25 @@ class _Chain:
                         # It may have been given back, and have ended, between two looks.
                         found = await _seen(holds.session, one)
                         if found is not None and found.released:
-                            return _given_back(one.job_id)
+                            return await self._released(found)
                         raise error
         raise AssertionError("a stream of services does not end by itself")
+
+    async def _released(self, status: AllocationStatus) -> str:
+        """Tell what the release of one that follows on means: with the first one, or after that has ended, the session was given back.
+
+        :raises AllocationLost: it alone ends: the scheduler did not take it, or somebody gave only it back.
+        """
+        first = await _seen(self._holds.session, self._first)
+        is_over = first is not None and (first.gone or first.state is JobState.ENDED)
+        is_last = is_over or self._first.incarnation not in self._living
+        if (first is not None and first.released) or (is_last and status.job_id):
+            return _given_back(status.job_id or self._first.job_id)
+        if status.job_id:
+            why = f"Job {status.job_id}, which followed on, was given back."
+        else:
+            why = "The scheduler did not take the job that was to follow on."
+        raise AllocationLost(why, remedy="Give the session more time once more.")
 
     def following(self) -> list[AllocationStatus]:
         """How those that follow on were seen last."""
@@ -244,9 +272,12 @@ class _Hold:
                     for service in status.services:
                         if self._names is None or service.name in self._names:
                             self._check(status, service)
-        except AllocationLost:
-            if self._watch.seen is not None and self._watch.seen.released:
+        except (AllocationLost, ServiceFailed):
+            seen = self._watch.seen
+            if seen is not None and seen.released:
                 return _given_back(self._watch.allocation.job_id)
+            if seen is not None and seen.following:
+                self._look(seen)  # another try may come only now, when the first one has ended and another one goes on
             raise
         raise AllocationLost(
             f"Job {self._watch.allocation.job_id} is not watched any more.", remedy="Start a new session."

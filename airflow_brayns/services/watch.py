@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from airflow_brayns.brayns.readiness import ended_early, missing_plugin, runs_without
@@ -78,6 +79,8 @@ class AllocationWatch:
                     continue
                 self._show_logs(logs, seen)
                 self.seen = seen
+                if not self.allocation.job_id:  # one that follows on is known before it has a job
+                    self.allocation = replace(self.allocation, job_id=seen.job_id)
                 self._check_keeper(seen)
                 await self._check_job(seen)
                 yield seen

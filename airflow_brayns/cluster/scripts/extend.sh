@@ -35,7 +35,7 @@ keep_until() { # keep_until DIR UNTIL
 }
 
 extend() { # extend NAME SECONDS UNTIL: whoever keeps it reads UNTIL in its folder; what is asked for twice is done once
-    local dir n job state left said code
+    local dir n job state left said code told
     n=$(newest "$1") || {
         printf 'over\n'
         return
@@ -49,10 +49,16 @@ extend() { # extend NAME SECONDS UNTIL: whoever keeps it reads UNTIL in its fold
         printf 'silent %s\n' "$(printf 'another command is at work on %s' "$1" | coded)"
         return
     }
-    job=$(find_job "$dir") || {
+    # squeue's listing may be a minute old: it counts only where slurmctld itself does not answer, which is then not asked again.
+    told=yes
+    job=$(told_job "$dir") || { told= && job=$(find_job "$dir"); } || {
         printf 'silent %s\n' "$(coded <"$errors")"
         return
     }
+    if [ -z "$job" ] && [ "$scheduler" = slurm ] && is_new "$dir"; then
+        printf 'silent %s\n' "$(printf 'the job of %s is new, and may not be listed yet' "$1-$n" | coded)"
+        return
+    fi
     state=$(printf '%s' "$job" | cut -d'|' -f2)
     printf 'newest %s %s\n' "$n" "$(first "$dir/job")"
     case $state in
@@ -74,14 +80,14 @@ extend() { # extend NAME SECONDS UNTIL: whoever keeps it reads UNTIL in its fold
     said=$(raise_limit "$dir" "$left" "$2")
     code=$?
     # Whether it has, its time tells: a site's wrapper may say anything. Who does not answer may have done it.
-    job=$(find_job "$dir") && [ -n "$job" ] || {
+    job=$([ -z "$told" ] || told_job "$dir") && [ -n "$told" ] || { told= && job=$(find_job "$dir"); } && [ -n "$job" ] || {
         printf 'silent %s\n' "$(coded <"$errors")"
         return
     }
     left=$(seconds_left "$job")
     if [ -z "$left" ] || [ "$left" -ge $(($2 - 60)) ]; then
         ! keep_until "$dir" "$3" || printf 'raised\n'
-    elif [ "$code" -ge 124 ] || printf '%s\n' "$said" | grep -qiE "$lost_answers"; then
+    elif [ "$code" -ge 124 ] || [ "$scheduler $code$said$told" = "slurm 0" ] || printf '%s\n' "$said" | grep -qiE "$lost_answers"; then
         printf 'silent %s\n' "$(printf '%s' "$said" | coded)"
     else
         printf 'refused %s %s\n' "$code" "$(printf '%s\n' "$said" | plain | coded)"

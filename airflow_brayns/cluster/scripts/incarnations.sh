@@ -72,7 +72,7 @@ await_earlier() { # await_earlier NAME N: the jobs before incarnation N have end
     [ "$2" -gt 1 ] || return 0
     tries=0
     while [ "$tries" -lt 60 ] && answer=$(jobs_of "$state_dir/$1"/[0-9]*); do
-        living=$(printf '%s\n' "$answer" | awk -F'|' -v name="$1-" -v before="$2" 'index($6, name) == 1 && substr($6, length(name) + 1) + 0 < before { print $2, substr($6, length(name) + 1) }' |
+        living=$(printf '%s\n' "$answer" | awk -F'|' -v name="$1-" -v before="$2" 'NF > 8 && index($(NF - 3), name) == 1 && substr($(NF - 3), length(name) + 1) + 0 < before { print $2, substr($(NF - 3), length(name) + 1) }' |
             while read -r state number; do holds_nodes "$state" && printf '%s ' "$number"; done)
         [ -n "$living" ] || return 0
         # Its keeper had the time that a release has.

@@ -8,6 +8,51 @@ find_job() { # find_job DIR: the line of the job of one allocation; fails when t
     printf '%s\n' "$answer" | awk -F'|' -v name="$name" 'NF > 8 && $(NF - 3) == name && $(NF - 2) >= latest { latest = $(NF - 2); line = $0 } END { print line }'
 }
 
+is_new() { # is_new DIR: it was submitted so lately that squeue's listing may be one of before, which sites keep for a minute
+    [ ! -e "$1/ended" ] && [ "$(age_of "$1/attempt")" -lt 75 ]
+}
+
+find_new_job() { # find_new_job DIR: as find_job; of a job that may not be listed yet slurmctld itself is asked
+    local line
+    line=$(find_job "$1") || return 1
+    if [ -z "$line" ] && [ "$scheduler" = slurm ] && [ -e "$1/job" ] && is_new "$1"; then
+        line=$(told_job "$1") || {
+            printf 'job %s is new, and may not be listed yet' "$(first "$1/job")" >"$errors"
+            return 1
+        }
+    fi
+    printf '%s' "$line"
+}
+
+told_job() { # told_job DIR: the line of its job, as slurmctld itself tells it; empty where that knows none; fails without an answer
+    local id told
+    id=$(first "$1/job")
+    id=${id%% *}
+    [ "$scheduler" = slurm ] && [ -n "$id" ] || return 1
+    told=$(at_most 10 scontrol -o show job "$id" 2>&1 | plain)
+    case $told in
+    *"JobId=$id "*JobState=*) ;;
+    *'Invalid job id'*) return 0 ;;
+    *) return 1 ;;
+    esac
+    # The first of a name counts: a comment may say anything. Ids are given out again, names are not.
+    printf '%s\n' "$told" | tr ' ' '\n' | awk -F= -v id="$id" -v name="$(basename "$(dirname "$1")")-$(basename "$1")" '
+        function seconds(time, part, n, i, all) {
+            if (time !~ /^([0-9]+-)?[0-9]+(:[0-9]+)+$/) return -1
+            n = split(time, part, /[-:]/)
+            for (i = n; i > 0; i--) all += part[i] * (i == n ? 1 : i == n - 1 ? 60 : i == n - 2 ? 3600 : 86400)
+            return all
+        }
+        !($1 in told) { told[$1] = $2 }
+        END {
+            if (told["JobName"] != name) exit
+            limit = seconds(told["TimeLimit"])
+            left = limit - seconds(told["RunTime"])
+            if (left < 0) left = 0
+            print id "|" told["JobState"] "|||" "|" name "|" told["SubmitTime"] "||" (limit < 0 ? told["TimeLimit"] : int(left / 60) ":" left % 60)
+        }'
+}
+
 end_job() { # end_job DIR soft|hard: ask the keeper to look, or end the job; by name too, since ids are given out again
     local id name
     # A job without a keeper has nobody to ask, and scancel tries for long to signal one that is pending.

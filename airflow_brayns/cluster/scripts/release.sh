@@ -142,5 +142,5 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
 still_holds() { # still_holds DIR: its keeper has ended, and Slurm was not told: who tells it (slurmstepd) was killed
     local name
     name=$(basename "$(dirname "$1")")-$(basename "$1")
-    holds_nodes "$(printf '%s\n' "$queued" | awk -F'|' -v name="$name" '$6 == name { state = $2 } END { print state }')"
+    holds_nodes "$(printf '%s\n' "$queued" | awk -F'|' -v name="$name" 'NF > 8 && $(NF - 3) == name { state = $2 } END { print state }')"
 }

@@ -3,7 +3,7 @@
 # Shared: avoid.
 avoid=
 
-ask_slurm() { # ask_slurm NAME N: what sbatch prints is the site's; whether the job is there, and its id, its name tells
+ask_slurm() { # ask_slurm NAME N AFTER: what sbatch prints is the site's; whether the job is there, and its id, its name tells
     local said code why job id submitted found
     said=$(request "$1-$2" "$dir" 2>"$errors")
     code=$?
@@ -12,14 +12,14 @@ ask_slurm() { # ask_slurm NAME N: what sbatch prints is the site's; whether the 
     job=$(find_job "$dir") && found=answered
     if [ -n "$avoid" ] && [ -n "$found" ] && [ -z "$job" ] && [ "$code" -ne 0 ] && is_refused "$why"; then
         avoid= # the others are perhaps not enough
-        ask_slurm "$1" "$2"
+        ask_slurm "$1" "$2" "$3"
         return
     fi
     if [ -n "$job" ]; then
         id=${job%%|*}
         submitted=$(printf '%s\n' "$job" | awk -F'|' '{ print $(NF - 2) }')
     elif [ "$code" -ne 0 ] || ! id=$(told_id "$said"); then
-        not_taken "$code" "$why" "$found"
+        not_taken "$code" "$why" "$found" "$3"
         return
     fi
     put "$dir/job" "$id ${submitted-}" || {
@@ -48,17 +48,23 @@ why_refused() { # why_refused TEXT: what Slurm itself says of it; all that was s
 
 is_refused() { why_refused "$1" | grep -qiE -e "$refusals"; }
 
-not_taken() { # not_taken CODE WHY ANSWERED: only what is known for a refusal is one; anything else may pass by itself
+give_way() { # give_way AFTER WHY: nothing follows on AFTER; that is told before the end, which nobody is to take for the end of both
+    [ "$1" -eq 0 ] || rm -f "${dir%/*}/$1/next"
+    put "$dir/release" "$(now)"
+    put "$dir/ended" "$2"
+}
+
+not_taken() { # not_taken CODE WHY ANSWERED AFTER: only what is known for a refusal is one; anything else may pass by itself
     if [ "$1" -eq 127 ] || is_refused "$2"; then
-        put "$dir/release" "$(now)"
-        put "$dir/ended" "refused"
+        give_way "$4" "refused"
         printf 'refused %s %s\nqueued %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(queued)"
+        # Nothing can arrive for it, and at a limit a task asks again and again. The number of what was to follow on is known to others.
+        if [ "$4" -eq 0 ]; then rm -rf "$dir"; else rm -rf "$dir/services" "$dir/tls" "$dir/keeper.sh"; fi
         return
     fi
     # An answer that was lost may be of a job that still arrives; in its folder it finds that it is not wanted any more.
     if [ "$1" -ne 0 ] && [ "$1" -lt 124 ] && [ -n "$3" ] && ! printf '%s\n' "$2" | grep -qiE "$lost_answers"; then
-        put "$dir/release" "$(now)"
-        put "$dir/ended" "not taken"
+        give_way "$4" "not taken"
     fi
     printf 'unsure %s\n' "$(printf '%s' "${2:-sbatch told no job, with exit code $1}" | coded)"
 }

@@ -24,7 +24,11 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
     }
     n=$(latest "$1")
     [ "$n" -le "$3" ] || ! adopt "$1" "$2" "$3" "$n" || return 0
-    [ "$3" -ne 0 ] || end_earlier "$1" $((n + 1)) # whatever comes of them now, they must not start
+    if [ "$3" -eq 0 ]; then
+        end_earlier "$1" $((n + 1)) # whatever comes of them now, they must not start
+    elif [ "$n" -gt "$3" ] && [ ! -e "$state_dir/$1/$n/job" ] && [ ! -e "$state_dir/$1/$n/release" ]; then
+        give_up "$state_dir/$1/$n" # its answer was lost; should it still arrive, it must not start either
+    fi
     n=$((n + 1))
     dir=$state_dir/$1/$n
     # Before anything starts: what is not whole, or has no room for what a keeper writes, is taken away again.
@@ -49,17 +53,17 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
         start_here "$n"
     else
         [ "$choosy" = yes ] || avoid=$(avoided "$nodes_wanted" "$partitions")
-        ask_slurm "$1" "$n"
+        ask_slurm "$1" "$n" "$3"
     fi
     # Given back meanwhile: whoever did it may not have seen this one yet.
-    ! is_given_back "$1" "$3" || give_up "$dir"
+    if [ -d "$dir" ] && is_given_back "$1" "$3"; then give_up "$dir"; fi
 }
 
 adopt() { # adopt NAME TOKEN AFTER N: answers where N is what is asked for, or may be, or is another's; fails where a new one is needed
     local dir end job state
     dir=$state_dir/$1/$4
     for end in release ending ended cancelled; do [ ! -e "$dir/$end" ] || return 1; done
-    job=$(find_job "$dir") || {
+    job=$(find_new_job "$dir") || {
         printf 'unsure %s\n' "$(coded <"$errors")"
         return 0
     }
@@ -70,12 +74,12 @@ adopt() { # adopt NAME TOKEN AFTER N: answers where N is what is asked for, or m
             return 0
         fi
         [ "$(first "$dir/asked")" = "$asked" ] || return 1
-        [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $7 }')"
+        [ -e "$dir/job" ] || put "$dir/job" "$(printf '%s' "$job" | awk -F'|' '{ print $1, $(NF - 2) }')"
         refresh "$dir/lease" "$(now)"
         take_over "$dir" "$2" || return 1
         [ "$3" -ne 0 ] || end_earlier "$1" "$4"
         report_job "$dir" "$4" 1
-    elif [ -z "$job" ] && [ ! -e "$dir/job" ] && [ "$(age_of "$dir/attempt")" -lt 60 ]; then
+    elif [ -z "$job" ] && [ ! -e "$dir/job" ] && is_new "$dir"; then
         printf 'unsure %s\n' "$(printf 'a submission whose answer was lost may still arrive' | coded)"
     else
         return 1

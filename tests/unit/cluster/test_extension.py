@@ -34,8 +34,7 @@ class Slurm:
         self.programs = folder / "bin"
         self.programs.mkdir()
         self.job("RUNNING", "5:00")
-        squeue = f'echo "JOBID|STATE|REASON|"; cat {folder}/jobs'
-        self.program("squeue", squeue)
+        self.program("squeue", f'echo "JOBID|STATE|REASON|"; cat {folder}/jobs')
         self.updates(f"sed -i 's/|[^|]*$/|1:05:00/' {folder}/jobs")
         self.cluster = SlurmCluster(LocalShell(), state_dir=str(folder / "state"))
 
@@ -48,9 +47,25 @@ class Slurm:
         line = f"7|{state}|None|n1|a|comment|{NAME}-{incarnation}|2026-01-01T00:00:00||{left}\n"
         (self.folder / "jobs").write_text(line)
 
-    def updates(self, script: str) -> None:
-        """What `scontrol update` does; each call is kept."""
-        self.program("scontrol", f"echo $* >>{self.folder}/asked\n{script}")
+    def updates(self, script: str, show: str = "") -> None:
+        """What `scontrol update` does; each call is kept.
+
+        :param show: what `scontrol show` does instead of telling of the job.
+        """
+        tells = (
+            f"IFS='|' read -r id state reason nodes a b name at start left <{self.folder}/jobs\n"
+            "case $left in *:*:*) ;; *:*) left=00:$left ;; esac\n"
+            'echo "JobId=$id JobName=$name UserId=me(1) JobState=$state Reason=None RunTime=00:00:00 TimeLimit=$left '
+            'TimeMin=N/A SubmitTime=$at Comment=JobState=FAILED"'
+        )
+        asks = f"echo $* >>{self.folder}/asked"
+        self.program("scontrol", f"case $* in *show*)\n{show or tells}\nexit ;; esac\n{asks}\n{script}")
+
+    def keep_the_listing(self, listing: str | None = None) -> None:
+        """From now on squeue answers with what it answers now, as it does for a minute where sites keep that."""
+        kept = self.folder / "kept"
+        kept.write_text((self.folder / "jobs").read_text() if listing is None else listing)
+        self.program("squeue", f'echo "JOBID|STATE|REASON|"; cat {kept}')
 
     @property
     def asked(self) -> list[str]:
@@ -119,6 +134,48 @@ async def test_where_slurm_does_not_answer_it_is_not_refused(slurm: Slurm, scrip
         await slurm.extend()
     slurm.program("squeue", "exit 1")
     with pytest.raises(ConnectionLost, match="is not known"):
+        await slurm.extend()
+
+
+async def test_a_listing_that_is_kept_for_a_minute_makes_no_refusal_and_no_second_raise(slurm: Slurm) -> None:
+    slurm.keep_the_listing()
+    assert (await slurm.extend()).granted is Granted.RAISED
+    assert (await slurm.extend()).granted is Granted.ROOM
+    assert len(slurm.asked) == 1
+
+
+async def test_where_only_a_listing_tells_and_nobody_said_no_it_is_not_refused(slurm: Slurm) -> None:
+    slurm.updates("exit 0", show="echo 'scontrol: error' >&2; exit 1")
+    with pytest.raises(ConnectionLost, match="is not known"):
+        await slurm.extend()
+
+
+@pytest.mark.parametrize(("state", "granted"), [("RUNNING", Granted.RAISED), ("PENDING", Granted.WAITS)])
+async def test_a_new_job_that_is_not_listed_yet_is_there_all_the_same(
+    slurm: Slurm, state: str, granted: Granted
+) -> None:
+    slurm.job(state, "5:00")
+    slurm.keep_the_listing("")
+    (slurm.allocation / "attempt").touch()
+    assert (await slurm.extend()).granted is granted
+
+
+async def test_a_new_job_that_nobody_tells_of_is_not_over(slurm: Slurm) -> None:
+    slurm.keep_the_listing("")
+    slurm.updates("exit 1", show="exit 1")
+    (slurm.allocation / "attempt").touch()
+    with pytest.raises(ConnectionLost, match="may not be listed yet"):
+        await slurm.extend()
+    os.utime(slurm.allocation / "attempt", (1, 1))
+    with pytest.raises(AllocationLost):
+        await slurm.extend()
+
+
+@pytest.mark.parametrize("tells", ["echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "echo 'JobId=7 JobName=another JobState=RUNNING RunTime=00:00:00 TimeLimit=05:00:00'"])  # fmt: skip
+async def test_a_job_that_slurmctld_does_not_know_is_over_though_it_is_listed(slurm: Slurm, tells: str) -> None:
+    """Ids are given out again."""
+    slurm.updates("exit 1", show=tells)
+    with pytest.raises(AllocationLost):
         await slurm.extend()
 
 

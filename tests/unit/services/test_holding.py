@@ -17,7 +17,7 @@ from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Job, ServiceStatus
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
-from airflow_brayns.errors import AllocationLost, ServiceFailed
+from airflow_brayns.errors import AllocationLost, ConnectionLost, ServiceFailed
 from airflow_brayns.services.booking import Booking, Service
 from airflow_brayns.services.holding import Held, _Hold, hold
 from airflow_brayns.services.session import Session
@@ -94,13 +94,21 @@ class Told:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.looks = {1: look(services=[service(port=5000)])}
         self.held: list[Held] = []
+        self.reaped: list[str] = []
+        self.away = False
 
         async def answer(script: str) -> str:
-            if "\npost_mortem ab-" in script:
+            asked = script[script.rindex("\n}\n") + 3 :]
+            if asked.startswith("reap "):
+                self.reaped.append(asked.strip())
+                return f"released {NAME} 2 done\n"
+            if not asked.startswith("look_for "):
                 return ""
-            if "\nawait_news " in script:
+            if self.away:
+                raise ConnectionLost("the login node is away")
+            if asked.split()[2] != "0":
                 await asyncio.sleep(0.01)
-            numbers = [int(found) for found in re.findall(rf"\ndescribe {NAME} ([0-9]+) ", script)]
+            numbers = [int(found) for found in re.findall(rf"{NAME} ([0-9]+) ", asked)]
             answers = "".join(self.looks[number] for number in numbers).replace("answered\n", "")
             return f"{answers}answered\n"
 
@@ -116,11 +124,11 @@ class Told:
         seen = look(job_id="78", word=word, left=left, **more)
         self.looks[2] = seen.replace(f"allocation {NAME} 1", f"allocation {NAME} 2").replace(f"{NAME}-1|", f"{NAME}-2|")
 
-    async def hold(self, seconds: float = 3600) -> str:
+    async def hold(self, seconds: float = 3600, within: float | None = 30) -> str:
         session = Session(self.poller, ClusterSettings.read({"scheduler": "slurm"}), logging.getLogger("x"))
         booking = Booking(NAME[:-3], (Allocation(NAME, 1, "77", folder=f"/s/{NAME}/1"),))
         until = datetime.now(UTC) + timedelta(seconds=seconds)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(within):
             return await hold(session, booking, until, tell=self.held.append)
 
     async def awaited(self, what: Callable[[Held], Any]) -> Held:
@@ -199,8 +207,95 @@ async def test_the_last_of_them_that_ends_ends_the_session(told: Told) -> None:
 
 async def test_given_back_is_given_back_with_all_that_follows_on(told: Told) -> None:
     told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.looks[1] = look(services=[service(port=5000)], more="next 2\nreleased")
+    assert await told.hold() == "Job 77 was given back."
+
+
+async def test_given_back_since_the_first_one_ended_it_was_given_back(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second(services=[service(port=5000)])
+    holding = asyncio.create_task(told.hold())
+    await told.awaited(lambda held: held.services)
+    told.looks[1] = look(word="TIMEOUT", ended="the time limit is near", more="next 2")
+    await told.awaited(lambda held: held.ended)
     told.second(services=[service(port=5000)], more="released")
-    assert await told.hold() == "Job 78 was given back."
+    assert await holding == "Job 78 was given back."
+
+
+@pytest.mark.parametrize(
+    ("job", "ended"), [("", "refused"), ("", "not taken"), ("78", "released")], ids=["refused", "not taken", "alone"]
+)
+async def test_what_follows_on_and_alone_has_a_release_does_not_end_the_session(
+    told: Told, job: str, ended: str
+) -> None:
+    """What the scheduler does not take is marked so; the teardown then gave the running session back."""
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second("COMPLETED" if job else "", ended=ended, nodes=(), heartbeat="", more="released")
+    told.looks[2] = told.looks[2].replace("job 78 ", "job " + job)
+    holding = asyncio.create_task(told.hold(seconds=3))
+    await asyncio.sleep(0.5)
+    told.looks[1] = look(services=[service(port=5000)], more="next 3")
+    told.second(services=[service(port=5000)])
+    told.looks[3] = told.looks[2].replace(f"{NAME} 2", f"{NAME} 3").replace(f"{NAME}-2", f"{NAME}-3")
+    held = await told.awaited(lambda held: held.services)
+    assert [one.incarnation for one in held.following] == [3], "the next try's is held"
+    holding.cancel()
+
+
+async def test_another_try_that_comes_after_the_first_one_has_ended_holds_what_follows_on(told: Told) -> None:
+    """A triggerer that was started anew knows only the first one."""
+    crashed = service(port=5000, exited="1 the service ended")
+    told.looks[1] = look(word="TIMEOUT", services=[crashed], ended="the time limit is near", more="next 2")
+    told.second(services=[service(port=5000)])
+    holding = asyncio.create_task(told.hold(seconds=-60))
+    held = await told.awaited(lambda held: held.services)
+    assert held.ended == ("77",) and not holding.done()
+    told.second(left="0:30", services=[service(port=5000)], heartbeat="3")
+    assert (await holding).startswith("The time is over")
+
+
+async def test_another_try_waits_for_a_cluster_that_is_away_before_it_says_that_the_time_is_over(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    told.away = True
+    holding = asyncio.create_task(told.hold(seconds=-60, within=None))
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(loop, "time", lambda: clock() + 65)
+    await asyncio.sleep(0.1)
+    assert not holding.done()
+    told.away, told.looks[1] = False, extended(3600)
+    held = await told.awaited(lambda held: held.until)
+    assert held.until is not None and held.until > datetime.now(UTC)
+    holding.cancel()
+
+
+async def test_a_job_that_follows_on_is_named_once_it_has_its_id(told: Told) -> None:
+    """It is known before it is submitted."""
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second("", nodes=(), heartbeat="")
+    waiting = told.looks[2].replace("job 78 ", "job ")
+    told.looks[2] = waiting.replace("2026-11-22T10:00:00", "", 1)
+    holding = asyncio.create_task(told.hold())
+    await told.awaited(lambda held: held.following)
+    told.second(services=[service(port=5000)])
+    await told.awaited(lambda held: held.services)
+    told.second("FAILED", ended="its node was lost", nodes=())
+    assert (await told.awaited(lambda held: held.ended)).ended == ("78",)
+    holding.cancel()
+
+
+async def test_what_follows_on_and_is_not_held_any_more_goes_back(told: Told) -> None:
+    told.looks[1] = look(services=[service(port=5000)], more="next 2")
+    told.second(services=[service(port=5000), service("brayns2", exited="1 the service ended")], more="owner me")
+    holding = asyncio.create_task(told.hold())
+    await told.awaited(lambda held: held.ended)
+    async with asyncio.timeout(10):
+        while not told.reaped:
+            await asyncio.sleep(0.01)
+    assert told.reaped == [f"reap {NAME} 2 me 8"] and not holding.done()
+    holding.cancel()
 
 
 async def test_given_back_and_ended_between_two_looks_it_was_given_back_all_the_same(told: Told) -> None:
