@@ -55,7 +55,8 @@ jobs_of() { # jobs_of DIR...: every job of ours (Slurm answers for all at once)
         [ "$(process_started "${job%% *}")" = "${job#* }" ] && state=RUNNING
         name=$(basename "$(dirname "$one")")-$(basename "$one")
         left=$(first "$one/claim/ends")
-        [ -z "$left" ] || left=$(((left - $(now)) / 60)):$(printf '%02d' $(((left - $(now)) % 60)))
+        # The clock is read once: between two readings a minute may end.
+        [ -z "$left" ] || left=$((left - $(now))) && left=${left:+$((left / 60)):$(printf '%02d' $((left % 60)))}
         printf '%s|%s|None|%s||%s|%s||%s\n' "${job%% *}" "$state" "$(first "$one/claim/nodes" | tr ' ' ',')" "$name" "${job#* }" "$left"
     done
 }
