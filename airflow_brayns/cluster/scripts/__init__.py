@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "whose",
             "incarnations",
             "failing",
+            "apart",
             "sbatch",
             "submit",
         ),
@@ -31,7 +32,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "services": ("common", "login", "room", "queue", "jobs", "trust", "whose", "failures", "services"),
         "extend": ("common", "login", "queue", "jobs", "whose", "incarnations", "extend"),
         "files": ("common", "login", "room", "trust", "files"),
-        "inspect": ("common", "login", "room", "queue", "trust", "failing", "inspect"),
+        "inspect": ("common", "login", "room", "queue", "trust", "failing", "apart", "inspect"),
         "step": ("common", "login", "queue", "step"),
         # the job's script, and each node's wrapper
         "keeper": (

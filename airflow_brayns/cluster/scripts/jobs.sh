@@ -1,4 +1,5 @@
 # A job of ours is found, and ended.
+lost_answers='timed out|unable to contact|connection|communication|zero bytes|receive|temporarily'
 
 find_job() { # find_job DIR: the line of the job of one allocation; fails when the scheduler does not answer
     local name answer

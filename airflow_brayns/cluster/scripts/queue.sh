@@ -1,24 +1,11 @@
 # The scheduler is Slurm, or this machine with its processes.
 # Each job is a line of squeue's: id|state|reason|nodes|comment|name|submit time|start|time left
-lost_answers='timed out|unable to contact|connection|communication|zero bytes|receive|temporarily'
 
 at_most() { # at_most SECONDS COMMAND...: Slurm's own time-outs add up to half a minute
     local seconds
     seconds=$1
     shift
     if command -v timeout >/dev/null 2>&1; then timeout "$seconds" "$@"; else "$@"; fi
-}
-
-# Whoever runs these scripts may be an Airflow worker, whose environment holds its secrets.
-without_ours() { # without_ours SECONDS COMMAND...: in the place of this shell, without its environment; 0 for as long as it takes
-    local seconds
-    seconds=$1
-    shift
-    [ "$seconds" -eq 0 ] || ! command -v timeout >/dev/null 2>&1 || set -- timeout "$seconds" "$@"
-    exec env -i ${HOME:+"HOME=$HOME"} ${USER:+"USER=$USER"} ${LOGNAME:+"LOGNAME=$LOGNAME"} ${PATH:+"PATH=$PATH"} \
-        ${SHELL:+"SHELL=$SHELL"} ${LANG:+"LANG=$LANG"} ${TZ:+"TZ=$TZ"} ${TMPDIR:+"TMPDIR=$TMPDIR"} \
-        ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} ${BRAYNS_EMULATOR:+"BRAYNS_EMULATOR=$BRAYNS_EMULATOR"} \
-        ${SLURM_CONF:+"SLURM_CONF=$SLURM_CONF"} "$@"
 }
 
 process_started() { # it prints the kernel's start time of a process; nothing for a zombie or none
