@@ -65,6 +65,10 @@ put_or_end() { # put_or_end FILE LINE: without it nobody can use the allocation;
 
 keep() {
     local began used_at looked_at jump usage beat lease time latest awaited one
+    woken= # before `claim`, from which on it is told to look by a signal, which ends a shell that knows none
+    told=
+    trap 'woken=yes' USR1
+    trap 'told="told to end: the time limit is near, or somebody cancelled the job"' TERM INT HUP
     ls "$dir" >/dev/null 2>&1 # a network file system shows a new name only after the folder was read
     [ ! -e "$dir/release" ] || {
         put "$dir/ended" "released before it started"
@@ -83,10 +87,6 @@ keep() {
         say "another job holds this allocation; leaving it alone"
         exit 0
     }
-    woken=
-    told=
-    trap 'woken=yes' USR1
-    trap 'told="told to end: the time limit is near, or somebody cancelled the job"' TERM INT HUP
     children=
     untold=
     self=$(digest <"$0")

@@ -19,7 +19,7 @@ from airflow_brayns.cluster.allocation import AllocationStatus
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.request import AllocationRequest
-from airflow_brayns.cluster.scripts import script_of
+from airflow_brayns.cluster.scripts import file_text, script_of
 from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.cluster.submission import ServiceCommand, TlsFiles
 from airflow_brayns.cluster.waiter import Waiter
@@ -350,6 +350,13 @@ async def test_only_our_own_old_folders_are_cleared_away(make: Callable[..., Loc
     await make().submit(NAME, "a", AllocationRequest(), [])
     assert strangers.exists()
     assert not ours.parent.exists()
+
+
+def test_a_keeper_hears_signals_before_anybody_sends_one() -> None:
+    """Who gives back signals whoever has `claim`: one came in between, and ended the keeper before it could say so."""
+    keep = file_text("keeper").partition("\nkeep() {")[2]
+    assert 0 < keep.index("trap 'told=") < keep.index('mkdir "$dir/claim"')
+    assert 0 < keep.index("trap 'woken=yes' USR1") < keep.index('mkdir "$dir/claim"')
 
 
 async def test_old_folders_are_looked_for_once_an_hour(make: Callable[..., LocalCluster], tmp_path: Path) -> None:

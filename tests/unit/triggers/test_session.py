@@ -37,10 +37,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         async def session(self, log: Any) -> AsyncIterator[str]:
             yield "the session"
 
-    async def hold(session: Any, booking: Booking, until: datetime | None, names: Any) -> str:
+    async def hold(
+        session: Any, booking: Booking, until: datetime | None, names: Any, *, plugins: Any, tell: Any
+    ) -> str:
         if isinstance(found[0], BraynsError):
             raise found[0]
-        found.append((session, booking, until, names))
+        found.append((session, booking, until, names, list(plugins)))
         return "the time is over"
 
     monkeypatch.setattr(module, "BraynsClusterHook", Hook)
@@ -56,11 +58,11 @@ async def event_of(trigger: BraynsSessionTrigger) -> dict[str, Any]:
 @pytest.mark.parametrize("services", [None, ["brayns2"]])
 async def test_it_holds_what_its_task_holds_as_its_task_would(asked: list[Any], services: list[str] | None) -> None:
     """Also when it has gone through Airflow's database, to another triggerer."""
-    _, sent = holding(services=services).serialize()
+    _, sent = holding(services=services, booking={**BOOKING.to_json(), "plugins": ["braynsDTI"]}).serialize()
     assert await event_of(BraynsSessionTrigger(**sent)) == {"status": "success", "why": "the time is over"}
     place, held = asked
     assert place == ("there", {"poll_interval": 3.0})
-    assert held == ("the session", BOOKING, datetime.fromisoformat(UNTIL), services)
+    assert held == ("the session", BOOKING, datetime.fromisoformat(UNTIL), services, ["braynsDTI"])
 
 
 async def test_what_ends_it_is_told_to_its_task(asked: list[Any]) -> None:
