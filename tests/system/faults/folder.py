@@ -29,8 +29,14 @@ def mount(name: str) -> Callable[[Bench], None]:
         subprocess.run(["mkfs.ext2", "-q", "-F", "-m", "0", "-N", "4000", image], check=True)
         device = subprocess.run(["losetup", "-f", "--show", image], check=True, capture_output=True, text=True).stdout
         (HOME / f"{name}.device").write_text(device)
-        for machine in MACHINES:
-            bench.cluster.run(machine, "mount", device.strip(), str(folder))
+        there = f"mountpoint -q {folder}"
+        for machine in MACHINES:  # one that another row has switched off comes back
+            command = f"{{ {there} || mount {device.strip()} {folder}; }} && {there} && echo there"
+            bench.until(
+                lambda at=machine, do=command: bench.on(at, "sh", "-c", do).strip() == "there",
+                120,
+                f"{machine} mounts {folder}",
+            )
         bench.cluster.run("login", "chown", USER, str(folder))
 
     return act
