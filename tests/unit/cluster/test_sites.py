@@ -2,200 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from airflow_brayns.cluster.allocation import Allocation, JobState
+from airflow_brayns.cluster.allocation import JobState
 from airflow_brayns.cluster.cluster import Waiter
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script
-from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.scripts import file_text
-from airflow_brayns.cluster.shell import LocalShell, quote
-from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.errors import (
     AllocationLost,
     ConnectionLost,
-    SubmissionLimited,
     SubmissionRefused,
     SubmissionUnsure,
 )
+from tests.support.site import NAME, PLAIN, RED, Site, running, site
 
-NAME = "ab-0123456789ab000"
-# What sbatch, squeue and scancel do, as far as it is asked for here. `jobs` has a line of squeue's for each job.
-REAL = {
-    "sbatch": """for one; do case $one in --job-name=*) name=${one#*=} ;; esac; done
-id=$((4242 + $(wc -l <jobs)))
-echo "$id|PENDING|Priority||c|$name|2026-11-26T08:00:0$(wc -l <jobs)||1:00" >>jobs
-echo $id""",
-    "squeue": """case $* in *-j*) echo "in $(cat partitions)"; exit ;; esac
-case $* in *-h*) ;; *) echo 'JOBID|STATE|REASON|NODELIST|COMMENT|NAME|SUBMIT_TIME|START_TIME|TIME_LEFT' ;; esac
-cat jobs""",
-    "scancel": """echo "$*" >>cancelled
-case $* in *--signal*) ;; *) sed -i "s/PENDING/CANCELLED/;s/RUNNING/${after:-CANCELLED}/" jobs ;; esac""",
-    "srun": 'shift $(($# - 2)); exec "$@"',
-}
-RED, PLAIN = r"\033[1;31m", r"\033[0m\033(B"
-
-
-class Site:
-    """A Slurm of this machine, of which each command can be wrapped."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.bin, self.real = folder, folder / "bin", folder / "real"
-        self.bin.mkdir()
-        self.real.mkdir()
-        (folder / "jobs").touch()
-        for name, text in REAL.items():
-            self._write(self.real / name, f"cd {folder}\n{text}")
-            self.wrap(name, '"$real" "$@"')
-        self.cluster = SlurmCluster(LocalShell(), state_dir=str(folder / "state"))
-
-    def wrap(self, name: str, text: str) -> None:
-        """Put a script in the place of a command; what the command does itself is `$real`."""
-        self._write(self.bin / name, f"real={self.real}/{name}\n{text}")
-
-    def _write(self, path: Path, text: str) -> None:
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-
-    @property
-    def jobs(self) -> list[str]:
-        return (self.folder / "jobs").read_text().splitlines()
-
-    async def submit(self, after: int = 0) -> Allocation:
-        return await self.cluster.submit(NAME, "me", AllocationRequest(), [], "a test", after=after)
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
-    return Site(tmp_path)
-
-
-# ---- limits that pass -------------------------------------------------------------------------------------------------
-LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
-
-
-@pytest.mark.parametrize(
-    ("queue", "said", "kind"),
-    [
-        ("job 17", LIMIT, SubmissionLimited),
-        ("Welcome\njob 17\njob 18", LIMIT, SubmissionLimited),
-        ("", LIMIT, SubmissionRefused),
-        ("job 17", LIMIT.replace("AssocMaxSubmitJobLimit", "QOSGrpSubmitJobsLimit"), SubmissionLimited),
-        ("job 17", LIMIT.replace("AssocMaxSubmitJobLimit", "AssocMaxWallDurationPerJobLimit"), SubmissionRefused),
-        ("job 17", LIMIT.partition("\n")[2], SubmissionRefused),
-        ("Welcome to the site", LIMIT, SubmissionRefused),
-        ("job 17", "sbatch: error: invalid partition specified: nope", SubmissionRefused),
-    ],
-)
-async def test_a_limit_may_pass_while_there_are_jobs_that_end(
-    site: Site, queue: str, said: str, kind: type[Exception]
-) -> None:
-    """Slurm says the same of a limit of jobs, which passes, and of one job that is too large, which never does."""
-    site.wrap("sbatch", f"printf '%s\\n' {quote(said)} >&2; exit 1")
-    site.wrap("squeue", f'case $* in *-h*) printf \'%s\\n\' {quote(queue)} ;; *) "$real" "$@" ;; esac')
-    with pytest.raises(SubmissionRefused) as raised:
-        await site.submit()
-    assert type(raised.value) is kind
-
-
-@pytest.mark.parametrize("after", [0, 1])
-async def test_what_is_refused_leaves_nothing_that_fills_a_folder(site: Site, after: int) -> None:
-    """At a limit a task asks every minute: each time 15 files and a key were left for a week."""
-    first = await site.submit()
-    if not after:
-        (Path(first.folder) / "release").touch()
-    site.wrap("sbatch", f"printf '%s\\n' {quote(LIMIT)} >&2; exit 1")
-    for _ in range(2):
-        with pytest.raises(SubmissionRefused):
-            await site.submit(after)
-    left = {one.name: len(list(one.rglob("*"))) for one in (site.folder / "state" / NAME).iterdir()}
-    del left["1"]
-    assert sorted(left) == (["2", "3"] if after else []) and all(files < 8 for files in left.values())
-    site.wrap("sbatch", '"$real" "$@"')
-    assert (await site.submit(after)).incarnation == (4 if after else 2), "a number that others know is not given again"
-    assert (Path(first.folder) / "next").exists() is bool(after)
-
-
-@pytest.mark.parametrize("said", [LIMIT, "sbatch: error: Batch job submission failed: something new"])
-async def test_nothing_follows_on_where_sbatch_takes_no_job(site: Site, said: str) -> None:
-    """Whoever holds the first one took the end of what was to follow for the end of all."""
-    first = await site.submit()
-    site.wrap("sbatch", f"printf '%s\\n' {quote(said)} >&2; exit 1")
-    with pytest.raises((SubmissionRefused, SubmissionUnsure)):
-        await site.submit(after=1)
-    assert not (Path(first.folder) / "next").exists() and not (Path(first.folder) / "release").exists()
-    site.wrap("sbatch", '"$real" "$@"')
-    second = await site.submit(after=1)
-    assert (Path(first.folder) / "next").read_text() == f"{second.incarnation}\n"
-
-
-# ---- a listing that squeue's answers are kept in ------------------------------------------------------------------------
-def listed_late(site: Site) -> None:
-    """Squeue's listing is one of before, and scontrol tells of the jobs that there are."""
-    site.wrap("squeue", "echo 'JOBID|STATE|REASON|NODELIST'")
-    tell = (
-        f"cd {site.folder}; grep \"^$4|\" jobs | (IFS='|' read -r id state r n c name at s l && "
-        'echo "JobId=$id JobName=$name JobState=$state RunTime=00:00:00 TimeLimit=01:00:00 SubmitTime=$at")'
-    )
-    site._write(site.bin / "scontrol", tell)
-
-
-@pytest.mark.parametrize("after", [0, 1])
-async def test_a_job_of_a_moment_ago_is_adopted_though_no_listing_has_it(site: Site, after: int) -> None:
-    if after:
-        await site.submit()
-    listed_late(site)
-    one = await site.submit(after)
-    again = await site.submit(after)
-    assert (one.job_id, one.incarnation, again.adopted) == (again.job_id, again.incarnation, True)
-    assert len(site.jobs) == 1 + after and not (site.folder / "cancelled").exists()
-
-
-async def test_a_job_of_a_moment_ago_that_nobody_tells_of_is_not_known(site: Site) -> None:
-    await site.submit()
-    listed_late(site)
-    site._write(site.bin / "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
-    with pytest.raises(SubmissionUnsure, match="may not be listed yet"):
-        await site.submit()
-    assert len(site.jobs) == 1
-
-
-async def test_one_that_has_ended_within_the_moment_makes_room_for_another(site: Site) -> None:
-    await site.submit()
-    running(site, "FAILED")
-    listed_late(site)
-    assert (await site.submit()).incarnation == 2
-
-
-async def test_what_may_still_arrive_to_follow_on_must_not_start_beside_another(site: Site) -> None:
-    """The answer to its submission was lost, so nobody gives it back."""
-    await site.submit()
-    site.wrap("sbatch", "echo 'sbatch: error: Socket timed out on send/recv operation' >&2; exit 1")
-    with pytest.raises(SubmissionUnsure):
-        await site.submit(after=1)
-    lost = site.folder / "state" / NAME / "2"
-    os.utime(lost / "attempt", (1, 1))
-    site.wrap("sbatch", '"$real" "$@"')
-    assert (await site.submit(after=1)).incarnation == 3
-    assert (lost / "release").exists()
-
-
-async def test_a_bar_in_a_comment_moves_no_field(site: Site) -> None:
-    site.wrap("squeue", '"$real" "$@" | sed "s/|c|/|a|b|c|/"')
-    one = await site.submit()
-    (Path(one.folder) / "job").unlink()
-    again = await site.submit()
-    assert (again.adopted, (Path(one.folder) / "job").read_text()) == (True, "4242 2026-11-26T08:00:00\n")
-    running(site)
-    (Path(one.folder) / "ended").write_text("killed\n")
-    assert await site.cluster.release(NAME, grace=0) == 1
-    assert "CANCELLED" in site.jobs[0]
-
+__all__ = ["site"]
 
 # ---- sbatch that says more than a number ------------------------------------------------------------------------------
 WRAPPED = {
@@ -367,11 +191,6 @@ async def test_a_step_whose_srun_greets_is_heard(site: Site) -> None:
 
 
 # ---- giving back ------------------------------------------------------------------------------------------------------
-def running(site: Site, word: str = "RUNNING") -> None:
-    text = (site.folder / "jobs").read_text().replace("PENDING", word)
-    (site.folder / "jobs").write_text(text)
-
-
 async def test_a_scancel_that_failed_is_asked_again(site: Site) -> None:
     await site.submit()
     site.wrap(
