@@ -78,13 +78,61 @@ class TestCluster:
     def until(self, holds: Callable[[], Any], seconds: float = 30) -> Any:
         end = time.monotonic() + seconds
         while not (value := holds()):
-            assert time.monotonic() < end, f"not within {seconds} s; left: {self.left()}"
+            assert time.monotonic() < end, f"not within {seconds} s; left: {self.left()}; nodes: {self.nodes()}"
             time.sleep(0.2)
         return value
 
     def empty(self, seconds: float = 30) -> None:
-        """Await that nothing of ours is left."""
-        self.until(lambda: not self.left(), seconds)
+        """Await that nothing of ours is left.
+
+        What is left all the same is ended, behind the error: the fault of one test is not the next thirty's.
+        """
+        try:
+            self.until(lambda: not self.left(), seconds)
+        except AssertionError:
+            self.clear()
+            raise
+
+    def clear(self) -> None:
+        """End whatever runs on the cluster, and put every node back to work."""
+        for job in [line.split()[0] for line in self.queue()]:
+            self.run("slurmctl", "sh", "-c", 'scancel "$1" || true', "sh", job)
+        for node in NODES:
+            self.back(node)
+
+    def nodes(self) -> str:
+        """What Slurm says of each node, and why."""
+        told = self.run("slurmctl", "sinfo", "-h", "-N", "-p", "prod", "-o", "%N %T (%E)")
+        return "; ".join(told.splitlines())
+
+    def state(self, node: str) -> tuple[str, str]:
+        """What Slurm says of a node, and why; "" where it says nothing of it.
+
+        By `-N`: `sinfo -n NODE` alone has gone on for minutes not saying idle of a node that was (22.05, three times of forty).
+        """
+        for line in self.run("slurmctl", "sinfo", "-h", "-N", "-p", "prod", "-o", "%N %T %E").splitlines():
+            name, state, why = line.split(maxsplit=2)
+            if name == node:
+                return state, why
+        return "", ""
+
+    def back(self, node: str, seconds: float = 240) -> None:
+        """Await that a node takes jobs again. One that Slurm has set aside meanwhile (a step of it was killed) is resumed, said with its reason."""
+        seen: list[str] = []
+
+        def idle() -> bool:
+            state, why = self.state(node)
+            if seen[-1:] != [state]:
+                seen.append(state)
+            if re.match(r"drain|down(?!\*)", state):
+                print(f"{node} is {state}: {why}; it is resumed")
+                self.run("slurmctl", "scontrol", "update", f"NodeName={node}", "State=RESUME")
+            return state.startswith("idle")
+
+        try:
+            self.until(idle, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{node} was {', '.join(seen)}; {error}") from None
 
     def login(self, **extra: Any) -> dict[str, Any]:
         """The SSH connection."""

@@ -246,9 +246,7 @@ def test_a_node_switched_off(movie: Any, running_slurm: TestCluster) -> None:
         one.check(doubles=2 * IN_FLIGHT)
     finally:
         running_slurm.fault("poweron", machine)
-        running_slurm.until(
-            lambda: "idle" in running_slurm.run("slurmctl", "sinfo", "-h", "-n", machine, "-o", "%T"), 240
-        )
+        running_slurm.back(machine)
     running_slurm.empty(240)
 
 

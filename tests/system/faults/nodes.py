@@ -49,7 +49,7 @@ def preempted(scene: Scene) -> None:
 
 def idle_again(bench: Bench, node: str) -> None:
     bench.until(
-        lambda: "idle" in bench.on("slurmctl", "sinfo", "-h", "-n", node, "-p", "prod", "-o", "%T"),
+        lambda: bench.cluster.state(node)[0].startswith("idle"),
         90,
         f"{node} is idle",
         1,
