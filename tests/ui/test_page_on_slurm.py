@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,7 +52,11 @@ def browser() -> Iterator[Any]:
 def running(command: str, airflow: Known) -> Iterator[str]:
     """A command as a person runs it beside other things, until the block ends; the first line that it prints."""
     program, *words = shlex.split(command)
-    began = subprocess.Popen([BIN / program, *words], env=airflow.environment, stdout=subprocess.PIPE, text=True)
+    # What a shell starts with `&` ignores SIGINT, and so would all that the tests start there.
+    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    began = subprocess.Popen(
+        [BIN / program, *words], env=airflow.environment, stdout=subprocess.PIPE, text=True, preexec_fn=heeds
+    )
     try:
         assert began.stdout is not None
         yield began.stdout.readline().strip()
