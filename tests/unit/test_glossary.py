@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,13 @@ def test_no_module_is_excused_that_is_not_there() -> None:
     assert not (PLAIN | OTHERWISE.keys()) - set(modules())
 
 
+@cache
+def texts() -> list[str]:
+    """All that is said outside the glossary."""
+    return [path.read_text() for path in (*PACKAGE.rglob("*.py"), *DOCS.rglob("*.rst")) if path.name != "glossary.rst"]
+
+
 @pytest.mark.parametrize("term", TERMS)
 def test_each_word_that_is_explained_is_used(term: str) -> None:
-    texts = [path.read_text() for path in (*PACKAGE.rglob("*.py"), *DOCS.rglob("*.rst")) if path.name != "glossary.rst"]
     word = re.compile(rf"\b{re.escape(term).replace(chr(92) + ' ', '[ -]')}(s|es)?\b", re.IGNORECASE)
-    assert any(word.search(text) for text in texts), f"nobody says {term!r} any more"
+    assert any(word.search(text) for text in texts()), f"nobody says {term!r} any more"
