@@ -20,7 +20,7 @@ OTHERWISE = {
     "endpoint_pool": "source of services", "endpoints": "endpoint", "in_use": "in use", "watch": "look", "waiting": "look", "finding": "look",
     "submission": "incarnation", "shared_state": "worker", "queue": "queue of frames", "waiter": "look", "failing": "failing node", "frame_folder": "frame store",
     "cluster_frames": "frame store", "frame_checks": "frame store", "frames_script": "frame store", "parts": "part file", "stream": "usable",
-    "script_call": "script", "script_digest": "script", "script_file": "script", "script_import": "script", "script_order": "script",
+    "script_call": "script", "script_digest": "script", "script_file": "script", "script_import": "script", "script_named": "script", "script_order": "script",
     "script_output": "script", "script_run": "script", "script_service": "script", "script_thread": "script", "script_traceback": "script",
     "script_wanted": "script", "render_call": "render call", "frame_store": "frame store", "holding": "session", "extending": "extension", "used": "ledger", "restarts": "set aside",
     "tiles": "tile", "join": "tile",
