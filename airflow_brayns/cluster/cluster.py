@@ -17,6 +17,7 @@ from airflow_brayns.cluster.answers import (
     decode,
     read_jobs,
     read_status,
+    read_statuses,
     whole,
 )
 from airflow_brayns.cluster.failing import FailingNode, read_failing
@@ -182,7 +183,8 @@ class Cluster:
 
         :param patience: seconds to wait on the cluster for something new before it answers.
         """
-        return read_status(await self.call("look", question(waiters, patience, tick), COMMAND_SECONDS + patience))
+        asked = question(waiters, patience, tick)
+        return await read_statuses(await self.call("look", asked, COMMAND_SECONDS + patience))
 
     async def certificate_at(self, host: str, port: int, *, direct: bool = True) -> tuple[str, str] | None:
         """The allocation and the certificate (PEM) of a service of ours, for those who only know where it is."""

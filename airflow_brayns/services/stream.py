@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from airflow_brayns.brayns.endpoint import Endpoint
-from airflow_brayns.brayns.readiness import NotYet, Usable, probe, until
+from airflow_brayns.brayns.readiness import NotYet, Usable, probe
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
+from airflow_brayns.cluster.slices import in_slices
 from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed, known
 from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.tasks import beside
 from airflow_brayns.services.tunnel import near_endpoint
 from airflow_brayns.services.watch import AllocationWatch
 
-PROBE_PAUSE = 0.5
 _TELL_SECONDS = 30.0
 
 
@@ -131,7 +132,7 @@ class _Following:
             async with beside() as group, aclosing(self._watch.statuses(want)) as looks:
                 async for status in looks:
                     self._tell(Looked(self._watch.allocation, status))
-                    for service in status.services:
+                    async for service in in_slices(status.services):
                         if (self._names is None or service.name in self._names) and service.name not in self._failed:
                             self._look(status, service, group)
                     self._tell_how_far()
@@ -229,8 +230,8 @@ async def prove(session: Session, watch: AllocationWatch, status: AllocationStat
             raise NotYet(str(error)) from None
 
     try:
-        found = await until(
-            attempt, within=settings.start_timeout, pause=PROBE_PAUSE,
+        found = await probe_until(
+            session.poller, attempt, within=settings.start_timeout,
             tell=lambda why: log.info("%s is not usable yet: %s", where, why),
         )  # fmt: skip
     except NotYet as reason:

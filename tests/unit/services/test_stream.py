@@ -17,7 +17,7 @@ from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.errors import AllocationLost, ConnectionLost, NotReadyInTime, ServiceFailed
-from airflow_brayns.services import stream, watch
+from airflow_brayns.services import probes, stream, watch
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.settings import ClusterSettings
@@ -61,7 +61,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found = Asked()
     monkeypatch.setattr(stream, "near_endpoint", found.way)
     monkeypatch.setattr(stream, "probe", found.probe)
-    monkeypatch.setattr(stream, "PROBE_PAUSE", 0.01)
+    monkeypatch.setattr(probes, "PAUSE", 0.01)
     monkeypatch.setattr("airflow_brayns.cluster.poller._PAUSE", 0.01)
     return found
 
