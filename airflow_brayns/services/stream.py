@@ -183,7 +183,7 @@ class _Following:
         if isinstance(error, NotReadyInTime):
             return Failure(service.name, "ready", f"it listened, and was not usable within {limit:.0f} s: {why}")
         if isinstance(error, ServiceFailed) and error.field == "plugins":
-            return Failure(service.name, "start", error.why.partition("\n")[0])
+            return Failure(service.name, "start", error.why)
         return None
 
     async def _prove(self, status: AllocationStatus, service: ServiceStatus) -> None:

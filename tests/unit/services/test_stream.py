@@ -147,7 +147,7 @@ def noting(shell: FakeShell) -> list[str]:
     [
         ([service(port=5000)], NotYet("TCP: {told} does not answer"), ["ready 'it listened, and was not usable within 0 s: TCP: r1i1n0:5000 does not answer'"]),
         ([service()], None, ["start 'it did not listen within 0 s'"]),
-        ([service(port=5000)], ServiceFailed("it runs without x\nlast lines", field="plugins", retry=False), ["start 'it runs without x'"]),
+        ([service(port=5000)], ServiceFailed("it runs without x\nlast lines", field="plugins", retry=False), ["start 'it runs without x last lines'"]),
         ([service(port=5000)], ServiceFailed("another certificate", field="tls"), []),
         ([service(port=5000, exited="1 it ended")], None, []),
         ([service(exited="0 stopped")], None, []),
