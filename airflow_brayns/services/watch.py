@@ -49,6 +49,7 @@ class AllocationWatch:
         self._session, self._settings = session, session.settings
         self._since = since or datetime.now(UTC)
         self.seen: AllocationStatus | None = None  # the last look that was answered
+        self.reasons: dict[str, str] = {}  # why each service that listens was not usable at its last probe
         self._key = f"{allocation.name}/{allocation.incarnation}"
         self._told = Changes(session.told.states.get(self._key, ""))
         self._logs: dict[str, ServiceLog] = {}

@@ -9,7 +9,8 @@ failures() { # "NODE FAILURE KIND KEY" of each within a day, of nodes that have 
         case $node/$failure in [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*/* | */*[!ab0-9cdef-]*) continue ;; esac
         read -r kind key <"$path" || continue
         key=${failure%"${failure#???????????????}"} # its booking
-        [ "$kind" = run ] || { kind=start && read -r key <"$state_dir/${failure%-*}/${failure##*-}/asked"; } 2>/dev/null || continue
+        [ "$kind" = run ] || [ "$kind" = ready ] || kind=start
+        [ "$kind" = run ] || { read -r key <"$state_dir/${failure%-*}/${failure##*-}/asked"; } 2>/dev/null || continue
         case $key in *[!ab0-9cdef-]*) continue ;; esac
         printf '%s %s %s %s\n' "$node" "$failure" "$kind" "$key"
     done | awk '{ jobs[$1]++; line[NR] = $0; node[NR] = $1 } END { for (i = 1; i <= NR; i++) if (jobs[node[i]] > 1) print line[i] }'
@@ -60,7 +61,8 @@ failing_nodes() { # "JOBS NODE FAILURE" of each, the worst first: others did wel
         NF == 5 { well = bad = 0
             for (i = split(nodes[$3, $4], others, " "); i > 0; i--)
                 if (others[i] != $1) { if (($3, $4, others[i]) in failed) bad++; else well++ }
-            if ($3 == "run" ? well && !bad : well > bad) { jobs[$1]++; last[$1] = $2 } }
+            # One that listened and was never usable may be out of reach only, as others would be, too, by the same way.
+            if ($3 == "run" ? well && !bad : $3 == "ready" ? well > 3 * bad : well > bad) { jobs[$1]++; last[$1] = $2 } }
         END { for (node in jobs) if (jobs[node] > 1) print jobs[node], node, last[node] }' | sort -rn
 }
 
