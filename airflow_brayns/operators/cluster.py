@@ -94,7 +94,9 @@ class AllocateNodesOperator(AllocatingOperator):
                 self._submission(context)
             )  # the coroutine gives back itself when it fails
         except BraynsTaskError as failed:
-            if not isinstance(failed.error, SubmissionLimited) or not self.deferrable:  # without a hop it was waited for
+            if (
+                not isinstance(failed.error, SubmissionLimited) or not self.deferrable
+            ):  # without a hop it was waited for
                 raise
             self.check_killed()
             self._come_again(since, failed)
