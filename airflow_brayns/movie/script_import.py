@@ -65,6 +65,11 @@ def _is_elsewhere(name: str) -> bool:
     return any(spec is not None and spec.loader is not None for spec in specs)
 
 
+def _is_a_movies(module: ModuleType) -> bool:
+    """Tell whether a module was loaded for a movie's Python."""
+    return isinstance(getattr(module, "__loader__", None), _Source)
+
+
 @contextmanager
 def from_folder(folder: str) -> Iterator[None]:
     """For the present thread and as long as the block runs, find modules in a folder first."""
@@ -115,14 +120,25 @@ class OwnModules:
             return
         with _loading, from_folder(self._folder):
             before, _here.own = getattr(_here, "own", None), self
-            for one in self._known():
-                del sys.modules[one]
+            others = {one: sys.modules.pop(one) for one in self._known()}
             sys.modules.update(self._loaded)
             try:
                 yield
             finally:
                 self._loaded = {one: sys.modules[one] for one in self._known()}
                 _here.own = before
+                self._give_back(others)
+
+    def _give_back(self, others: Mapping[str, ModuleType]) -> None:
+        """See that everybody else has the modules of their own that are called like these: those that they had, or that
+        Python finds where they look. Others stay, since what a movie has pickled is looked for by name.
+        """
+        theirs = {one.partition(".")[0] for one, module in others.items() if not _is_a_movies(module)}
+        for name in theirs | {one for one in self._names - theirs if _is_elsewhere(one)}:
+            for one in self._known():
+                if one.partition(".")[0] == name:
+                    del sys.modules[one]
+        sys.modules.update({one: module for one, module in others.items() if one.partition(".")[0] in theirs})
 
     def _known(self) -> list[str]:
         return [one for one in list(sys.modules) if one.partition(".")[0] in self._names]
