@@ -264,7 +264,8 @@ def _arguments(
     :param given: how many arguments it is given by place.
     """
     where = f"{name} line {code.co_firstlineno}" if (code := getattr(function, "__code__", None)) else name
-    if any(map(_is_begun_only, (function, function.__call__))):
+    instance: Any = function  # one of a class that can be called, too
+    if any(map(_is_begun_only, (function, instance.__call__))):
         raise InvalidSetting(where, f"{called} is a coroutine or yields.", remedy=f"write `{form}:`, which returns.")
     try:
         parameters = list(inspect.signature(function).parameters.values())

@@ -46,14 +46,16 @@ def wanted_of(value: Any, size: tuple[int, int], *, strict: bool) -> Wanted:
         return Wanted()
     if not isinstance(value, brayns.Camera | brayns.Snapshot):
         raise Refused(f"frame returned {type(value).__name__}; return a brayns.Camera, a brayns.Snapshot or None")
+    kind = f"a {type(value).__name__}"
     try:
         found = _camera(value) if isinstance(value, brayns.Camera) else _of_snapshot(value, size, strict=strict)
     except (TypeError, AttributeError) as error:
-        raise Refused(f"frame returned {cut(repr(value))}, which cannot be read: {error}") from None
+        raise Refused(f"frame returned {kind} which cannot be read, {error}: {cut(repr(value))}") from None
     try:
         found = Wanted(**json.loads(json.dumps(vars(found), allow_nan=False, default=_plain_number)))
     except (ValueError, TypeError) as error:
-        raise Refused(f"frame returned {cut(repr(value))}, which holds something that is no number: {error}") from None
+        told = f"frame returned {kind} which holds something that is no number, {error}"
+        raise Refused(f"{told}: {cut(repr(value))}") from None
     if found.simulation is not None and (not isinstance(found.simulation, int) or found.simulation < 0):
         raise Refused(f"frame returned a Snapshot whose frame is {found.simulation!r}; it is a whole number from 0 on")
     return found

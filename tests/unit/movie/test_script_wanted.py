@@ -65,9 +65,9 @@ def test_a_number_of_numpy_is_a_number() -> None:
         ({"frame": -3}, "whose frame is -3; it is a whole number from 0 on"),
         ({"frame": "1"}, "whose frame is '1'; it is"),
         ({"frame": 1.5}, "whose frame is 1.5; it is"),
-        ({"renderer": "production"}, "which cannot be read: 'str' object"),
-        ({"resolution": 3}, "which cannot be read: 'int' object"),
-        ({"frame": np.arange(3)}, "holds something that is no number: ndarray is no number"),
+        ({"renderer": "production"}, "a Snapshot which cannot be read, 'str' object"),
+        ({"resolution": 3}, "a Snapshot which cannot be read, 'int' object"),
+        ({"frame": np.arange(3)}, "holds something that is no number, ndarray is no number"),
     ],
 )
 def test_a_snapshot_that_no_service_takes_is_refused_where_it_is_returned(values: dict[str, Any], told: str) -> None:
