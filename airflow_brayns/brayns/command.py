@@ -11,7 +11,8 @@ from airflow_brayns.errors import InvalidSetting
 
 GENERATIONS = (1, 2, 3)
 LOG_LEVELS = ("trace", "debug", "info", "warn", "error", "critical", "off")
-SETUP_FAILED, GENERATION_UNKNOWN, NO_TLS, EXECUTABLE_MISSING = 97, 96, 95, 127
+SETUP_FAILED, GENERATION_UNKNOWN, NO_TLS, CANNOT_RUN, EXECUTABLE_MISSING = 97, 96, 95, 126, 127
+SETUP_ENDED = 93
 NOT_PROVED, PORT_NOT_OURS = 94, 98  # exit codes that the keeper gives (proof.sh, port.sh), not the service's script
 # These sed programs print the port in the line by which a service tells that it listens (source read; run for 3.10.1).
 PORT_PATTERNS = (
@@ -217,12 +218,14 @@ class ServiceSpec:
         lines = [f"export {name}={shlex.quote(str(value))}" for name, value in self.environment.items()]
         if self.setup.strip():
             lines += [
+                # Of `exit`, `exec`, a quote or here-document that is left open: the service's own lines are not reached.
+                f"trap 'code=$?; echo \"airflow-brayns: the shell ended within setup with exit code $code\"; exit {SETUP_ENDED}' EXIT",
                 # The trap is for the setup's own lines only: what fails inside a file that it sources is that file's
                 # affair.
                 'trap \'code=$?; [ "${#BASH_SOURCE[@]}" -gt 1 ] || '
-                f'{{ echo "airflow-brayns: setup failed with exit code $code"; exit {SETUP_FAILED}; }}\' ERR',
+                f'{{ trap - EXIT; echo "airflow-brayns: setup failed with exit code $code"; exit {SETUP_FAILED}; }}\' ERR',
                 self.setup.strip(),
-                "trap - ERR",
+                "trap - ERR EXIT",
             ]
         if not self.container:
             name = shlex.quote(self.executable)
@@ -235,9 +238,11 @@ class ServiceSpec:
     def _versions(self, cases: Sequence[str]) -> list[str]:
         """The executable's own version, and what is done for each."""
         return [
-            f"version=$({self._program} --version 2>&1)",
+            f"said=$({self._program} --version 2>&1)",
             "code=$?",
-            "version=$(printf '%s\\n' \"$version\" | grep -Eo '[0-9]+[.][0-9]+[.][0-9]+' | head -n 1)",
+            # It is not there, may not be run, or lacks a library: what said so tells more than that there is no version.
+            f"case $code in {CANNOT_RUN} | {EXECUTABLE_MISSING}) printf '%s\\n' \"$said\"; exit $code ;; esac",
+            "version=$(printf '%s\\n' \"$said\" | grep -Eo '[0-9]+[.][0-9]+[.][0-9]+' | head -n 1)",
             'case "$version" in',
             *cases,
             # An executable that was killed has not told its version; another try may succeed.

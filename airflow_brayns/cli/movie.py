@@ -44,7 +44,7 @@ def read_movie(args: argparse.Namespace) -> MovieSpecification:
 
 def _read(args: argparse.Namespace) -> MovieSpecification:
     path = Path(args.file)
-    if path.suffix != SUFFIX:
+    if path.suffix.lower() != SUFFIX:
         return MovieSpecification.read_file(path)
     official_client()
     params = literal(args.params)

@@ -80,6 +80,17 @@ def one_line(text: str, most: int = 200) -> str:
     return " ".join(visible(text[: 4 * most]).split())[:most]
 
 
+def shown(value: Any, most: int = 60) -> str:
+    """A value that somebody gave, as a message shows it.
+
+    :param most: how many characters are kept.
+    """
+    try:
+        return repr(str(value)[:most])
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of very many digits"
+
+
 class Changes:
     """A memory of the last text, so that what goes on for hours stands in a log once.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -92,9 +93,12 @@ class Camera(Part):
     def _check(self) -> Self:
         if (self.path == "keyframes") != bool(self.keyframes):
             raise ValueError("`keyframes` are given with path 'keyframes', and only with it")
-        numbers = [one.frame for one in self.keyframes]
-        if numbers != sorted(set(numbers)):
-            raise ValueError("keyframes must be in order, each frame once")
+        for index, (one, other) in enumerate(pairwise(self.keyframes), 1):
+            if one.frame >= other.frame:
+                raise misplaced(
+                    ("keyframes", index, "frame"),
+                    f"is {other.frame} behind {one.frame}; key frames must be in order, each frame once",
+                )
         if self.keyframes and (found := first_problem(self.keyframes, self.easing)):
             index, problem = found
             raise misplaced(("keyframes", index), problem)

@@ -109,6 +109,14 @@ def still_of(output: str) -> str | None:
     return next((name for name, one in TABLE.items() if one.still and ending in one.endings), None)
 
 
+def other_ending(output: str, codec: str) -> str:
+    """What to say of a movie whose ending is not its codec's."""
+    ending = Path(output).suffix.lower()
+    others = [name for name, endings in CODECS.items() if ending in endings and name != codec]
+    instead = f", or take codec {' or '.join(others)}" if others else ""
+    return f"{output!r} must end in {' or '.join(CODECS[codec])} for {codec}{instead}"
+
+
 CANNOT_FADE = "fades no shots into each other; take another codec, or leave `fade` out"
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import (
@@ -21,6 +22,8 @@ from pydantic import (
     field_validator,
 )
 
+from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors.plain import shown
 from airflow_brayns.movie.codecs import FASTEST, from_fraction
 
 
@@ -132,6 +135,55 @@ def is_path(text: str) -> bool:
         return False
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:|[A-Za-z]:[\\\\/]")
+
+
+def path_problem(path: str, *, home: bool = False) -> str:
+    """Why a path would lead elsewhere than whoever wrote it meant; empty for one that does not.
+
+    :param home: whether a `~` at its beginning is the worker's home.
+    """
+    if _SCHEME.match(path):
+        return f"{path[:200]!r} is an address, or a path of Windows, and no path of a file here; write one"
+    if path.startswith("~") and not home:
+        return f"{path[:200]!r}: `~` is not known here; write the path out"
+    if re.search(r"(^|/)\$[A-Za-z_{]", path):
+        return f"{path[:200]!r}: variables are not known here; write the path out"
+    return ""
+
+
+def file_problem(path: Path) -> str:
+    """What to say of a path that is there and no file: to read a pipe or a device may take for ever. Empty for another."""
+    return f"{path} is no file, but a folder, a pipe or a device" if path.exists() and not path.is_file() else ""
+
+
+def check_is_file(field: str, path: Path) -> None:
+    """Check that a path that is there is a file.
+
+    :raises InvalidSetting: it is none; the error names the field.
+    """
+    if told := file_problem(path):
+        raise InvalidSetting(field, f"{told}.", remedy="name a file.")
+
+
+def text_of(path: Path, field: str, encoding: str = "utf-8") -> str:
+    """The text of a file of a movie, which is in UTF-8 wherever it is read, with its line ends as they are.
+
+    :param field: what names the file.
+    :raises InvalidSetting: it cannot be read; the error names the field, or the line that is in another encoding.
+    """
+    try:
+        return path.read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        why = f"It cannot be read: line {line} has a byte {error.object[error.start]:#04x}, and that is no UTF-8."
+        raise InvalidSetting(path.name, why, remedy="save it as UTF-8.") from None
+    except OSError as error:
+        raise InvalidSetting(
+            field, f"{path} cannot be read: {error}", remedy="give a file that the worker can read."
+        ) from None
+
+
 def keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
     """The keys that are known at a place of a specification; empty where any are."""
     found: Any = model
@@ -151,7 +203,7 @@ def part_in(annotation: Any) -> type[BaseModel] | None:
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
     """What to say of a key that there is not: the one that was meant, as far as can be guessed, and all there are."""
-    near = get_close_matches(key, known, 1)
+    near = get_close_matches(key, known, 1) or get_close_matches(key.lower(), known, 1)
     remedy = f"did you mean {near[0]}?" if near else "correct it, or leave it out."
     return f"{remedy}\nIt is not known here. Known: {', '.join(known)}."
 
@@ -162,7 +214,8 @@ _TYPE = re.compile(r"(tuple|list|dict|function-[a-z]+|constrained-[a-z]+)\[.*\]|
 
 def first_of(model: type[BaseModel], error: ValidationError) -> tuple[tuple[int | str, ...], str]:
     """Where the first mistake in a specification is, and what is wrong there."""
-    first = error.errors()[0]
+    found = error.errors()
+    first = found[0]
     location = tuple(part for part in first["loc"] if not (isinstance(part, str) and _TYPE.fullmatch(part)))
     inner = first.get("ctx", {}).get("error")
     message = str(inner) if isinstance(inner, ValueError) else first["msg"]
@@ -170,9 +223,28 @@ def first_of(model: type[BaseModel], error: ValidationError) -> tuple[tuple[int 
         return (*location, *inner.location), inner.text
     if first["type"] == "extra_forbidden":
         message = unknown_key(str(location[-1]), keys_at(model, location[:-1]))
+    elif first["type"] == "missing" and isinstance(have := location[-1], int):
+        location = location[:-1]
+        lacking = sum(one["type"] == "missing" and one["loc"][:-1] == first["loc"][:-1] for one in found)
+        message = f"missing: it has {have} of {have + lacking} values (it is {shown(first['input'])})"
     elif first["type"] != "value_error" and first["type"] != "missing":
-        message = f"{message} (it is {str(first['input'])[:60]!r})"
+        message = f"{_in_plain_words(first)} (it is {shown(first['input'])})"
     return location, message
+
+
+def _in_plain_words(error: Mapping[str, Any]) -> str:
+    """pydantic's message, where it has words of Python for what somebody has written in YAML."""
+    about = error.get("ctx", {})
+    match error["type"]:
+        case "tuple_type":
+            return "must be a list, such as [1, 2]"
+        case "model_type" | "dict_type":
+            return "must be keys with values, such as {key: value}"
+        case "too_long":
+            return f"has {about['actual_length']} values; at most {about['max_length']} are taken"
+        case "too_short":
+            return f"has {about['actual_length']} values; at least {about['min_length']} are needed"
+    return str(error["msg"])
 
 
 def dotted(location: tuple[int | str, ...]) -> str:

@@ -6,15 +6,25 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.movie.fields import MOST_FRAMES, Part, misplaced, part_in, unknown_key
+from airflow_brayns.errors.plain import shown
+from airflow_brayns.movie.fields import (
+    MOST_FRAMES,
+    Part,
+    check_is_file,
+    misplaced,
+    part_in,
+    text_of,
+    unknown_key,
+)
 
 Cell = bool | int | float | str
 FRAME = "frame"
@@ -53,21 +63,28 @@ class FrameTable(Part):
         """
         if path.suffix.lower() != ".csv":
             raise InvalidSetting("per_frame", f"must end in .csv, a table with a line for each frame, not {path.name}")
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                return cls._of_lines(path.name, csv.reader(file, strict=True))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InvalidSetting(
-                "per_frame", f"{path} cannot be read: {error}", remedy="give a file that the worker can read."
-            ) from None
+        check_is_file("per_frame", path)
+        text = text_of(path, "per_frame", "utf-8-sig")
+        return cls._of_lines(path.name, csv.reader(io.StringIO(text, newline=""), strict=True))
 
     @classmethod
-    def _of_lines(cls, name: str, lines: Iterable[list[str]]) -> Self:
-        head, *rest = [[cell.strip() for cell in line] for line in lines] or [[]]
+    def _of_lines(cls, name: str, lines: Any) -> Self:
+        try:
+            head, *rest = [[cell.strip() for cell in line] for line in lines] or [[]]
+        except csv.Error as error:
+            raise InvalidSetting(
+                f"{name} line {lines.line_num}",
+                f"It cannot be read: {error}.",
+                remedy="close each quote, and write CSV.",
+            ) from None
+        while rest and not rest[-1]:  # empty lines at the end
+            rest.pop()
         columns = tuple(head[1:])
         if head[:1] != [FRAME] or not columns:
             raise InvalidSetting(
-                f"{name} line 1", f"must be `{FRAME}` and the keys that differ, such as `{FRAME},camera.fovy`"
+                f"{name} line 1",
+                f"It is {shown(','.join(head))}{_other_delimiter(head)}.",
+                remedy=f"it must be `{FRAME}` and the keys that differ, such as `{FRAME},camera.fovy`.",
             )
         for index, column in enumerate(columns):
             if problem := _column_problem(column, columns[:index]):
@@ -80,6 +97,12 @@ class FrameTable(Part):
                 f"{name} line 2", "missing: a line for each frame of the movie", remedy="write a line for each frame."
             )
         return cls.model_construct(columns=columns, rows=rows)
+
+
+def _other_delimiter(head: list[str]) -> str:
+    """What to say of a first line whose columns are divided by something else than commas."""
+    found = next((word for sign, word in ((";", "semicolons"), ("\t", "tabs")) if any(sign in one for one in head)), "")
+    return f", with {found} where commas are taken" if found else ""
 
 
 def _column_problem(column: str, before: Iterable[str]) -> str:
@@ -179,7 +202,7 @@ def _open_up(node: dict[str, Any], part: BaseModel, path: list[str]) -> None:
     elif isinstance(value, tuple) and rest:
         _expect(
             rest[0].isdecimal() and int(rest[0]) < len(value),
-            f"{name} has no {rest[0]}: it has {len(value)}, the first is 0",
+            f"{name} has no {rest[0]}: it has {len(value)}, the first is 0" if value else f"{name} is empty",
         )
         one = value[int(rest[0])]
         if isinstance(one, BaseModel) and rest[1:]:
@@ -200,7 +223,7 @@ def _expect(right: bool, otherwise: str) -> None:
 
 def _usual(annotation: Any, name: str) -> Any:
     """What a part is that a specification leaves out."""
-    if (part := part_in(annotation)) is not None:
+    if (part := part_in(annotation)) is not None and not any(get_origin(one) is tuple for one in get_args(annotation)):
         with contextlib.suppress(ValidationError):
             return part()
     raise ValueError(f"the specification has no {name}: give it there first, the table says how it goes on")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from airflow_brayns.movie.fields import Color, Part, is_path, misplaced
+from airflow_brayns.movie.fields import Color, Part, is_path, misplaced, path_problem
 from airflow_brayns.movie.loaders import endings, property_problem
 from airflow_brayns.movie.surface import ColorRamp, Material, Transform
 
@@ -81,6 +81,8 @@ class Model(Part):
     def _check(self) -> Self:
         if not is_path(self.path):
             raise ValueError("path holds a NUL character or half a character, or is longer than 4095 bytes")
+        if problem := path_problem(self.path):
+            raise misplaced(("path",), problem)
         try:
             names = list(self.colors.values) if self.colors else []
             json.dumps([self.properties, names], allow_nan=False, sort_keys=True, ensure_ascii=False).encode()

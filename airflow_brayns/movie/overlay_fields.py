@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 
 from airflow_brayns.movie.camera_fields import Size
-from airflow_brayns.movie.fields import Color, Part, is_path
+from airflow_brayns.movie.fields import Color, Part, is_path, path_problem
 from airflow_brayns.movie.model import Model
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -24,6 +24,8 @@ def _one_line(text: str) -> str:
 def _path(text: str) -> str:
     if not is_path(text) or not text.lower().endswith((".png", ".jpg", ".jpeg")):
         raise ValueError("must be the path of a PNG or JPEG file")
+    if problem := path_problem(text):
+        raise ValueError(problem)
     return text
 
 

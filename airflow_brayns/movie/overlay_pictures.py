@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_brayns.errors import InvalidSetting
-from airflow_brayns.movie.fields import Color
+from airflow_brayns.movie.fields import Color, file_problem
 from airflow_brayns.movie.images import srgb
 
 if TYPE_CHECKING:
@@ -185,6 +185,8 @@ def logo(path: str, size: tuple[int, int]) -> Picture:
     from PIL import Image, ImageOps
 
     try:
+        if told := file_problem(Path(path)):
+            raise ValueError(told)
         with Image.open(path, formats=["PNG", "JPEG"]) as found:
             return ImageOps.contain(found.convert("RGBA"), size)
     except FileNotFoundError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,14 +84,24 @@ class ScriptCall:
             if plan.tiling is not None and tile is not None:
                 standing = self._standing or await standing_of(client)
                 wanted = _tiled(wanted, standing, plan.tiling, tile, frame)
-            if self.name == SNAPSHOT:
-                request = {"image_settings": image_settings(spec, plan.size), **_snapshot(wanted)}
-                return await take_snapshot(client, request, file_path)
-            assert self._standing is not None
-            before, after = _messages(wanted, self._standing)
-            if tile is not None:  # the user's code may have set that of the whole frame
-                before.insert(0, ("set-application-parameters", {"viewport": list(plan.size)}))
-            return await render_pass(client, spec, before, after)
+            try:
+                return await self._rendered(client, plan, wanted, tile, file_path)
+            except RpcFailed as error:
+                await _check_refusal(client, wanted, frame, error)
+                raise
+
+    async def _rendered(
+        self, client: BraynsClient, plan: Plan, wanted: Wanted, tile: Tile | None, file_path: str
+    ) -> bytes:
+        spec = plan.specification
+        if self.name == SNAPSHOT:
+            request = {"image_settings": image_settings(spec, plan.size), **_snapshot(wanted)}
+            return await take_snapshot(client, request, file_path)
+        assert self._standing is not None
+        before, after = _messages(wanted, self._standing)
+        if tile is not None:  # the user's code may have set that of the whole frame
+            before.insert(0, ("set-application-parameters", {"viewport": list(plan.size)}))
+        return await render_pass(client, spec, before, after)
 
     async def _look(self, client: BraynsClient) -> None:
         """Ask the service how it stands, where the user's code may have changed that."""
@@ -108,6 +118,40 @@ class ScriptCall:
             return
         self._standing = await standing_of(client)
         self._renderer = self._standing.renderer[0]
+
+
+async def _check_refusal(client: BraynsClient, wanted: Wanted, frame: int, error: RpcFailed) -> None:
+    """Ask, for a frame that a service has refused, whether it is what the frame function wants: that will not do on any
+    other service. Where it is not, the service stands as before.
+
+    :raises ScriptFailed: it is.
+    """
+    back = _messages(wanted, await standing_of(client))[1]
+    for method, params in _wishes(wanted):
+        try:
+            await client.call(method, params)
+        except RpcFailed as refused:
+            raise ScriptFailed(
+                f"frame {frame} returned what braynsService does not take, {method}: {refused.said}.",
+                remedy="Correct what `frame` returns; frames that are whole stay.",
+                frame=frame,
+            ) from error
+    await client.call_in_order(back)
+
+
+def _wishes(wanted: Wanted) -> Iterator[Message]:
+    """What a frame function wants to be set, as requests."""
+    if wanted.simulation is not None:
+        yield "set-simulation-parameters", {"current": wanted.simulation}
+    if wanted.view is not None:
+        yield "set-camera-view", wanted.view
+    if wanted.near_clip is not None:
+        yield "set-camera-near-clip", {"distance": wanted.near_clip}
+    if wanted.region is not None and wanted.region != WHOLE_PICTURE:
+        yield "set-camera-region", wanted.region
+    for kind, named in (("renderer", wanted.renderer), ("camera", wanted.projection)):
+        if named is not None:
+            yield f"set-{kind}-{named[0]}", named[1]
 
 
 async def standing_of(client: BraynsClient) -> _Standing:

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
+from typing import TypeGuard
 
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.script_named import ANY, named, so_named
@@ -119,9 +120,9 @@ def _without(node: ast.stmt, names: Set[str]) -> Iterator[str]:
 
 def imported(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
     """Every module that a file imports, wherever in it: its dotted name, with dots before it where it is relative, the
-    line, and whether the file can do without, since a `try` is around the import, or it is not run here.
+    line, and whether the file can do without, since a `try` or a `suppress` is around the import, or it is not run here.
     """
-    around: list[ast.stmt] = [node for node in ast.walk(tree) if isinstance(node, ast.Try)]
+    around: list[ast.stmt] = [node for node in ast.walk(tree) if isinstance(node, ast.Try) or _suppresses(node)]
     around += [one for node in ast.walk(tree) if isinstance(node, ast.If) and _is_not_run(node) for one in node.body]
     tried = {id(inner) for node in around for inner in ast.walk(node)}
     for node in ast.walk(tree):
@@ -132,6 +133,14 @@ def imported(tree: ast.Module) -> Iterator[tuple[str, int, bool]]:
             yield base, node.lineno, id(node) in tried
             dot = "" if base.endswith(".") else "."
             yield from ((f"{base}{dot}{alias.name}", node.lineno, True) for alias in node.names if alias.name != "*")
+
+
+def _suppresses(node: ast.AST) -> TypeGuard[ast.With]:
+    """Tell whether a block goes on without what cannot be imported in it: `with suppress(ImportError):`."""
+    return isinstance(node, ast.With) and any(
+        isinstance(one.context_expr, ast.Call) and ast.unparse(one.context_expr.func).endswith("suppress")
+        for one in node.items
+    )
 
 
 def _is_not_run(node: ast.If) -> bool:

@@ -11,11 +11,12 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
-from airflow_brayns.movie.fields import unknown_key
+from airflow_brayns.movie.fields import check_is_file, path_problem, unknown_key
 from airflow_brayns.movie.script import Functions, ScriptSource, ScriptSpecification
 from airflow_brayns.movie.script_digest import (
     assigned,
@@ -29,6 +30,7 @@ from airflow_brayns.movie.script_digest import (
     trees_of,
 )
 from airflow_brayns.movie.script_import import OwnModules
+from airflow_brayns.movie.script_thread import GivenUp, apart
 from airflow_brayns.movie.script_traceback import line_of, traceback_of
 from airflow_brayns.movie.yaml_text import Text
 
@@ -120,7 +122,7 @@ class ScriptFile:
         tree = self._tree()
         self._check_imports(tree)
         modules = modules_of(self.path, tree)
-        found = self._run(self._bytes(), modules)
+        found = apart(partial(self._run, self._bytes(), modules))
         functions = self._functions(found)
         lines = {name.id: name.lineno for name in assigned(tree)}
         settings = {
@@ -149,6 +151,7 @@ class ScriptFile:
         return parse(self._bytes(), self.name)
 
     def _bytes(self) -> bytes:
+        check_is_file("specification", self.path)
         try:
             return self.path.read_bytes()
         except OSError as error:
@@ -174,7 +177,9 @@ class ScriptFile:
         try:
             with own.placed():
                 exec(compile(source, str(self.path), "exec"), vars(module))
-        except (Exception, SystemExit) as error:
+        except GivenUp:
+            raise
+        except BaseException as error:  # the code's own: this runs in no main thread, which alone hears Ctrl-C
             line = line_of(error, self.folder, self.path)
             where = f"{self.name} line {line}" if line else self.name
             raise InvalidSetting(
@@ -204,7 +209,7 @@ class ScriptFile:
             value = found.get(name.id)
             if name.id in {*known, *read, "frame", "scene"} or value is None or _is_code(value) or name.id[0] == "_":
                 continue
-            if name.id in ScriptSpecification.model_fields or get_close_matches(name.id, known, 1, 0.8):
+            if name.id in ScriptSpecification.model_fields or get_close_matches(name.id.lower(), known, 1, 0.8):
                 raise InvalidSetting(f"{self.name} line {name.lineno}, {name.id}", unknown_key(name.id, known))
 
     def _inputs(self, value: Any, line: int | None) -> tuple[str, ...]:
@@ -215,6 +220,9 @@ class ScriptFile:
             raise InvalidSetting(
                 where, "It is no list of paths.", remedy="give a list of files' paths, such as ['spikes.csv']."
             )
+        for path in map(str, value):
+            if problem := path_problem(path):
+                raise InvalidSetting(f"{self.name} line {line}, inputs", f"{problem}.", remedy="write it out.")
         return tuple(str(self.path.parent / one) for one in value)
 
     # ---- the functions -----------------------------------------------------------------------------------------
@@ -264,7 +272,8 @@ def _arguments(
     :param given: how many arguments it is given by place.
     """
     where = f"{name} line {code.co_firstlineno}" if (code := getattr(function, "__code__", None)) else name
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+    instance: Any = function  # one of a class that can be called, too
+    if any(map(_is_begun_only, (function, instance.__call__))):
         raise InvalidSetting(where, f"{called} is a coroutine or yields.", remedy=f"write `{form}:`, which returns.")
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -292,6 +301,12 @@ def _arguments(
                 f"`{one.name}=…`.",
             )
     return {one.name: values[one.name] for one in rest if one.name in values}
+
+
+def _is_begun_only(function: Any) -> bool:
+    """Tell whether a call of a function only begins it: of one with `async` or `yield`."""
+    kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_kind(function) for is_kind in kinds)
 
 
 def _is_code(value: Any) -> bool:

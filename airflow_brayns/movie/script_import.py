@@ -66,6 +66,11 @@ def _is_elsewhere(name: str) -> bool:
     return any(spec is not None and spec.loader is not None for spec in specs)
 
 
+def _is_a_movies(module: ModuleType) -> bool:
+    """Tell whether a module was loaded for a movie's Python."""
+    return isinstance(getattr(module, "__loader__", None), _Source)
+
+
 @contextmanager
 def from_folder(folder: str) -> Iterator[None]:
     """For the present thread and as long as the block runs, find modules in a folder first."""
@@ -117,7 +122,6 @@ class OwnModules:
     def __init__(self, folder: str, names: Set[str]) -> None:
         self._folder, self._names = folder, names - _KEPT
         self._loaded: dict[str, ModuleType] = {}
-        self._hidden: dict[str, ModuleType] = {}  # what Python knew by these names before, such as installed ones
         self._importlib = _Importlib(self._placed_for)
         # What the code of the file and of these modules takes for Python's own functions: `import` asks for `__import__`.
         self.builtins = {**vars(builtins), "__import__": self._import}
@@ -140,39 +144,45 @@ class OwnModules:
     @contextmanager
     def placed(self) -> Iterator[None]:
         """For as long as the block runs, these modules are those that Python knows by their names; one thread at a time
-        does that. They stay so behind it, for what looks itself up there, until another load's take their place.
+        does that. Behind it, a name that is somebody else's too is theirs again; others stay, for what looks itself up there,
+        until another load's take their place.
         """
         if getattr(_here, "own", None) is self:  # a module imports another one while it is loaded
             yield
             return
         with _loading, from_folder(self._folder):
             before, _here.own = getattr(_here, "own", None), self
-            self._enter()
+            self._take_over()
+            others = {one: sys.modules.pop(one) for one in self._known()}
+            sys.modules.update(self._loaded)
             try:
                 yield
             finally:
                 self._loaded = {one: sys.modules[one] for one in self._known()}
                 _here.own = before
+                self._give_back(others)
 
-    def _enter(self) -> None:
+    def _give_back(self, others: Mapping[str, ModuleType]) -> None:
+        """See that everybody else has the modules of their own that are called like these: those that they had, or that
+        Python finds where they look. Others stay, since what a movie has pickled is looked for by name.
+        """
+        theirs = {one.partition(".")[0] for one, module in others.items() if not _is_a_movies(module)}
+        for name in theirs | {one for one in self._names - theirs if _is_elsewhere(one)}:
+            for one in self._known():
+                if one.partition(".")[0] == name:
+                    del sys.modules[one]
+        sys.modules.update({one: module for one, module in others.items() if one.partition(".")[0] in theirs})
+
+    def _take_over(self) -> None:
+        """Take away what the load before has left under its names, and what code that is installed has imported from there by a
+        text that nobody could read before.
+        """
         last, OwnModules._last = OwnModules._last, self
-        if last is not self:
-            if last is not None:
-                last._leave()
-            self._hidden = {one: sys.modules[one] for one in self._known()}
-        for one in self._known():
-            del sys.modules[one]
-        sys.modules.update(self._loaded)
-
-    def _leave(self) -> None:
-        for one in self._known():
-            del sys.modules[one]
-        # Code that is installed may have imported one from here by a text that nobody could read before.
+        if last is None or last is self:
+            return
         for one, module in list(sys.modules.items()):
-            loader = getattr(getattr(module, "__spec__", None), "loader", None)
-            if isinstance(loader, _Source) and Path(loader.path).is_relative_to(self._folder):
+            if _is_a_movies(module) and Path(str(module.__file__)).is_relative_to(last._folder):
                 del sys.modules[one]
-        sys.modules.update(self._hidden)
 
     def _known(self) -> list[str]:
         return [one for one in list(sys.modules) if one.partition(".")[0] in self._names]

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 _MOST_LINE = 10_000  # characters that may stand before a line's end
@@ -59,6 +59,13 @@ class _Stream:
         source: _Source | None = getattr(_current, "source", None)
         return self._stream.write(text) if source is None else source.write(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def close(self) -> None:
+        """Close nothing: the stream is everybody's, and the task's log."""
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -105,7 +112,9 @@ def _exchanged() -> Iterator[None]:
         made = factory(*words, **more)
         source: _Source | None = getattr(_current, "source", None)
         if source is not None:
-            made.msg, made.args = f"{source.place}: {made.getMessage()}", ()
+            # Words that do not go together fail where they are shown, as anywhere: logging tells it, and goes on.
+            with contextlib.suppress(Exception):
+                made.msg, made.args = f"{source.place}: {made.getMessage()}", ()
         return made
 
     sys.stdout, sys.stderr = _Stream(before_out), _Stream(before_err)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import ctypes
 import threading
 from collections.abc import Callable
@@ -16,6 +17,28 @@ _LEAVE_SECONDS = 2.0  # for a thread to leave the user's code
 
 class GivenUp(BaseException):
     """Raised inside the user's code when nobody wants its result any more; no `except Exception` of theirs takes it."""
+
+
+def apart(work: Callable[[], Result]) -> Result:
+    """Run a function in a thread of its own, and return what it returns, or raise what it raises.
+
+    What cannot be done there, such as a handler of signals, is found out where nothing is rendered yet, and the main
+    thread keeps the handlers by which a task is told to end.
+    """
+    done = SimpleQueue[tuple[Result | None, BaseException | None]]()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="movie's Python", daemon=True).start()
+    found, error = done.get()
+    if error is not None:
+        raise error
+    return found  # type: ignore[return-value]
 
 
 class ScriptThread:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+_OURS = Path(__file__).parents[1]
 _LONGEST = 300  # characters of an error's text, and of a line
 _MOST = 12  # lines of code; of a longer one, as a recursion has, the first and the last
 
@@ -17,9 +18,22 @@ def cut(text: str) -> str:
 
 
 def traceback_of(error: BaseException, folder: str) -> str:
-    """The error and its traceback, as text of several lines; the error comes first, since a log's line shows the first."""
-    told = cut("".join(traceback.format_exception_only(error)).strip())
-    return f"{told}\n{_lines(_of_user(traceback.extract_tb(error.__traceback__), folder), folder)}"
+    """The error and its traceback, as text of several lines; the error comes first, since a log's line shows the first.
+    Of an error of ours only its text is told.
+    """
+    ours = type(error).__module__.startswith(f"{_OURS.name}.")
+    told = cut(str(error) if ours else "".join(traceback.format_exception_only(error)).strip())
+    told += _beside(error, folder)
+    return f"{told}\n{_lines(_of_user(traceback.extract_tb(error.__traceback__), folder), folder)}".rstrip()
+
+
+def _beside(error: BaseException, folder: str) -> str:
+    """What to say of a file that is not found, and lies beside the movie's own."""
+    name = getattr(error, "filename", None)
+    if not isinstance(error, FileNotFoundError) or not isinstance(name, str) or not name or Path(name).is_absolute():
+        return ""
+    there = Path(folder, name).exists()
+    return f"; it lies beside the movie's file, so write Path(__file__).parent / {name!r}" if there else ""
 
 
 def line_of(error: BaseException, folder: str, path: Path) -> int | None:
@@ -35,10 +49,12 @@ def stack_of(thread: int | None, folder: str) -> str:
 
 
 def _of_user(frames: Iterable[traceback.FrameSummary], folder: str) -> list[traceback.FrameSummary]:
-    """The part of a stack from the first line of the user's on; all of it where there is none."""
+    """The part of a stack from the first line of the user's on, without lines of this package."""
     found = list(frames)
     first = next((number for number, one in enumerate(found) if one.filename.startswith(folder)), 0)
-    return found[first:]
+    return [
+        one for one in found[first:] if one.filename.startswith(folder) or not Path(one.filename).is_relative_to(_OURS)
+    ]
 
 
 def _lines(frames: list[traceback.FrameSummary], folder: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_brayns.brayns.official import official_client
 from airflow_brayns.movie.script_service import Refused, other_size
+from airflow_brayns.movie.script_traceback import cut
 
 Named = tuple[str, Mapping[str, Any]]  # a name, and parameters
 
@@ -43,22 +44,40 @@ def wanted_of(value: Any, size: tuple[int, int], *, strict: bool) -> Wanted:
     brayns = official_client()
     if value is None:
         return Wanted()
-    if isinstance(value, brayns.Camera):
-        found = _camera(value)
-    elif isinstance(value, brayns.Snapshot):
-        asked = None if value.resolution is None else tuple(value.resolution)
-        if strict and asked not in (None, size):
-            raise Refused(f"frame {other_size(asked or (), size)}")
-        renderer = None if value.renderer is None else _named(value.renderer.get_properties_with_name())
-        camera = Wanted() if value.camera is None else _camera(value.camera)
-        found = Wanted(camera.view, camera.projection, camera.near_clip, camera.region, renderer, value.frame)
-    else:
+    if not isinstance(value, brayns.Camera | brayns.Snapshot):
         raise Refused(f"frame returned {type(value).__name__}; return a brayns.Camera, a brayns.Snapshot or None")
+    kind = f"a {type(value).__name__}"
     try:
-        json.dumps(vars(found), allow_nan=False)
+        found = _camera(value) if isinstance(value, brayns.Camera) else _of_snapshot(value, size, strict=strict)
+    except (TypeError, AttributeError) as error:
+        raise Refused(f"frame returned {kind} which cannot be read, {error}: {cut(repr(value))}") from None
+    try:
+        found = Wanted(**json.loads(json.dumps(vars(found), allow_nan=False, default=_plain_number)))
     except (ValueError, TypeError) as error:
-        raise Refused(f"frame returned {value!r}, which holds something that is no number: {error}") from None
+        told = f"frame returned {kind} which holds something that is no number, {error}"
+        raise Refused(f"{told}: {cut(repr(value))}") from None
+    if found.simulation is not None and (not isinstance(found.simulation, int) or found.simulation < 0):
+        raise Refused(f"frame returned a Snapshot whose frame is {found.simulation!r}; it is a whole number from 0 on")
     return found
+
+
+def _of_snapshot(value: Any, size: tuple[int, int], *, strict: bool) -> Wanted:
+    asked = None if value.resolution is None else tuple(value.resolution)
+    if strict and asked not in (None, size):
+        raise Refused(f"frame {other_size(asked or (), size)}")
+    renderer = None if value.renderer is None else _named(value.renderer.get_properties_with_name())
+    camera = Wanted() if value.camera is None else _camera(value.camera)
+    return Wanted(camera.view, camera.projection, camera.near_clip, camera.region, renderer, value.frame)
+
+
+def _plain_number(value: Any) -> Any:
+    """A number of numpy as Python's.
+
+    :raises TypeError: it is none.
+    """
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no number")
 
 
 def _camera(camera: Any) -> Wanted:

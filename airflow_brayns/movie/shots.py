@@ -34,6 +34,14 @@ class Shot(Part):
     title: Line | None = None
 
 
+def never_moves(camera: Camera, frames: int) -> str:
+    """What to say of a camera whose key frames all lie behind the last of so many frames; empty for another one."""
+    numbers = [one.frame for one in camera.keyframes]
+    if len(numbers) < 2 or numbers[0] < frames:
+        return ""
+    return f"is {numbers[0]}, and the last frame is {frames - 1}: the camera would never move"
+
+
 def shot_problems(shots: Sequence[Shot], models: int) -> Iterator[Problem]:
     """What cannot be of some shots: where, and what would be right.
 
@@ -49,6 +57,11 @@ def shot_problems(shots: Sequence[Shot], models: int) -> Iterator[Problem]:
             yield (
                 ("shots", index, "camera", "fit"),
                 f"there is no model {shot.camera.fit}; the last one is {models - 1}",
+            )
+        if shot.camera.keyframes and (last := shot.camera.keyframes[-1].frame) > shot.frames:
+            yield (
+                ("shots", index, "camera", "keyframes", len(shot.camera.keyframes) - 1, "frame"),
+                f"is {last}, and the shot has {shot.frames} frames: count them from the shot's first, which is 0",
             )
         if shot.fade and not index:
             yield ("shots", index, "fade"), "nothing is before the first shot; leave it out"

@@ -19,10 +19,22 @@ from airflow_brayns.movie.codecs import (
     TABLE,
     Encoding,
     can_fade,
+    other_ending,
     problems,
     still_of,
 )
-from airflow_brayns.movie.fields import MOST_FRAMES, NodeHours, Part, Rate, dotted, first_of, is_path, misplaced
+from airflow_brayns.movie.fields import (
+    MOST_FRAMES,
+    NodeHours,
+    Part,
+    Rate,
+    dotted,
+    first_of,
+    is_path,
+    misplaced,
+    path_problem,
+    text_of,
+)
 from airflow_brayns.movie.frame_table import Binding, FrameTable
 from airflow_brayns.movie.lights import NO_LIGHT, USUAL_LIGHTS
 from airflow_brayns.movie.lights import Light as Light
@@ -34,7 +46,7 @@ from airflow_brayns.movie.renderer import Renderer as Renderer
 from airflow_brayns.movie.shapes import Clipping as Clipping
 from airflow_brayns.movie.shapes import Primitive as Primitive
 from airflow_brayns.movie.shots import Shot as Shot
-from airflow_brayns.movie.shots import length_problems, shot_at, shot_problems
+from airflow_brayns.movie.shots import length_problems, never_moves, shot_at, shot_problems
 from airflow_brayns.movie.simulation import Simulation as Simulation
 from airflow_brayns.movie.surface import ColorRamp as ColorRamp
 from airflow_brayns.movie.surface import Material as Material
@@ -57,6 +69,8 @@ _BACKGROUND = "renderer.background_color"
 def _is_table(value: Any) -> Any:
     if value is not None and not isinstance(value, str | Mapping | FrameTable):
         raise ValueError("must be the path of a CSV file")
+    if isinstance(value, str) and (problem := path_problem(value)):
+        raise ValueError(problem)
     return value
 
 
@@ -188,12 +202,16 @@ class MovieSpecification(Part):
             raise misplaced(("frame_range",), "the first is behind the last")
         for location, text in length_problems(self._length, self.frame_range):
             raise misplaced(location, text)
+        if self.frames is not None and (problem := never_moves(self.camera, self.frames)):
+            raise misplaced(("camera", "keyframes", 0, "frame"), problem)
         if self.lights is not None and not any(light.shines for light in self.lights):
             raise misplaced(("lights",), NO_LIGHT)
-        if not is_path(self.output) or Path(self.output).suffix.lower() not in CODECS[self.codec]:
-            raise misplaced(
-                ("output",), f"{self.output!r} must end in {' or '.join(CODECS[self.codec])} for {self.codec}"
-            )
+        if not is_path(self.output):
+            raise misplaced(("output",), f"{self.output[:200]!r} is not a path")
+        if Path(self.output).suffix.lower() not in CODECS[self.codec]:
+            raise misplaced(("output",), other_ending(self.output, self.codec))
+        if problem := path_problem(self.output, home=True):
+            raise misplaced(("output",), problem)
         return self
 
     # ---- reading -----------------------------------------------------------------------------------------------
@@ -218,14 +236,7 @@ class MovieSpecification(Part):
         :param render: a function that is called with the text first, for Airflow's templates; None for none.
         :raises InvalidSetting: the file cannot be read, or is no specification; the error names the line and the key.
         """
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSetting(
-                "specification",
-                f"{path} cannot be read: {error}",
-                remedy="give the path of a file that the worker can read.",
-            ) from None
+        text = text_of(path, "specification")
         rendered = render(text) if render else text
         if isinstance(rendered, Mapping):  # Airflow's native templates make a mapping of a JSON file
             return cls.check(rendered, path.name, path.absolute().parent)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -12,6 +13,10 @@ import yaml
 from airflow_brayns.errors import InvalidSetting
 
 _DEEPEST = 50
+_MOST_DIGITS = 300  # of a number: none that anybody means has more, and Python writes none of more than 4300
+# JSON writes what lies beyond 16 bits in two halves, as Python's does with each emoji.
+_HALVES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\.", re.IGNORECASE | re.DOTALL)
+_COLOR = re.compile(r"[ \t]*:?[ \t]*(#[0-9A-Fa-f]{3,8})[ \t]*\r?$", re.MULTILINE)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -22,6 +27,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 def _int(loader: Any, node: yaml.ScalarNode) -> int:
     text = str(node.value)
+    if len(text) > _MOST_DIGITS:
+        raise yaml.constructor.ConstructorError(problem="too large a number", problem_mark=node.start_mark)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
@@ -58,34 +65,24 @@ class Text:
         :param source: what the text is called in errors.
         :raises InvalidSetting: the text is no mapping, or holds what is not taken here; the error names the line.
         """
+        text = _whole_characters(text.removeprefix("\ufeff"))
         try:
             _refuse_odd(yaml.parse(text, Loader=_LOADER), source)
             node = yaml.compose(text, Loader=_LOADER)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            where = f" line {mark.line + 1}" if mark else ""
-            raise InvalidSetting(
-                f"{source}{where}",
-                f"not YAML or JSON: {error.problem or error}",
-                remedy="correct the file: `airflow brayns movie check FILE` reads it as a task does.",
-            ) from None
         except yaml.YAMLError as error:
+            raise _no_text(source, error) from None
+        if not isinstance(node, yaml.MappingNode):
             raise InvalidSetting(
                 source,
-                f"not YAML or JSON: {error}",
-                remedy="correct the file: `airflow brayns movie check FILE` reads it as a task does.",
-            ) from None
-        if not isinstance(node, yaml.MappingNode):
-            raise InvalidSetting(source, "must be a mapping with `models`, `camera` and so on")
+                "It must be a mapping in YAML or JSON.",
+                remedy="write keys with values, such as `models:`, `camera:` and so on.",
+            )
         _refuse_doubles(node, source)
+        _refuse_lost_colors(node, text, source)
         try:
             return cls(yaml.load(text, Loader=_LOADER), node)
         except (yaml.YAMLError, ValueError, TypeError, AttributeError, OverflowError) as error:
-            raise InvalidSetting(
-                source,
-                f"not YAML or JSON: {error}",
-                remedy="correct the file: `airflow brayns movie check FILE` reads it as a task does.",
-            ) from None
+            raise _no_text(source, error) from None
 
     def line(self, location: tuple[int | str, ...]) -> int:
         """The line number of a location in the text, or of the innermost of its keys that is there."""
@@ -103,6 +100,33 @@ class Text:
             else:
                 break
         return line
+
+
+def _no_text(source: str, error: Exception) -> InvalidSetting:
+    """The error for a text that cannot be read."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    return InvalidSetting(
+        f"{source} line {mark.line + 1}" if mark else source,
+        f"not YAML or JSON: {getattr(error, 'problem', None) or error}",
+        remedy="correct the file: `airflow brayns movie check FILE` reads it as a task does.",
+    )
+
+
+def _whole_characters(text: str) -> str:
+    """JSON with each character that it writes in two halves as YAML writes it; another text as it is."""
+    if "\\ud" not in text.lower():
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+    def whole(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        return f"\\U{0x10000 + (int(found[1], 16) - 0xD800) * 0x400 + int(found[2], 16) - 0xDC00:08x}"
+
+    return _HALVES.sub(whole, text)
 
 
 def _refuse_odd(events: Iterable[yaml.Event], source: str) -> None:
@@ -141,3 +165,27 @@ def _refuse_doubles(node: yaml.Node, source: str) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _refuse_doubles(value, source)
+
+
+def _refuse_lost_colors(node: yaml.Node, text: str, source: str) -> None:
+    """Refuse a colour that is written without quotes: YAML takes it for a comment, and the value for none."""
+    for mark in _lost(node):
+        found = _COLOR.match(text, mark.index)
+        if found is not None:
+            raise InvalidSetting(
+                f"{source} line {mark.line + 1}",
+                f"{found[1]} is a comment in YAML, so there is no value.",
+                remedy=f"write the colour in quotes: '{found[1]}'.",
+            )
+
+
+def _lost(node: yaml.Node) -> Iterator[yaml.Mark]:
+    """Where values are left empty: behind a key, or a list's dash."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from (key.end_mark for _ in _lost(value)) if isinstance(value, yaml.ScalarNode) else _lost(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _lost(value)
+    elif node.start_mark.index == node.end_mark.index:
+        yield node.start_mark

@@ -15,6 +15,7 @@ from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.shell import quote
 from airflow_brayns.errors import InvalidSetting, StorageFailed
+from airflow_brayns.movie.fields import path_problem
 from airflow_brayns.movie.frame_store import superseded
 from airflow_brayns.movie.plan import Plan
 
@@ -60,6 +61,8 @@ def check_folder(path: str, field: str = "frames_dir") -> str:
         raise InvalidSetting(
             field, f"{path[:200]!r} is not one.", remedy="write an absolute path on the cluster's file system."
         )
+    if problem := path_problem(path):
+        raise InvalidSetting(field, f"{problem}.", remedy="write an absolute path on the cluster's file system.")
     quote(path, field)  # half a character is no path
     return path.rstrip("/") or "/"
 

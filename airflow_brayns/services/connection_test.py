@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
-from airflow_brayns.brayns.command import EXECUTABLE_MISSING, GENERATION_UNKNOWN, SETUP_FAILED
+from airflow_brayns.brayns.command import CANNOT_RUN, EXECUTABLE_MISSING, GENERATION_UNKNOWN, SETUP_ENDED, SETUP_FAILED
 from airflow_brayns.cluster.answers import check_folder, decode
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.sbatch_errors import refusal
@@ -187,15 +187,16 @@ def _service(told: Told, settings: ClusterSettings, where: str) -> Iterator[Find
             "setup", False, f"not done within {_SETUP_SECONDS} s; it last said: {last}", "see what it waits for"
         )
         return
-    if number == SETUP_FAILED:
+    if number in (SETUP_FAILED, SETUP_ENDED):
         before = " ".join(line for line in said.splitlines()[:-1][-3:]) or "nothing"
-        yield Finding("setup", False, f"failed {note}: {before}", "run its lines by hand in `bash -l` there")
+        how = "failed" if number == SETUP_FAILED else "ends the shell, so that nothing behind it is run,"
+        yield Finding("setup", False, f"{how} {note}: {before}", "run its lines by hand in `bash -l` there")
         return
     if settings.setup:
         yield Finding("setup", True, "runs without an error")
-    if number == EXECUTABLE_MISSING:
+    if number in (CANNOT_RUN, EXECUTABLE_MISSING):
         remedy = "load its module in `setup`, or give `executable` its whole path"
-        yield Finding("executable", False, f"{settings.executable} not found {note}", remedy)
+        yield Finding("executable", False, f"{settings.executable} not found, or cannot be run, {note}: {last}", remedy)
     elif number == GENERATION_UNKNOWN:
         yield Finding("executable", False, last, "set `generation` to 1, 2 or 3")
     elif number:

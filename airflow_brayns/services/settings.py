@@ -20,6 +20,7 @@ from airflow_brayns.brayns.tls import client_context
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.request import AllocationRequest, minutes_of
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.errors.plain import shown
 from airflow_brayns.services.form import Needed, needed_for, parameters_of, setting
 from airflow_brayns.services.literal import literal as literal
 
@@ -34,7 +35,9 @@ def _from_json(value: Any) -> Any:
 
 def _lines(value: Any) -> Any:
     is_lines = isinstance(value, list | tuple) and all(isinstance(line, str) for line in value)
-    return "\n".join(value) if is_lines else value
+    text = "\n".join(value) if is_lines else value
+    # lines of Windows: bash takes the carriage return for a part of the last word
+    return re.sub("\r+\n|\r+$", "\n", text) if isinstance(text, str) else text
 
 
 def _seconds(value: Any) -> Any:
@@ -231,7 +234,7 @@ class ClusterSettings(BaseModel):
             if isinstance(context, InvalidSetting):
                 raise context from None
             raise InvalidSetting(
-                ".".join(str(part) for part in first["loc"][:1]), f"{first['msg']} (it is {first['input']!r})"
+                ".".join(str(part) for part in first["loc"][:1]), f"{first['msg']} (it is {shown(first['input'])})"
             ) from None
         settings.check()
         return settings

@@ -14,6 +14,8 @@ from airflow.sdk import Context
 
 from airflow_brayns.brayns.official import official_client
 from airflow_brayns.errors import BraynsError, InvalidSetting, together
+from airflow_brayns.errors.plain import shown
+from airflow_brayns.movie.fields import check_is_file, path_problem
 from airflow_brayns.movie.frame_folder import remove_frames
 from airflow_brayns.movie.images import vips
 from airflow_brayns.movie.overlay_layers import check_overlays
@@ -35,6 +37,7 @@ from airflow_brayns.task.script_trust import (
 )
 
 _TEXTS = (".yaml", ".yml", ".json")
+_LONGEST_BESIDE = ".frames-01234567"  # of the names that others beside a movie have behind its own: its frames' folder
 
 
 def read_specification(operator: BraynsOperator, value: Any, context: Mapping[str, Any] | None) -> MovieSpecification:
@@ -58,9 +61,16 @@ def _read_specification(operator: BraynsOperator, value: Any, context: Mapping[s
         value = plain
     if (script := script_path(value)) is not None:
         return read_script(operator, script, value, context)
-    if isinstance(value, str) and "\n" not in value and value.strip().endswith(_TEXTS):
+    if isinstance(value, str) and "\n" not in value and value.strip().lower().endswith(_TEXTS):
         path = user_path("specification", value.strip())
+        check_is_file("specification", path)
         found = MovieSpecification.read_file(path, renderer_of(path, context, template_values_of(operator)))
+    elif isinstance(value, str) and not {":", "{"} & set(value):
+        raise InvalidSetting(
+            "specification",
+            f"{shown(value, 200)} is neither YAML nor a path that ends in {', '.join((*_TEXTS, SUFFIX))}.",
+            remedy="give one of them.",
+        )
     elif isinstance(value, str):
         found = MovieSpecification.read(value)
     elif isinstance(value, Mapping):
@@ -128,6 +138,8 @@ def check_output(path: str, field: str = "output_file") -> Path:
         raise InvalidSetting(field, f"{path[:200]!r} is not a path", remedy="give a path.")
     try:
         os.fsencode(path)
+        if problem := path_problem(path, home=True):
+            raise InvalidSetting(field, f"{problem}.", remedy="write a path on the worker out.")
         target = Path(path).expanduser().absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
     except (UnicodeEncodeError, RuntimeError):  # the text holds half a character, or `~name` of no user
@@ -142,7 +154,22 @@ def check_output(path: str, field: str = "output_file") -> Path:
         raise InvalidSetting(
             field, f"{target.parent} cannot be written by the worker.", remedy="choose another folder."
         )
+    _check_name(target, field)
     return target
+
+
+def _check_name(target: Path, field: str) -> None:
+    """Check that a file can be made of a name, together with those beside it: it would be found out when all is rendered.
+
+    :raises InvalidSetting: it cannot; the error names the field.
+    """
+    most = os.pathconf(target.parent, "PC_NAME_MAX") - len(_LONGEST_BESIDE)
+    if len(os.fsencode(target.stem)) > most:
+        raise InvalidSetting(
+            field, f"{target.name[:80]!r}… is too long a name.", remedy=f"make it shorter than {most} bytes."
+        )
+    if target.suffix and target.is_dir():
+        raise InvalidSetting(field, f"{target} is a folder.", remedy="name a file that is not there, or a movie.")
 
 
 def is_on_cluster(value: Any) -> bool:
@@ -227,8 +254,9 @@ def find_movies(params: Mapping[str, Any], context: Context | None = None) -> li
     settings.service(tuple(_plugins_of(params)))
     around = {**(context or {}), "params": dict(params)}
     folder = user_path("folder", str(params["folder"])).absolute()
-    found = sorted(path for path in folder.glob("*") if path.suffix in _TEXTS)
-    found += _scripts(operator, sorted(path for path in folder.glob(f"*{SUFFIX}") if is_movie(path)))
+    there = sorted(folder.glob("*"))
+    found = [path for path in there if path.suffix.lower() in _TEXTS]
+    found += _scripts(operator, [path for path in there if path.suffix.lower() == SUFFIX and is_movie(path)])
     if not found:
         why = f"there is no {', '.join(f'*{one}' for one in (*_TEXTS, SUFFIX))} in {folder}"
         raise InvalidSetting("folder", why, remedy="put a specification there, or name another folder.")
@@ -236,7 +264,7 @@ def find_movies(params: Mapping[str, Any], context: Context | None = None) -> li
     troubles = list[BraynsError]()
     for path in found:
         try:
-            specification = read_specification(operator, str(path), around if path.suffix == SUFFIX else None)
+            specification = read_specification(operator, str(path), around if path.suffix.lower() == SUFFIX else None)
             output = Path(str(params["output"])) / f"{path.stem}{Path(specification.output).suffix}"
             if str(output) in movies:
                 why = f"{movies[str(output)]} would make the same {output.name}"

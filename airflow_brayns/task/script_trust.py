@@ -29,7 +29,7 @@ def script_path(value: Any) -> Path | None:
         return user_path("specification", value) if isinstance(value, str) else None
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if not isinstance(value, str) or "\n" in value or not value.strip().endswith(SUFFIX):
+    if not isinstance(value, str) or "\n" in value or not value.strip().lower().endswith(SUFFIX):
         return None
     return user_path("specification", value.strip()).absolute()
 

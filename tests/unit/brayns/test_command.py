@@ -74,6 +74,42 @@ def test_a_wrong_module_stops_before_the_service(recorder: str) -> None:
     assert (done.returncode, "setup failed" in done.stdout) == (97, True)
 
 
+@pytest.mark.parametrize("generation", [None, 3])
+@pytest.mark.parametrize(
+    "setup", ["exit 0", "cat <<END\nhello", "echo 'a", "if true; then", "exec no-such-shell", "set -u; echo $NO_SUCH", "(exit 3) || exit 0"]
+)  # fmt: skip
+def test_a_setup_that_ends_the_shell_is_no_setup_that_is_done(
+    recorder: str, setup: str, generation: int | None
+) -> None:
+    """With a setup such as `exit 0` the service never came, and the shell's exit code said that all was well."""
+    spec = ServiceSpec(executable=recorder, setup=setup, generation=generation)
+    for script in (spec.script(), spec.trial()):
+        done = run(script)
+        assert (done.returncode, "the shell ended within setup" in done.stdout) == (93, True)
+        assert not done.stdout.startswith("--uri")
+
+
+def test_what_setup_does_at_the_end_of_its_own_shell_does_not_count(recorder: str) -> None:
+    setup = "found=$(echo a; exit 3) || true; (exit 1) && false || true"
+    assert run(ServiceSpec(executable=recorder, setup=setup, generation=3).script()).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("#!/no/such/interpreter\n", {126, 127}), ("#!/bin/sh\necho 'libx.so: cannot open'; exit 127\n", {127})]
+)  # fmt: skip
+def test_a_program_that_cannot_run_says_why_and_not_that_it_has_no_version(
+    tmp_path: Path, text: str, code: set[int]
+) -> None:
+    """A library that is missing was told of as a `generation` that should be set."""
+    program = tmp_path / "braynsService"
+    program.write_text(text)
+    program.chmod(0o755)
+    done = run(ServiceSpec(executable=str(program)).trial())
+    assert done.returncode in code
+    assert "no generation" not in done.stdout
+    assert "libx.so: cannot open" in done.stdout or "cannot execute" in done.stdout
+
+
 def test_a_container_goes_before_the_executable(recorder: str) -> None:
     done = run(ServiceSpec(executable=recorder, container="env X=1", generation=1).script())
     assert "--http-server" in done.stdout

@@ -64,6 +64,7 @@ async def test_a_stranger_on_the_port_is_not_brayns(monkeypatch) -> None:
     [
         (1, "Error opening dynamic library: libnope.so: no", "plugins", "could not load the plugin 'nope' and exited with 1", False),
         (1, "Error opening dynamic library: no memory", "", "ended before it was usable: taken.", False),
+        (93, "", "setup", "it ended the shell before braynsService was started", False),
         (97, "", "setup", "failed before braynsService was started", False), (96, "", "generation", "set it to 1, 2 or 3", False), (95, "", "tls", "generation 1", False),
         (127, "", "executable", "was not found", False), (126, "", "", "ended before it was usable: taken.", False),
         (98, "", "port", "taken.", False), (94, "", "state_dir", "taken.", True),

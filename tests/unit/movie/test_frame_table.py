@@ -134,6 +134,31 @@ def test_a_table_that_was_written_wrong_is_refused_at_its_key(table: Any, field:
     assert error.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("table", "field", "says"),
+    [
+        ("frame;camera.fovy\n0;45\n", "values.csv line 1", "It is 'frame;camera.fovy', with semicolons where commas"),
+        ("frame\tcamera.fovy\n0\t45\n", "values.csv line 1", "with tabs where commas are taken"),
+        ("Frame,camera.fovy\n0,45\n", "values.csv line 1", "It is 'Frame,camera.fovy'"),
+        ('frame,camera.fovy\n0,"45\n', "values.csv line 2", "close each quote"),
+        ("frame,lights.0.intensity\n0,1\n", "per_frame, lights.0.intensity", "has no lights: give it there first"),
+        ("frame,lights.intensity\n0,1\n", "per_frame, lights.intensity", "has no lights: give it there first"),
+        ("frame,camera.keyframes.0.fovy\n0,1\n", "per_frame, camera.keyframes.0.fovy", "keyframes is empty"),
+        ("frame,camera.fovy\n0,45\n\n1,30\n", "values.csv line 3", "has 0 values"),
+    ],
+)
+def test_a_table_as_others_write_it_tells_what_is_otherwise(tmp_path: Path, table: str, field: str, says: str) -> None:
+    (tmp_path / "values.csv").write_text(table)
+    with pytest.raises(InvalidSetting, match=says) as error:
+        MovieSpecification.check({"models": [{"path": "/a.obj"}], "per_frame": "values.csv"}, folder=tmp_path)
+    assert error.value.field == field
+
+
+def test_empty_lines_at_the_end_are_no_frames(tmp_path: Path) -> None:
+    (tmp_path / "values.csv").write_text("frame,camera.fovy\n0,45\n1,30\n\n\n")
+    assert FrameTable.read(tmp_path / "values.csv").rows == ((45,), (30,))
+
+
 @pytest.mark.parametrize("data", [b"frame,camera.fovy\n0,\xff\n", b'frame,camera.fovy\n0,"45\n'])
 def test_what_is_no_table_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "values.csv").write_bytes(data)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_brayns.brayns.client import Reply
-from airflow_brayns.errors import ScriptFailed
+from airflow_brayns.errors import RpcFailed, ScriptFailed
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.movie.script_call import ScriptCall
 from airflow_brayns.movie.script_wanted import Wanted
@@ -153,3 +154,30 @@ async def test_the_production_renderer_gets_no_frame_without_a_light_that_shines
         with pytest.raises(ScriptFailed, match="frame 0 would be rendered by the production renderer without a light"):
             await rendered(service, way, OTHER)
         assert not service.pictures and not service.snapshots
+
+
+class Refuses(Standing):
+    """A service that takes no view from one place, and fails at each picture of another's."""
+
+    async def call(self, method: str, params: Any = None, **more: Any) -> Reply:
+        if method == "set-camera-view" and params["position"] == params["target"]:
+            raise RpcFailed(method, -32603, "View position cannot be equal to view target")
+        if method in ("snapshot", "render-image"):
+            raise RpcFailed(method, -32603, "View position cannot be equal to view target")
+        return await super().call(method, params)
+
+
+@pytest.mark.parametrize("way", ["one-pass", "snapshot"])
+async def test_what_no_service_takes_fails_the_movie_and_what_one_does_not_is_that_ones_trouble(way: str) -> None:
+    """Each service was asked for it in vain, and the message was to clear the task."""
+    nowhere = replace(OTHER, view={"position": [1, 1, 1], "target": [1, 1, 1], "up": [0, 1, 0]})
+    with pytest.raises(
+        ScriptFailed, match="(?s)Correct what `frame` returns.*frame 0 .*set-camera-view: View position"
+    ):
+        await rendered(Refuses({"model_type": "light"}), way, nowhere)
+    service = Refuses({"model_type": "light"})
+    before = service.shown()
+    with pytest.raises(RpcFailed):
+        await rendered(service, way, replace(OTHER, renderer=("interactive", {"samples_per_pixel": 1})))
+    if way == "snapshot":
+        assert service.shown() == before, "what was tried is not seen in the next frame"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +60,13 @@ def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> Non
         (SMALL + "def count(): return {}['a']\nframes = count()\n" + FRAME, r"(?s)^growth\.py line 2: correct it\.\n    It fails when it is loaded\. KeyError: 'a'\n.*line 3, in <module>: .*line 2, in count"),
         (SMALL + "frame = max\n", r"(?s)^growth\.py: .*frame is <built-in function max>, which tells no arguments"),
         (SMALL + "step = 5\n" + FRAME, r"(?s)^growth\.py line 2, step: .*not known here"),
+        (SMALL + "FPS = 60\n" + FRAME, r"^growth\.py line 2, FPS: did you mean fps\?"),
+        (SMALL + "import signal\nsignal.signal(signal.SIGTERM, print)\n" + FRAME, r"(?s)^growth\.py line 3: .*signal only works in main thread"),
+        (SMALL + FRAME + "raise GeneratorExit\n", r"(?s)^growth\.py line 3: .*It fails when it is loaded\. GeneratorExit"),
+        (SMALL + "class Of:\n    async def __call__(self, service, number): ...\nframe = Of()\n", r"(?s)^growth\.py: .*frame is a coroutine"),
+        (SMALL + "async def frame(service, number):\n    yield\n", r"(?s)^growth\.py line 2: .*frame is a coroutine or yields"),
+        (SMALL + "inputs = ['~/a.csv']\n" + FRAME, r"(?s)^growth\.py line 2, inputs: write it out.*`~` is not known here"),
+        (SMALL + "frames = 10**5000\n" + FRAME, r"(?s)^growth\.py line \d, frames: .*many digits"),
         (SMALL + "resolutoin = (64, 64)\n" + FRAME, r"^growth\.py line 2, resolutoin: did you mean resolution\?"),
         (SMALL + "x = = " + 9999 * "1", r"^growth\.py line 2: correct it\.\n    It is no Python, .{,400}$"),
         (SMALL + "raise ValueError(9999 * 'x')", r"(?s)^growth\.py line 2: correct it\.\n    It fails when it is loaded.{,700}$"),
@@ -315,3 +324,22 @@ def test_overlays_are_a_setting_and_no_part_of_what_the_pictures_depend_on(tmp_p
     assert found.script.digests == plain.script.digests
     with pytest.raises(InvalidSetting, match=r"^growth\.py line 2, overlays\.scale_bar: cannot be known: .* Python's"):
         read(tmp_path, SMALL + "overlays = {'scale_bar': True}\n" + FRAME)
+
+
+def test_handlers_by_which_a_task_is_told_to_end_stay_its_own(tmp_path: Path) -> None:
+    """A file that set one had it from the check on, and was refused by the services only."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InvalidSetting, match="signal only works in main thread"):
+        read(tmp_path, SMALL + "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FRAME)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_pipe_is_no_file_that_could_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "growth.py")
+    with pytest.raises(InvalidSetting, match="specification: name a file"):
+        ScriptFile(tmp_path / "growth.py").specification()
+
+
+def test_what_a_file_can_do_without_need_not_be_there(tmp_path: Path) -> None:
+    text = "    from contextlib import suppress\n    with suppress(ImportError):\n        import no_such_module_here\n"
+    assert read(tmp_path, SMALL + "def frame(service, number):\n" + text).frames == 4

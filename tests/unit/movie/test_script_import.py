@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 import threading
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from airflow_brayns.movie.script_import import from_folder
+from airflow_brayns.movie.script_import import OwnModules, from_folder
 
 
 def finds(name: str) -> bool:
@@ -42,3 +46,40 @@ def test_another_thread_finds_nothing_of_it(folder: str) -> None:
         thread.start()
         thread.join()
     assert found == [False]
+
+
+def test_a_module_that_is_called_as_anothers_takes_nothing_from_it(tmp_path: Path) -> None:
+    """The worker's own code had the movie's from then on: its callbacks, and what opens its pictures."""
+    for name in ("PIL", "colorsys_of_a_dag", "helper_of_a_movie"):
+        (tmp_path / f"{name}.py").write_text("MINE = 1\n")
+    importlib.import_module("PIL.Image")
+    others = sys.modules["colorsys_of_a_dag"] = types.ModuleType("colorsys_of_a_dag")
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "PIL"}
+    own = OwnModules(str(tmp_path), {"PIL", "colorsys_of_a_dag", "helper_of_a_movie", "yaml_of_nobody"})
+    code = "import PIL, colorsys_of_a_dag, helper_of_a_movie\nfound = PIL.MINE + colorsys_of_a_dag.MINE + helper_of_a_movie.MINE\n"
+    values: dict[str, Any] = {"__builtins__": own.builtins}
+    try:
+        for _ in range(2):  # at the top, and later inside a function
+            exec(code, values)
+            assert values.pop("found") == 3
+            assert {name: sys.modules.get(name) for name in before} == before
+            assert sys.modules["colorsys_of_a_dag"] is others
+        assert "helper_of_a_movie" in sys.modules, "what the movie has pickled is looked for by its name"
+    finally:
+        sys.modules.pop("colorsys_of_a_dag", None)
+        sys.modules.pop("helper_of_a_movie", None)
+
+
+def test_a_module_that_is_called_as_one_that_is_installed_is_nobody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody has imported that yet."""
+    for folder in ("site", "movie"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "installed_here.py").write_text(f"WHERE = {folder!r}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    values: dict[str, Any] = {"__builtins__": OwnModules(str(tmp_path / "movie"), {"installed_here"}).builtins}
+    exec("import installed_here\nfound = installed_here.WHERE\n", values)
+    assert values["found"] == "movie"
+    assert importlib.import_module("installed_here").WHERE == "site"
+    monkeypatch.delitem(sys.modules, "installed_here")

@@ -57,3 +57,31 @@ def test_two_movies_that_overlap_in_one_process_are_told_apart_to_their_ends(
     assert told == ["frame 3 on n2: still here"]
     assert (sys.stdout, sys.stderr, logging.getLogRecordFactory()) == before
     assert capsys.readouterr().out == ""
+
+
+def test_what_it_does_with_the_streams_reaches_nobody_else(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that closed its output closed that of the task."""
+    told: list[str] = []
+    with captured(), said_by("frame 3", told.append):
+        sys.stdout.writelines(["one\n", "two\n"])
+        sys.stdout.close()
+        sys.stderr.close()
+    print("mine")
+    assert told == ["frame 3: one", "frame 3: two"]
+    assert capsys.readouterr().out == "mine\n"
+
+
+def test_words_of_a_log_that_do_not_go_together_do_not_end_the_movie(capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand such a line tells of itself, and the script goes on."""
+    heard: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = heard.append  # type: ignore[method-assign]
+    logger = logging.getLogger("theirs of words")
+    logger.propagate = False  # pytest's own handler takes it for an error
+    logger.addHandler(handler)
+    try:
+        with captured(), said_by("frame 3", print):
+            logger.warning("%s and %s", 1)
+    finally:
+        logger.removeHandler(handler)
+    assert [(one.msg, one.args) for one in heard] == [("%s and %s", (1,))]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
+from airflow_brayns.brayns.official import official_client
 from airflow_brayns.movie.script_service import Refused
 from airflow_brayns.movie.script_wanted import Wanted, wanted_of
 from tests.support.script import NEEDS_CLIENT
@@ -44,6 +46,34 @@ def test_a_camera_that_is_nowhere_is_refused_before_the_service_gets_it(value: f
     camera.position = brayns.Vector3(value, 0, 0)
     with pytest.raises(Refused, match="holds something that is no number"):
         wanted_of(camera, SIZE, strict=True)
+
+
+def test_a_number_of_numpy_is_a_number() -> None:
+    """Those that come of arrays were refused, as no numbers."""
+    import brayns
+
+    camera = brayns.Camera()
+    camera.position = brayns.Vector3(np.float32(1.5), np.int64(2), np.float64(3))
+    found = wanted_of(brayns.Snapshot(camera=camera, frame=np.int64(7)), SIZE, strict=True)
+    assert found.view is not None
+    assert (found.view["position"], found.simulation) == ([1.5, 2, 3], 7)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"frame": -3}, "whose frame is -3; it is a whole number from 0 on"),
+        ({"frame": "1"}, "whose frame is '1'; it is"),
+        ({"frame": 1.5}, "whose frame is 1.5; it is"),
+        ({"renderer": "production"}, "a Snapshot which cannot be read, 'str' object"),
+        ({"resolution": 3}, "a Snapshot which cannot be read, 'int' object"),
+        ({"frame": np.arange(3)}, "holds something that is no number, ndarray is no number"),
+    ],
+)
+def test_a_snapshot_that_no_service_takes_is_refused_where_it_is_returned(values: dict[str, Any], told: str) -> None:
+    """A service was asked for it as often as a frame is tried, and the next one, and the movie told to clear the task."""
+    with pytest.raises(Refused, match=told):
+        wanted_of(official_client().Snapshot(**values), SIZE, strict=True)
 
 
 def test_what_is_left_out_is_as_the_service_stands() -> None:

@@ -134,3 +134,26 @@ def test_a_part_beyond_the_shots_and_too_many_frames_are_told_before_a_node_is_a
         check(*two, frame_range=[0, 5])
     with pytest.raises(InvalidSetting, match="frames: 12000000 are more than 10000000"):
         check({"frames": 6_000_000}, {"frames": 6_000_000})
+
+
+def ways(*frames: int) -> dict[str, Any]:
+    keys = [{"frame": one, "position": [0, 0, 9 + one], "target": [0, 0, 0]} for one in frames]
+    return {"path": "keyframes", "keyframes": keys}
+
+
+def test_key_frames_that_count_on_from_the_shot_before_are_refused() -> None:
+    """The camera stood still for the whole shot, and the movie was green."""
+    with pytest.raises(
+        InvalidSetting, match=r"shots\.1\.camera\.keyframes\.1\.frame: is 99, and the shot has 50 frames"
+    ):
+        check({"frames": 50}, {"frames": 50, "camera": ways(50, 99)})
+    with pytest.raises(InvalidSetting, match=r"shots\.1\.camera\.keyframes\.1\.frame: is 129, and the shot has 100"):
+        check({"frames": 30}, {"frames": 100, "camera": ways(30, 129)})
+    assert check({"frames": 50}, {"frames": 50, "camera": ways(0, 50)}).shots
+
+
+def test_a_camera_that_would_never_move_is_refused_and_a_part_of_its_way_is_not() -> None:
+    movie = {"models": TWO, "frames": 50}
+    with pytest.raises(InvalidSetting, match=r"camera\.keyframes\.0\.frame: is 50, and the last frame is 49"):
+        MovieSpecification.check({**movie, "camera": ways(50, 99)})
+    assert MovieSpecification.check({**movie, "camera": ways(0, 99)}).frames == 50

@@ -159,6 +159,23 @@ def test_this_machine_is_tried_too(path: Path, tmp_path: Path, monkeypatch: pyte
     assert (good, failures(lines)) == (False, [field])
 
 
+@pytest.mark.parametrize("setup", ["exit 0", "cat <<END\nhello", "echo 'a"])
+def test_a_setup_after_which_nothing_runs_is_a_fault_of_setup(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup: str
+) -> None:
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local", setup=setup)
+    assert (good, failures(lines)) == (False, ["setup"])
+    assert "ends the shell, so that nothing behind it is run" in " ".join(" ".join(lines).split())
+
+
+def test_a_container_that_is_not_there_is_not_told_of_as_a_version(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local", container="no-such-apptainer exec x.sif")
+    assert (good, failures(lines)) == (False, ["executable"])
+    assert "no-such-apptainer: command not found" in " ".join(lines)
+
+
 def test_a_folder_of_others_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(0o777)

@@ -99,7 +99,10 @@ async def longest_turn(
             await asyncio.sleep(0.05)
     beat = Beat()
     beating = asyncio.create_task(beat.run())
-    cluster.outcome, cluster.lost = end, lost
+    cluster.outcome, cluster.lost = (
+        "" if lost else end,
+        lost,
+    )  # a look that is on its way would tell it before all is lost
     async with asyncio.timeout(240):
         await asyncio.wait(waits)
     beating.cancel()

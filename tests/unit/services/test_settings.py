@@ -221,3 +221,11 @@ def test_without_a_connection_the_program_is_the_services_or_else_this_packages_
     extras, told = embedded_default()
     assert extras == {"scheduler": "local", "executable": taken.replace("BESIDE", str(tmp_path))}
     assert extras["executable"] in told
+
+
+@pytest.mark.parametrize(
+    "setup", ["export A=1\r\nmodule list\r\n", ["export A=1\r", "module list\r"], "export A=1\r\r\nmodule list\r"]
+)  # fmt: skip
+def test_lines_of_windows_are_lines(setup: object) -> None:
+    """bash took the carriage return for a part of the value, and the connection's test said yes."""
+    assert ClusterSettings.read({"setup": setup}).setup.split("\n")[:2] == ["export A=1", "module list"]

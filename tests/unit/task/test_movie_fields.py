@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_brayns.task.movie_fields import check_movie, find_movies
+from airflow_brayns.task.script_trust import script_path
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def params(scene: str, folder: Path, **changes: Any) -> dict[str, Any]:
         ({"output": "movie.gif"}, "output_file: end it in"),
         ({"plugins": [""]}, "plugins"),
         ({"nodes": "two"}, "nodes"),
+        ({"output": "s3://bucket/movie.mp4"}, "output: write a path on the worker out"),
         ({"account": "a b"}, "account"),
         ({"budget": 0}, "budget: give a number of node-hours above 0"),
         ({"budget": "much"}, "budget: give a number of node-hours above 0"),
@@ -88,3 +90,18 @@ def test_a_batch_lists_every_file_that_is_wrong(scene: str, tmp_path: Path) -> N
     (tmp_path / "a.yml").write_text(json.dumps(good))
     with pytest.raises(AirflowFailException, match=r"(?s)a.yml: output: .*same\s+a.mp4.*b.yaml: .*c.yaml: "):
         find_movies(common)
+
+
+@pytest.mark.parametrize("name", ["movie.toml", "movie", "movie.txt "])
+def test_a_file_of_another_kind_is_told_which_there_are(scene: str, tmp_path: Path, name: str) -> None:
+    with pytest.raises(AirflowFailException, match=r"(?s)specification: give one of them.*ends in \.yaml, .*\.py"):
+        check_movie({**params(scene, tmp_path), "specification": str(tmp_path / name)}, "run")
+
+
+def test_an_ending_in_capitals_is_that_ending(scene: str, tmp_path: Path) -> None:
+    (tmp_path / "A.JSON").write_text(json.dumps({"models": [{"path": scene}], "frames": 2}))
+    found = check_movie({**params(scene, tmp_path), "specification": str(tmp_path / "A.JSON")}, "run")
+    assert found["specification"]["frames"] == 2
+    assert script_path(str(tmp_path / "B.PY")) == tmp_path / "B.PY"
+    common = {"cluster_conn_id": "here", "folder": str(tmp_path), "output": str(tmp_path / "out")}
+    assert [Path(one["specification"]).name for one in find_movies(common)] == ["A.JSON"]
