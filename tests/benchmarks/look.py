@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.cluster.allocation import JobState
-from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.slurm import SlurmCluster
