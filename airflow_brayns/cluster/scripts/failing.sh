@@ -37,7 +37,7 @@ were_booked_with() { # were_booked_with KEYS: "run KEY FOLDER" of all parts of t
         BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
         substr($0, 1, 15) in wanted { print "run", substr($0, 1, 15), substr($0, 1, length($0) - 1) }'
     for key in $1; do
-        for one in finished/*/"$key"/*/[0-9]*/; do [ ! -d "$one" ] || printf 'run %s %s\n' "$key" "${one%/}"; done
+        for one in finished/*/"$key"/*/[0-9]*/; do [ ! -d "$one" ] || printf '%s %s %s\n' run "$key" "${one%/}"; done
     done
 }
 

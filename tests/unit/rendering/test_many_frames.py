@@ -35,7 +35,9 @@ def rendered(folder: Path) -> tuple[Plan, Header]:
     for one in files:
         one.write_bytes(b"a picture\n")
         os.utime(one, (1_700_000_000, 1_700_000_000))
-    made = dict(sha256="0" * 64, size=10, mtime=1_700_000_000 * 10**9, node="n1", job="7", service="brayns1", holder="try1")
+    made = dict(
+        sha256="0" * 64, size=10, mtime=1_700_000_000 * 10**9, node="n1", job="7", service="brayns1", holder="try1"
+    )
     with (folder / NAME).open("w") as lines:
         lines.write(header.line())
         for frame, key in plan.keyed_frames():
