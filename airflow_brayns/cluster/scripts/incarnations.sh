@@ -6,7 +6,7 @@ locked() { # locked NAME: only one at a time works on an allocation; a lock that
     mkdir -p "$state_dir/$1" || return 1
     tries=0
     while ! mkdir "$state_dir/$1/.lock" 2>/dev/null; do
-        mkdir -p "$state_dir/$1" # a sweep has taken it away when it was empty
+        mkdir -p "$state_dir/$1" 2>/dev/null # a sweep has taken it away when it was empty
         if age=$(age_of "$state_dir/$1/.lock") && [ "$age" -gt 120 ]; then
             mv "$state_dir/$1/.lock" "$state_dir/$1/.stale.$$" 2>/dev/null && rmdir "$state_dir/$1/.stale.$$"
         fi

@@ -16,6 +16,7 @@ from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.waiter import Waiter, question
+from airflow_brayns.errors import AllocationLost
 from tests.support.shell import ShellThrough
 
 pytestmark = pytest.mark.slow
@@ -132,6 +133,19 @@ async def test_a_release_counts_what_was_folded_away_by_any_beginning_of_its_nam
     await sweep(cluster)
     assert await cluster.release(asked) == 1
     assert await cluster.release("ab-99") == 0
+
+
+async def test_what_follows_on_what_was_folded_away_is_noted_there_unless_that_was_given_back(
+    cluster: SlurmCluster,
+) -> None:
+    (ended(cluster, NAME) / "release").unlink()
+    await sweep(cluster)
+    [folder] = Path(cluster.state_dir).glob(f"finished/*/*/{NAME}/1")
+    assert (await cluster.submit(NAME, "me", AllocationRequest(), after=1)).incarnation == 2
+    assert (folder / "next").read_text() == "2\n"
+    await cluster.release(NAME, grace=0)
+    with pytest.raises(AllocationLost):
+        await cluster.submit(NAME, "me", AllocationRequest(), after=1)
 
 
 async def test_a_job_that_slurm_still_has_is_ended_although_its_folder_was_folded_away(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,14 +36,12 @@ def rendered(folder: Path) -> tuple[Plan, Header]:
     for one in files:
         one.write_bytes(b"a picture\n")
         os.utime(one, (1_700_000_000, 1_700_000_000))
-    made = dict(
-        sha256="0" * 64, size=10, mtime=1_700_000_000 * 10**9, node="n1", job="7", service="brayns1", holder="try1"
-    )
+    made = FrameRecord(0, "", "", "0" * 64, 10, 1_700_000_000 * 10**9, node="n1", job="7", holder="try1")
     with (folder / NAME).open("w") as lines:
         lines.write(header.line())
         for frame, key in plan.keyed_frames():
             os.link(files[frame % 2], folder / plan.file(frame))
-            lines.write(FrameRecord(frame, key, plan.file(frame), **made).line())  # type: ignore[arg-type]
+            lines.write(replace(made, frame=frame, key=key, file=plan.file(frame)).line())
     return plan, header
 
 
