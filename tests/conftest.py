@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -24,6 +25,17 @@ os.environ.setdefault("AIRFLOW__BRAYNS__INSTALLATION_ID", "tests")
 # How long an example takes says what else the machine does.
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
+
+# What is imported and collected stays: to search all of it for garbage, again and again, took each worker three seconds of eight.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """From here on garbage is looked for, among what tests make."""
+    gc.freeze()
+    gc.enable()
+
 
 DATA = Path(__file__).parent / "data"
 

@@ -5,6 +5,7 @@ rung with its own message.
 from __future__ import annotations
 
 import asyncio
+import random
 import reprlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,7 @@ from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed
 from airflow_brayns.errors.plain import Changes, one_line, plain_text
 
 RUNG_SECONDS = 10.0
+_SHARE = 1 / 8  # of the time that has passed, which a pause between two attempts may take
 _LARGEST = 1 << 20  # bytes of an answer, since whoever listens may be no braynsService
 _MOST_PLUGINS = 200  # plugins of one service that are handed on; braynsService 3.10.1 has seven
 # For each exit code: the field that is to be mended, what to do, and why; the last is empty where the node's own words
@@ -47,26 +49,39 @@ class NotYet(Exception):  # noqa: N818
 
 
 async def until(
-    attempt: Callable[[], Awaitable[Result]], *, within: float, pause: float, tell: Callable[[str], None] | None = None
+    attempt: Callable[[], Awaitable[Result]],
+    *,
+    within: float,
+    pause: float,
+    longest: float | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Result:
     """Try something again and again until it raises `NotYet` no more, and return what it gave.
 
     :param attempt: what is tried; it raises `NotYet` for what may still come.
     :param within: seconds after which the last `NotYet` is raised.
     :param pause: seconds between two attempts.
+    :param longest: seconds to which the pauses grow, as an eighth of the time that has passed; None for pauses that stay.
     :param tell: a function that is told why not yet, once per change; None for none.
     :raises NotYet: why the last attempt failed.
     """
-    give_up, reasons = asyncio.get_running_loop().time() + within, Changes()
+    began, reasons = asyncio.get_running_loop().time(), Changes()
     while True:
         try:
             return await attempt()
         except NotYet as reason:
             if tell is not None and reasons.new(str(reason)):
                 tell(str(reason))
-            if asyncio.get_running_loop().time() > give_up:
+            passed = asyncio.get_running_loop().time() - began
+            if passed > within:
                 raise
-        await asyncio.sleep(pause)
+        await asyncio.sleep(_pause(passed, pause, pause if longest is None else longest))
+
+
+def _pause(passed: float, least: float, longest: float) -> float:
+    """The seconds until the next attempt; thousands that began together do not come together for ever."""
+    grown = min(passed * _SHARE, longest)
+    return least if grown <= least else grown * random.uniform(0.8, 1)
 
 
 @dataclass(frozen=True)

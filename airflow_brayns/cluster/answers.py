@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.allocation import AllocationStatus, Job, ServiceStatus
 from airflow_brayns.cluster.protocol import ANSWERS, read
+from airflow_brayns.cluster.slices import in_slices
 from airflow_brayns.errors import AllocationLost, AskedForElsewhere, ConnectionLost, StateFolderFull, StateFolderNotOurs
 from airflow_brayns.errors.plain import one_line, visible
 
@@ -82,13 +83,14 @@ class _Reader:
     answered: bool = False
     trouble: str = ""
     current: tuple[str, int] | None = None
+    _by_name: dict[str, list[Job]] | None = None
 
     def read(self, answer: str) -> None:
         for word, fields in read(ANSWERS["look"], answer):
-            self._line(word, [visible(text).replace("\n", " ") for text in fields])
+            self.line(word, fields)
 
-    def _line(self, word: str, fields: list[str]) -> None:
-        match word, fields:
+    def line(self, word: str, told: list[str]) -> None:
+        match word, [visible(text).replace("\n", " ") for text in told]:
             case "allocation", [name, text]:
                 number = whole(text)
                 self.current = (name, number) if number is not None and _NAME.fullmatch(name) else None
@@ -106,8 +108,21 @@ class _Reader:
             case "certificate", [name, number, text]:
                 if status := self.found.get((name, whole(number) or 0)):
                     self.found[status.name, status.incarnation] = replace(status, certificate=decode(text))
-            case _ if self.current:
+            case _, fields if self.current:
                 self.found[self.current] = _with(self.found[self.current], word, "".join(fields))
+
+    def whole(self, status: AllocationStatus) -> AllocationStatus:
+        """What was read of an allocation, with what was read behind it."""
+        if self._by_name is None:
+            self._by_name = _by_name(self.jobs)
+        named = self._by_name.get(f"{status.name}-{status.incarnation}", ())
+        return replace(
+            status,
+            services=tuple(service for service in status.services if service.name),
+            job=next((job for job in named if is_job_line(job, status)), None),
+            answered=self.answered,
+            trouble=self.trouble,
+        )
 
     def _log(self, name: str, number: str, service: str, log: str) -> None:
         if status := self.found.get((name, whole(number) or 0)):
@@ -191,13 +206,15 @@ def read_status(answer: str) -> dict[tuple[str, int], AllocationStatus]:
     """Read the answer of a look, by name and incarnation; unknown lines are passed over, never believed."""
     reader = _Reader()
     reader.read(answer)
-    result, jobs = {}, _by_name(reader.jobs)
-    for key, status in reader.found.items():
-        status = replace(status, services=tuple(service for service in status.services if service.name))
-        named = jobs.get(f"{status.name}-{status.incarnation}", ())
-        job = next((job for job in named if is_job_line(job, status)), None)
-        result[key] = replace(status, job=job, answered=reader.answered, trouble=reader.trouble)
-    return result
+    return {key: reader.whole(status) for key, status in reader.found.items()}
+
+
+async def read_statuses(answer: str) -> dict[tuple[str, int], AllocationStatus]:
+    """`read_status` of an answer that tells of thousands: everybody else of the loop has a turn meanwhile."""
+    reader = _Reader()
+    async for word, fields in in_slices(read(ANSWERS["look"], answer)):
+        reader.line(word, fields)
+    return {key: reader.whole(status) async for key, status in in_slices(reader.found.items())}
 
 
 def check_ours(name: str, told: Sequence[tuple[str, list[str]]]) -> None:

@@ -17,9 +17,10 @@ from airflow_brayns.cluster.answers import (
     decode,
     read_jobs,
     read_status,
+    read_statuses,
     whole,
 )
-from airflow_brayns.cluster.failing import FailingNode, read_failing
+from airflow_brayns.cluster.failing import FailingNode, Failure, read_failing
 from airflow_brayns.cluster.finding import Finding, read_finding
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.location import Host, Listener, best, nodes_of, read_listeners
@@ -182,7 +183,8 @@ class Cluster:
 
         :param patience: seconds to wait on the cluster for something new before it answers.
         """
-        return read_status(await self.call("look", question(waiters, patience, tick), COMMAND_SECONDS + patience))
+        asked = question(waiters, patience, tick)
+        return await read_statuses(await self.call("look", asked, COMMAND_SECONDS + patience))
 
     async def certificate_at(self, host: str, port: int, *, direct: bool = True) -> tuple[str, str] | None:
         """The allocation and the certificate (PEM) of a service of ours, for those who only know where it is."""
@@ -372,11 +374,13 @@ class Cluster:
         told = await self.ask("services", body, COMMAND_SECONDS)
         return read_command(service, told, must_be_known=self.shared_parents)
 
-    async def hung(self, allocation: Allocation, service: str) -> None:
-        """Note that a service did not answer whoever renders with it: its node may be at fault."""
-        check(SERVICE, "service", service)
+    async def note(self, allocation: Allocation, failures: Iterable[Failure]) -> None:
+        """Note of services that have not ended that they are of no use: their nodes may be at fault."""
         check(NAME, "name", allocation.name)
-        await self.ask("services", f"hung {allocation.name} {allocation.incarnation} {service}", COMMAND_SECONDS)
+        for one in (failures := list(failures)):
+            check(SERVICE, "service", one.service)
+        body = "\n".join(one.words(*allocation.key) for one in failures)
+        await self.ask("services", body, COMMAND_SECONDS)
 
     async def stop_service(self, allocation: Allocation, service: str) -> None:
         """Stop one service and wait until it has ended; one that has already ended is success.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState
 from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.slices import in_slices
 from airflow_brayns.cluster.waiter import Waiter, news
 from airflow_brayns.errors import BraynsError, ConnectionLost, reason_of
 
@@ -23,6 +24,7 @@ _SOME = 5
 _CLOSE_SECONDS = 2.5  # a little more than the 2 s that a command of this machine gets to end
 _QUICK_TICK, _SLOW_TICK = 0.2, 1.0
 _MOST, _LEAST = 20_000, 100  # allocations that one look asks for; 60 bytes each
+_WOKEN = 20  # who are told what was seen of theirs before everybody else of the loop has a turn
 _CAREFUL_SECONDS = (
     600.0  # in which, after one was lost, looks do not grow: one that is lost again costs its whole time limit
 )
@@ -138,7 +140,7 @@ class Poller:
                 told = await self._look(left[: self._most], patience)
             except Exception as error:  # whatever the error is, those who wait must hear of it
                 left = []
-                self._failed(error)
+                await self._failed(error)
                 await asyncio.sleep(self.interval * random.uniform(1, 1.1))
                 continue
             # What one look has no time for, or must not ask for, the next one asks for; what that one does not tell of either
@@ -180,7 +182,7 @@ class Poller:
         if time.monotonic() > self._careful_until:
             self._most = min(self._most * 2, _MOST)
         told = set()
-        for watch in watches:
+        async for watch in in_slices(watches, _WOKEN):
             status = found.get((watch.waiter.name, watch.waiter.incarnation))
             if status is not None:
                 told.add(watch)
@@ -193,7 +195,7 @@ class Poller:
         # The cluster sleeps for whole ticks, and no longer than its patience: a look has a time limit.
         return patience / max(round(patience / tick), 1) if patience else tick
 
-    def _failed(self, error: Exception) -> None:
+    async def _failed(self, error: Exception) -> None:
         """Tell all who wait of an error. A look that was lost on its way may have been too much for a time limit, ours or the login
         node's: the next ones ask for half as many, but for no fewer than such a limit has time for.
         """
@@ -207,5 +209,5 @@ class Poller:
         if lost.sent:
             self._most = max(self._asked // 2, _LEAST)
             self._careful_until = time.monotonic() + _CAREFUL_SECONDS
-        for watch in self._watches:
+        async for watch in in_slices(list(self._watches), _WOKEN):
             watch.queue.put_nowait((lost, {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from importlib import import_module
@@ -61,7 +62,10 @@ class SSHShell:
 
         :raises ConnectionLost: it cannot be opened; `retry` is False where the login or the host key is refused.
         """
-        asyncssh = await asyncio.to_thread(import_module, "asyncssh")
+        if "asyncssh" not in sys.modules:  # a thread for each command would wait for whatever else needs one
+            await asyncio.to_thread(import_module, "asyncssh")
+        import asyncssh
+
         async with self._opening:
             if self._connection is not None and not self._connection.is_closed():
                 return self._connection

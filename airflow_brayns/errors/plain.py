@@ -81,10 +81,13 @@ def one_line(text: str, most: int = 200) -> str:
 
 
 class Changes:
-    """A memory of the last text, so that what goes on for hours stands in a log once."""
+    """A memory of the last text, so that what goes on for hours stands in a log once.
 
-    def __init__(self) -> None:
-        self._last = ""
+    :param last: what was told last, elsewhere.
+    """
+
+    def __init__(self, last: str = "") -> None:
+        self._last = last
 
     def new(self, text: str) -> bool:
         """Tell whether a text is another than the last, and remember it."""

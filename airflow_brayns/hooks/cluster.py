@@ -24,7 +24,7 @@ from airflow_brayns.hooks.installation import installation_id as installation_id
 from airflow_brayns.hooks.login import SSHLogin
 from airflow_brayns.hooks.supervisor import ask, asks_in_process, asks_in_worker, lacks_connection
 from airflow_brayns.services.connection_test import Finding, try_connection
-from airflow_brayns.services.session import ReadLogin, Session, shared_poller
+from airflow_brayns.services.session import ReadLogin, Session, Told, shared_poller
 from airflow_brayns.services.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
 
 if TYPE_CHECKING:
@@ -169,15 +169,16 @@ class BraynsClusterHook(BaseHook):
         return extras | {"executable": executable}
 
     @asynccontextmanager
-    async def session(self, log: Any = None) -> AsyncIterator[Session]:
+    async def session(self, log: Any = None, told: Any = None) -> AsyncIterator[Session]:
         """Yield a session with the cluster, for as long as the block runs. In a task's loop no question to Airflow may
         be cancelled, so operators call `settings` and `prepare` before; else a thread asks.
 
         :param log: a task's log; None for the hook's own.
+        :param told: what that log has shown before, as `Told.to_json()` gives it; None for nothing.
         """
         settings = await self.asettings()
         async with shared_poller(settings, make_cluster, self._login) as poller:
-            yield Session(poller, settings, log or self.log)
+            yield Session(poller, settings, log or self.log, Told(told))
 
     def test_connection(self) -> tuple[bool, str]:
         """Try each thing that the connection needs, and say a line of each, with what to do: for `airflow connections

@@ -7,10 +7,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 from airflow_brayns.errors import InvalidSetting
+from airflow_brayns.movie.script_named import ANY, named, so_named
 from airflow_brayns.movie.script_traceback import cut
 
 _WHOLE_BYTES = 1 << 28  # a larger file is known by its size and time
@@ -50,6 +51,23 @@ def parse(source: str | bytes, name: str) -> ast.Module:
         raise InvalidSetting(
             name, f"It is no Python, {error or 'it is nested too deep'}", remedy="correct it."
         ) from None
+
+
+def assigned(tree: ast.Module) -> list[ast.Name]:
+    """The names that a file sets at its top, in order."""
+    return [
+        name
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    ]
+
+
+def makes_movie(tree: ast.Module) -> bool:
+    """Tell whether a file makes a movie, rather than is a module of one."""
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return bool({"frame", "scene"} & functions) or "frames" in {name.id for name in assigned(tree)}
 
 
 def digest_of(tree: ast.Module, left_out: Set[str] = frozenset()) -> str:
@@ -137,16 +155,29 @@ def beside(folder: Path, module: str) -> list[Path]:
 
 
 def modules_of(file: Path, tree: ast.Module) -> dict[str, str]:
-    """The digests of a file and of all modules beside it that it imports, and that those import, by path from the file's
-    folder.
+    """The digests of a file and of all modules beside it that it imports, or may import by a text that is known only when
+    it runs, and that those import, by path from the file's folder.
 
     :raises InvalidSetting: one cannot be read or is no Python, or a relative import leaves the folder.
+    """
+    trees = trees_of(file, tree)
+    perhaps, broken = _perhaps(file.parent, trees)
+    others = {name: one for name, one in {**trees, **perhaps}.items() if name != file.name}
+    left_out = unread(tree, others.values(), file.stem)
+    return {file.name: digest_of(tree, left_out), **{name: digest_of(one) for name, one in others.items()}, **broken}
+
+
+def trees_of(file: Path, tree: ast.Module) -> dict[str, ast.Module]:
+    """A file and all modules beside it that it imports, and that those import, by path from the file's folder.
+
+    :raises InvalidSetting: as `modules_of`.
     """
     folder, trees = file.parent, {file.name: tree}
     waiting = [file.name]
     while waiting:
         importing = waiting.pop()
-        for module, line, tried in imported(trees[importing]):
+        by_text = ((module, 0, True) for module in named(trees[importing]) if ANY not in module)
+        for module, line, tried in (*imported(trees[importing]), *by_text):
             where = _base(folder, importing, module)
             if where is None and not tried:
                 raise InvalidSetting(
@@ -159,9 +190,51 @@ def modules_of(file: Path, tree: ast.Module) -> dict[str, str]:
                 if name not in trees:
                     trees[name] = parse(_bytes_of(path), name)
                     waiting.append(name)
-    others = {name: digest_of(one) for name, one in trees.items() if name != file.name}
-    left_out = unread(tree, (one for name, one in trees.items() if name != file.name), file.stem)
-    return {file.name: digest_of(tree, left_out), **others}
+    return trees
+
+
+def _perhaps(folder: Path, trees: Mapping[str, ast.Module]) -> tuple[dict[str, ast.Module], dict[str, str]]:
+    """The modules beside a file that some code may import by a text that is known only when it runs, and what those
+    import, by path; and the digests of those that are no Python, which need not matter. A movie is no module of another
+    one, unless something of its name is said.
+    """
+    found, broken = dict[str, ast.Module](), dict[str, str]()
+    waiting = list(trees.items())
+    while waiting:
+        importing, tree = waiting.pop()
+        for module, said in _may_import(folder, importing, tree, all_of_it=importing in found):
+            where = _base(folder, importing, module)
+            for path in beside(where, module) if where else ():
+                name = path.relative_to(folder).as_posix()
+                if name in trees or name in found or name in broken:
+                    continue
+                try:
+                    one = parse(_bytes_of(path), name)
+                except InvalidSetting:
+                    broken[name] = inputs_of([path]).get(str(path), "")
+                    continue
+                if said or not makes_movie(one):
+                    found[name] = one
+                    waiting.append((name, one))
+    return found, broken
+
+
+def _may_import(folder: Path, importing: str, tree: ast.Module, *, all_of_it: bool) -> Iterator[tuple[str, bool]]:
+    """The modules beside that a file may import, and whether something of the name is said.
+
+    :param all_of_it: also those whose whole name is said.
+    """
+    for pattern in named(tree):
+        if ANY not in pattern:
+            if all_of_it:
+                yield pattern, True
+            continue
+        dots = pattern[: len(pattern) - len(pattern.lstrip("."))]
+        where = _base(folder, importing, pattern)
+        if where is not None:
+            yield from ((f"{dots}{name}", pattern != ANY) for name in so_named(where, pattern.lstrip(".")))
+    if all_of_it:
+        yield from ((module, True) for module, _, _ in imported(tree))
 
 
 def _base(folder: Path, importing: str, module: str) -> Path | None:

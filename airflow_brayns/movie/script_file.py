@@ -17,7 +17,17 @@ from typing import Any, cast
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.fields import unknown_key
 from airflow_brayns.movie.script import Functions, ScriptSource, ScriptSpecification
-from airflow_brayns.movie.script_digest import beside, imported, inputs_of, modules_of, names_read, parse
+from airflow_brayns.movie.script_digest import (
+    assigned,
+    beside,
+    imported,
+    inputs_of,
+    makes_movie,
+    modules_of,
+    names_read,
+    parse,
+    trees_of,
+)
 from airflow_brayns.movie.script_import import OwnModules
 from airflow_brayns.movie.script_traceback import line_of, traceback_of
 from airflow_brayns.movie.yaml_text import Text
@@ -37,8 +47,7 @@ def is_movie(path: Path) -> bool:
         tree = parse(path.read_bytes(), path.name)
     except (OSError, InvalidSetting):
         return True
-    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    return bool({"frame", "scene"} & functions) or "frames" in {name.id for name in _assigned(tree)}
+    return makes_movie(tree)
 
 
 class _Places:
@@ -113,7 +122,7 @@ class ScriptFile:
         modules = modules_of(self.path, tree)
         found = self._run(self._bytes(), modules)
         functions = self._functions(found)
-        lines = {name.id: name.lineno for name in _assigned(tree)}
+        lines = {name.id: name.lineno for name in assigned(tree)}
         settings = {
             name: plain_setting(found[name]) for name in SETTINGS if name in found and not _is_code(found[name])
         }
@@ -178,8 +187,7 @@ class ScriptFile:
         which would be found out on the nodes.
         """
         folder = self.path.parent
-        for name in modules_of(self.path, tree):
-            of = tree if name == self.name else parse((folder / name).read_bytes(), name)
+        for name, of in trees_of(self.path, tree).items():
             for module, line, tried in imported(of):
                 top = module.split(".")[0]
                 if top and not tried and not beside(folder, top) and not (folder / top).is_dir() and not _is_here(top):
@@ -192,7 +200,7 @@ class ScriptFile:
     def _check_names(self, tree: ast.Module, found: Mapping[str, Any]) -> None:
         """Check that what the file sets and nothing reads is a setting, lest a mistyped one goes unnoticed."""
         known, read = (*SETTINGS, "inputs"), names_read(tree)
-        for name in _assigned(tree):
+        for name in assigned(tree):
             value = found.get(name.id)
             if name.id in {*known, *read, "frame", "scene"} or value is None or _is_code(value) or name.id[0] == "_":
                 continue
@@ -284,17 +292,6 @@ def _arguments(
                 f"`{one.name}=…`.",
             )
     return {one.name: values[one.name] for one in rest if one.name in values}
-
-
-def _assigned(tree: ast.Module) -> list[ast.Name]:
-    """The names that a file sets at its top, in order."""
-    return [
-        name
-        for node in tree.body
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for name in ast.walk(node)
-        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
-    ]
 
 
 def _is_code(value: Any) -> bool:

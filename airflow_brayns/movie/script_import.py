@@ -5,14 +5,15 @@ the file has them afresh.
 from __future__ import annotations
 
 import builtins
+import importlib
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 _KEPT = frozenset({*sys.stdlib_module_names, "brayns", "airflow", "airflow_brayns"})
 _here = threading.local()
@@ -78,17 +79,46 @@ def from_folder(folder: str) -> Iterator[None]:
         _here.folder = before
 
 
+class _Importlib(ModuleType):
+    """`importlib` as the code of one load has it: what it imports by a text is that load's own, too.
+
+    :param placed_for: for as long as the block runs, the own modules are those that Python knows by their names, if the
+        module of that name is one.
+    """
+
+    def __init__(self, placed_for: Callable[[str], AbstractContextManager[None]]) -> None:
+        super().__init__(importlib.__name__, importlib.__doc__)
+        self._placed_for = placed_for
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib, name)
+
+    def import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """See `importlib.import_module`."""
+        with self._placed_for((package or "") if name.startswith(".") else name):
+            return importlib.import_module(name, package)
+
+    def reload(self, module: ModuleType) -> ModuleType:
+        """See `importlib.reload`."""
+        with self._placed_for(module.__name__):
+            return importlib.reload(module)
+
+
 class OwnModules:
     """The modules beside a file, as one load of it has them: each service's code imports its own, at the top and inside
-    functions, whatever other services have loaded since.
+    functions, by a statement or by a text, whatever other services and movies have loaded since.
 
     :param folder: the file's folder.
     :param names: the top-level names of the modules.
     """
 
+    _last: ClassVar[OwnModules | None] = None  # whose modules Python knows by their names at present
+
     def __init__(self, folder: str, names: Set[str]) -> None:
         self._folder, self._names = folder, names - _KEPT
         self._loaded: dict[str, ModuleType] = {}
+        self._hidden: dict[str, ModuleType] = {}  # what Python knew by these names before, such as installed ones
+        self._importlib = _Importlib(self._placed_for)
         # What the code of the file and of these modules takes for Python's own functions: `import` asks for `__import__`.
         self.builtins = {**vars(builtins), "__import__": self._import}
 
@@ -100,29 +130,49 @@ class OwnModules:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        if not level and name.partition(".")[0] not in self._names:
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
-        with self.placed():
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        with self.placed() if level else self._placed_for(name):
+            found = builtins.__import__(name, globals, locals, fromlist or (), level)
+        return self._importlib if found is importlib else found
+
+    def _placed_for(self, name: str) -> AbstractContextManager[None]:
+        return self.placed() if name.partition(".")[0] in self._names else nullcontext()
 
     @contextmanager
     def placed(self) -> Iterator[None]:
         """For as long as the block runs, these modules are those that Python knows by their names; one thread at a time
-        does that.
+        does that. They stay so behind it, for what looks itself up there, until another load's take their place.
         """
         if getattr(_here, "own", None) is self:  # a module imports another one while it is loaded
             yield
             return
         with _loading, from_folder(self._folder):
             before, _here.own = getattr(_here, "own", None), self
-            for one in self._known():
-                del sys.modules[one]
-            sys.modules.update(self._loaded)
+            self._enter()
             try:
                 yield
             finally:
                 self._loaded = {one: sys.modules[one] for one in self._known()}
                 _here.own = before
+
+    def _enter(self) -> None:
+        last, OwnModules._last = OwnModules._last, self
+        if last is not self:
+            if last is not None:
+                last._leave()
+            self._hidden = {one: sys.modules[one] for one in self._known()}
+        for one in self._known():
+            del sys.modules[one]
+        sys.modules.update(self._loaded)
+
+    def _leave(self) -> None:
+        for one in self._known():
+            del sys.modules[one]
+        # Code that is installed may have imported one from here by a text that nobody could read before.
+        for one, module in list(sys.modules.items()):
+            loader = getattr(getattr(module, "__spec__", None), "loader", None)
+            if isinstance(loader, _Source) and Path(loader.path).is_relative_to(self._folder):
+                del sys.modules[one]
+        sys.modules.update(self._hidden)
 
     def _known(self) -> list[str]:
         return [one for one in list(sys.modules) if one.partition(".")[0] in self._names]

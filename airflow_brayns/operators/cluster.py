@@ -23,6 +23,7 @@ from airflow_brayns.operators.release import check_allocating, instances, is_lis
 from airflow_brayns.services.booking import Booking, BookingRequest, book, check_machine
 from airflow_brayns.services.offers import offers_of
 from airflow_brayns.services.release import Wanted, release_each, verdict
+from airflow_brayns.services.session import Told
 from airflow_brayns.services.settings import FINDING, ClusterSettings, is_name, literal
 from airflow_brayns.services.tasks import within
 from airflow_brayns.services.waiting import Waiting
@@ -89,18 +90,22 @@ class AllocateNodesOperator(AllocatingOperator):
 
     def _begin(self, context: Context, since: str) -> Any:
         try:
-            booking, event = self.block(self._submission(context))  # the coroutine gives back itself when it fails
-        except BraynsTaskError as told:
-            if not isinstance(told.error, SubmissionLimited) or not self.deferrable:  # without a hop it was waited for
+            booking, event, told = self.block(
+                self._submission(context)
+            )  # the coroutine gives back itself when it fails
+        except BraynsTaskError as failed:
+            if (
+                not isinstance(failed.error, SubmissionLimited) or not self.deferrable
+            ):  # without a hop it was waited for
                 raise
             self.check_killed()
-            self._come_again(since, told)
+            self._come_again(since, failed)
         try:
             self.check_killed()
             if event is not None:
                 return self._hand_over(context, event)
             self.check_wanted(context)
-            self._defer(context, booking, since)
+            self._defer(context, booking, since, told)
         except TaskDeferred:
             raise
         except BaseException:
@@ -142,7 +147,7 @@ class AllocateNodesOperator(AllocatingOperator):
             timeout=self.execution_timeout,
         )
 
-    def _defer(self, context: Context, booking: Booking, since: str) -> None:
+    def _defer(self, context: Context, booking: Booking, since: str, told: Told) -> None:
         # Imported on use: Airflow's base of triggers costs a DAG file that only names an operator a tenth of a second.
         from airflow_brayns.triggers.service import BraynsServiceTrigger
 
@@ -150,7 +155,7 @@ class AllocateNodesOperator(AllocatingOperator):
             trigger=BraynsServiceTrigger(
                 cluster_conn_id=self.cluster_conn_id,
                 overrides=self.waiting_overrides,
-                booking=booking.to_json(),
+                booking={**booking.to_json(), "told": told.to_json()},
                 until=self._until,
                 plugins=self._plugins or (),
                 services=None,
@@ -162,7 +167,7 @@ class AllocateNodesOperator(AllocatingOperator):
             timeout=self.execution_timeout,
         )
 
-    def _submission(self, context: Context) -> Coroutine[Any, Any, tuple[Booking, dict[str, Any] | None]]:
+    def _submission(self, context: Context) -> Coroutine[Any, Any, tuple[Booking, dict[str, Any] | None, Told]]:
         """The coroutine `_submit`; what it needs of Airflow is asked for here, before its loop runs."""
         [asked] = self.bookings()
         asked.jobs()
@@ -171,8 +176,8 @@ class AllocateNodesOperator(AllocatingOperator):
 
     async def _submit(
         self, context: Context, asked: BookingRequest, owner: Owner, patience: float | None
-    ) -> tuple[Booking, dict[str, Any] | None]:
-        """Submit; return the booking and, where the wait was done here, the event that a trigger would tell.
+    ) -> tuple[Booking, dict[str, Any] | None, Told]:
+        """Submit; return the booking, where the wait was done here the event that a trigger would tell, and what the task's log has shown.
 
         :param patience: seconds to wait here; None for as long as it takes.
         """
@@ -194,9 +199,9 @@ class AllocateNodesOperator(AllocatingOperator):
                 await asyncio.shield(self.let_go(context, session.cluster, owner))
                 raise
             if found is None:
-                return booking, None
+                return booking, None, session.told
             event = {self._until: found, "at": self.now(), "booking": booking.to_json(), "waits": wait.waits}
-            return booking, event
+            return booking, event, session.told
 
     async def _wait(self, wait: Waiting) -> Any:
         return [node for status in await wait.nodes() for node in status.nodes]

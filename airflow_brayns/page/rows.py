@@ -184,7 +184,8 @@ def _followed(row: dict[str, Any], told: dict[str, Any], booked: Booked) -> dict
     facts = told.get("following")
     jobs = list(facts.items())[:_MOST] if isinstance(facts, dict) else []
     waits = [_following(one_line(str(job)), one, following) for job, one in jobs if isinstance(one, dict)]
-    if row["until"] and (waits or row["extend"].get("how")):  # their hand-over told another end
+    how = row["extend"].get("how")
+    if row["until"] and (waits or how) and how != "follow_on":  # their hand-over told another end
         services = [{name: value for name, value in one.items() if name != "ends_at"} for one in services]
     return {"services": services, "following": waits}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, JobState, ServiceStatus
 from airflow_brayns.cluster.cluster import Cluster
+from airflow_brayns.cluster.failing import Failure
 from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.render_lease import RenderLease, lease_of
@@ -174,7 +175,7 @@ class ServicePool:
         comes = False
         if hung:
             with contextlib.suppress(BraynsError):  # it is for later requests
-                await self._cluster.hung(part.allocation, name)
+                await self._cluster.note(part.allocation, [Failure(name, "run", "it hung while it rendered")])
         if again and part.status is not None and part.status.state is JobState.RUNNING:
             comes = await self._start_anew(part, name)
         if part.alive is not None:

@@ -130,7 +130,10 @@ class BraynsServiceSensor(BraynsOperator):
             if isinstance(trigger, EndpointTrigger):
                 return [await wait_for_endpoint(session, trigger.endpoint, trigger.plugins)]
             wait = Waiting(session, booking_of(self.started), trigger.plugins)
-            return [service.to_json() for service in await wait.services(trigger.services)]
+            try:
+                return [service.to_json() for service in await wait.services(trigger.services)]
+            finally:
+                trigger.booking["told"] = session.told.to_json()
 
     @guarded
     def resume(self, context: Context, event: dict[str, Any]) -> list[str]:

@@ -63,7 +63,7 @@ class BraynsSessionSensor(BraynsOperator):
         why = (
             None
             if patience == 0
-            else self.block(within(patience, self._hold(in_task(context["ti"], self.log, keys.HELD))))
+            else self.block(within(patience, self._hold(trigger, in_task(context["ti"], self.log, keys.HELD))))
         )
         if why is not None:
             return self._ended(context, why)
@@ -71,13 +71,16 @@ class BraynsSessionSensor(BraynsOperator):
         self.defer(trigger=trigger, method_name="resume", timeout=self.execution_timeout)
         raise AssertionError
 
-    async def _hold(self, store: Store) -> str:
+    async def _hold(self, trigger: BraynsSessionTrigger, store: Store) -> str:
         async with self.hook.session(self.log) as session:
             booking = booking_of(self.allocation)
-            return await hold(
-                session, booking, self._time(), self._services(),
-                plugins=self._plugins(), tell=SessionReport(store, booking.name),
-            )  # fmt: skip
+            try:
+                return await hold(
+                    session, booking, self._time(), self._services(),
+                    plugins=self._plugins(), tell=SessionReport(store, booking.name),
+                )  # fmt: skip
+            finally:
+                trigger.booking["told"] = session.told.to_json()
 
     def _trigger(self) -> BraynsSessionTrigger:
         from airflow_brayns.triggers.session import BraynsSessionTrigger  # as in operators.cluster

@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_brayns.brayns.endpoint import Endpoint
-from airflow_brayns.brayns.readiness import NotYet, Usable, probe, until
-from airflow_brayns.errors import NotReadyInTime
+from airflow_brayns.brayns.readiness import NotYet, Usable
+from airflow_brayns.errors import ConnectionLost, NotReadyInTime
 from airflow_brayns.services.booking import Service
 from airflow_brayns.services.in_use import InUse
+from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
+from airflow_brayns.services.stream import ask
 from airflow_brayns.services.tunnel import near_endpoint
 
 
@@ -54,24 +56,29 @@ async def wait_for_endpoint(
     """
     settings, log = session.settings, session.log
     limit = settings.start_timeout if within is None else within
-    async with reachable(session, [endpoint]) as [near]:
-
-        async def attempt() -> Usable:
-            usable = await probe(near, plugins)
-            await InUse(session.cluster, endpoint, log, direct=settings.route == "direct").look()
-            return usable
-
-        try:
-            usable = await until(
-                attempt, within=limit, pause=min(settings.poll_interval, limit / 4),
-                tell=lambda why: log.info("%s is not usable yet: %s", endpoint, why),
-            )  # fmt: skip
-        except NotYet as reason:
-            raise NotReadyInTime(
-                f"{endpoint} was not usable within {limit:.0f} s: {reason}",
-                remedy="see that it runs, and that `route` leads there; raise start_timeout if it is only slow.",
-                field="start_timeout",
-            ) from None
     parsed = Endpoint.parse(endpoint)
+    target = await _with_tls(session, parsed)
+
+    async def attempt() -> Usable:
+        try:
+            usable = await ask(session, target, plugins)
+        except ConnectionLost as error:
+            if not error.retry:
+                raise
+            raise NotYet(str(error)) from None
+        await InUse(session.cluster, endpoint, log, direct=settings.route == "direct").look()
+        return usable
+
+    try:
+        usable = await probe_until(
+            session.poller, attempt, within=limit, pause=min(settings.poll_interval, limit / 4),
+            tell=lambda why: log.info("%s is not usable yet: %s", endpoint, why),
+        )  # fmt: skip
+    except NotYet as reason:
+        raise NotReadyInTime(
+            f"{endpoint} was not usable within {limit:.0f} s: {reason}",
+            remedy="see that it runs, and that `route` leads there; raise start_timeout if it is only slow.",
+            field="start_timeout",
+        ) from None
     entry = Service("", parsed.host, parsed, "", usable, "", ends_at=None).to_json()
     return {**entry, "endpoint": endpoint, **dict.fromkeys(("job_id", "service", "log"))}  # nothing is known of these

@@ -38,11 +38,15 @@ class ServiceLog:
     :param end: the last characters of it.
     :param missing: the line that tells of a plugin that could not be loaded, however long ago; empty where none does.
     :param generation: the service's generation, by the version that it tells; None until it does.
+    :param known: how many of its lines the task's log has had before, which are not shown again.
+    :param lines: how many whole lines were taken so far.
     """
 
     end: str = ""
     missing: str = ""
     generation: int | None = None
+    known: int = 0
+    lines: int = 0
     _unfinished: str = ""
     _telling: int = 0
     _before: int = 0
@@ -58,8 +62,10 @@ class ServiceLog:
         finished, _, self._unfinished = (self._unfinished + text).rpartition("\n")
         self._unfinished = self._unfinished[-_KEPT:]
         for line in finished.splitlines():  # split at all that a reader of the task's log would take for a line's end
-            if line.strip():
-                yield from self._shown(line[:_LONGEST])
+            self.lines += 1
+            shown = list(self._shown(line[:_LONGEST])) if line.strip() else []
+            if self.lines > self.known:
+                yield from shown
 
     def _shown(self, line: str) -> Iterator[tuple[int, str]]:
         if self.generation is None and (found := VERSION.search(line)):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +17,29 @@ from airflow_brayns.services.settings import CONNECTING, ClusterSettings
 ReadLogin = Callable[[str], Awaitable[Any]]
 
 
+class Told:
+    """What a task's log has shown of each allocation. A wait that goes on in another process is given it, and shows none of it again.
+
+    :param before: what another process has shown, as `to_json()` gives it; anything else counts as nothing.
+    """
+
+    def __init__(self, before: Any = None) -> None:
+        self.states: dict[str, str] = {}
+        self.lines: dict[str, int] = {}
+        if isinstance(before, Mapping):
+            states, lines = (before.get(name) for name in ("states", "lines"))
+            self.states |= {str(key): str(one) for key, one in states.items()} if isinstance(states, Mapping) else {}
+            self.lines |= (
+                {str(key): one for key, one in lines.items() if isinstance(one, int)}
+                if isinstance(lines, Mapping)
+                else {}
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {"states": dict(self.states), "lines": dict(self.lines)}
+
+
 @dataclass(frozen=True)
 class Session:
     """A cluster that is worked with, with all that this needs.
@@ -24,11 +47,13 @@ class Session:
     :param poller: the poller, which asks the cluster on behalf of all who wait.
     :param settings: the connection's fields, with the task's overrides.
     :param log: the task's log.
+    :param told: what that log has shown so far.
     """
 
     poller: Poller
     settings: ClusterSettings
     log: Any
+    told: Told = field(default_factory=Told, compare=False)
 
     @property
     def cluster(self) -> Cluster:

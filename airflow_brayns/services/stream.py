@@ -10,23 +10,27 @@ Who waits for a booking (`services.waiting`) and who renders with it (`rendering
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from airflow_brayns.brayns.endpoint import Endpoint
-from airflow_brayns.brayns.readiness import NotYet, Usable, probe, until
+from airflow_brayns.brayns.readiness import NotYet, Usable, probe
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
+from airflow_brayns.cluster.failing import Failure
+from airflow_brayns.cluster.slices import in_slices
 from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed, known
 from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
-from airflow_brayns.services.tasks import beside
+from airflow_brayns.services.tasks import beside, within
 from airflow_brayns.services.tunnel import near_endpoint
 from airflow_brayns.services.watch import AllocationWatch
 
-PROBE_PAUSE = 0.5
 _TELL_SECONDS = 30.0
+_NOTE_SECONDS = 10.0  # that a failure may be told later, for its note
 
 
 @dataclass(frozen=True)
@@ -131,14 +135,19 @@ class _Following:
             async with beside() as group, aclosing(self._watch.statuses(want)) as looks:
                 async for status in looks:
                     self._tell(Looked(self._watch.allocation, status))
-                    for service in status.services:
+                    failed = []
+                    async for service in in_slices(status.services):
                         if (self._names is None or service.name in self._names) and service.name not in self._failed:
-                            self._look(status, service, group)
+                            failed += self._look(status, service, group)
+                    await self._fail(failed)
                     self._tell_how_far()
         except BraynsError as error:
             self._tell(Lost(self._watch.allocation, error))
 
-    def _look(self, status: AllocationStatus, service: ServiceStatus, group: asyncio.TaskGroup) -> None:
+    def _look(
+        self, status: AllocationStatus, service: ServiceStatus, group: asyncio.TaskGroup
+    ) -> list[tuple[ServiceStatus, BraynsError]]:
+        """Judge what a look tells of a service: what it fails by, if it does."""
         try:
             self._watch.check(service)
             self._check_stopped(status, service)
@@ -146,23 +155,43 @@ class _Following:
         except BraynsError as error:
             if proof := self._proofs.get(service.name):
                 proof.cancel()
-            self._fail(service, error)
-            return
+            self._failed.add(service.name)
+            return [(service, error)]
         if service.port and service.exit_code is None and service.name not in self._proofs:
             self._session.log.info(
                 "%s on %s listens on port %d; looking whether it is usable", service.name, service.node, service.port
             )
             self._proofs[service.name] = group.create_task(self._prove(status, service))
+        return []
 
-    def _fail(self, service: ServiceStatus, error: BraynsError) -> None:
-        self._failed.add(service.name)
-        self._tell(Failed(self._watch.allocation, service, error))
+    async def _fail(self, failed: Sequence[tuple[ServiceStatus, BraynsError]]) -> None:
+        """Tell of services that have failed. What may be their nodes' fault is noted first: whoever is told may end all this."""
+        failures = [found for service, error in failed if (found := self._failure(service, error))]
+        if failures:
+            with contextlib.suppress(BraynsError):  # it is for later requests
+                await within(_NOTE_SECONDS, self._session.cluster.note(self._watch.allocation, failures))
+        for service, error in failed:
+            self._tell(Failed(self._watch.allocation, service, error))
+
+    def _failure(self, service: ServiceStatus, error: BraynsError) -> Failure | None:
+        """What is noted of a failure's node; None where there is nothing: it has ended, which its keeper notes, or was stopped."""
+        if service.exit_code is not None:
+            return None
+        limit, why = self._session.settings.start_timeout, self._watch.reasons.get(service.name, "")
+        if isinstance(error, NotReadyInTime) and service.port is None:
+            return Failure(service.name, "start", f"it did not listen within {limit:.0f} s")
+        if isinstance(error, NotReadyInTime):
+            return Failure(service.name, "ready", f"it listened, and was not usable within {limit:.0f} s: {why}")
+        if isinstance(error, ServiceFailed) and error.field == "plugins":
+            return Failure(service.name, "start", error.why)
+        return None
 
     async def _prove(self, status: AllocationStatus, service: ServiceStatus) -> None:
         try:
             found = await prove(self._session, self._watch, status, service)
         except Exception as error:
-            self._fail(service, known(error))
+            self._failed.add(service.name)
+            await self._fail([(service, known(error))])
             return
         if service.name in self._failed:
             return
@@ -199,8 +228,10 @@ class _Following:
             return
         limit, now = self._session.settings.start_timeout, datetime.now(UTC)
         if (now - self._began.setdefault(service.name, now)).total_seconds() >= limit:
+            reason = self._watch.reasons.get(service.name, "")
+            why = f" ({reason})" if reason and service.port is not None else ""
             raise NotReadyInTime(
-                f"{service.name} on {service.node} was not usable {limit:.0f} s after the job started.\n{self._watch.last_lines(service)}",
+                f"{service.name} on {service.node} was not usable {limit:.0f} s after the job started{why}.\n{self._watch.last_lines(service)}",
                 remedy="see in its last lines how far it came; raise start_timeout if it is only slow.",
                 field="start_timeout",
             )
@@ -228,11 +259,12 @@ async def prove(session: Session, watch: AllocationWatch, status: AllocationStat
                 raise  # a refused host key or login does not mend itself
             raise NotYet(str(error)) from None
 
+    def tell(why: str) -> None:
+        watch.reasons[service.name] = why
+        log.info("%s is not usable yet: %s", where, why)
+
     try:
-        found = await until(
-            attempt, within=settings.start_timeout, pause=PROBE_PAUSE,
-            tell=lambda why: log.info("%s is not usable yet: %s", where, why),
-        )  # fmt: skip
+        found = await probe_until(session.poller, attempt, within=settings.start_timeout, tell=tell)
     except NotYet as reason:
         raise NotReadyInTime(
             f"{where} listens, but was not usable within {settings.start_timeout:.0f} s: {reason}",

@@ -9,13 +9,14 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_brayns.brayns.readiness import NotYet, until
+from airflow_brayns.brayns.readiness import NotYet
 from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.errors import BraynsError, NotReadyInTime, ServiceFailed
 from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
-from airflow_brayns.services.stream import PROBE_PAUSE, Event, Failed, Looked, Lost, Proved, ask, endpoint_of, usable
+from airflow_brayns.services.stream import Event, Failed, Looked, Lost, Proved, ask, endpoint_of, usable
 from airflow_brayns.services.tasks import together
 from airflow_brayns.services.watch import AllocationWatch
 
@@ -211,7 +212,7 @@ class Waiting:
             await ask(self._session, endpoint, self._plugins)
 
         try:
-            await until(attempt, within=_STILL_SECONDS, pause=PROBE_PAUSE)
+            await probe_until(self._session.poller, attempt, within=_STILL_SECONDS)
         except NotYet as reason:
             raise ServiceFailed(
                 f"{service.name} on {service.node} was usable, and does not answer any more: {reason}",

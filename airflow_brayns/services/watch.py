@@ -49,7 +49,9 @@ class AllocationWatch:
         self._session, self._settings = session, session.settings
         self._since = since or datetime.now(UTC)
         self.seen: AllocationStatus | None = None  # the last look that was answered
-        self._told = Changes()
+        self.reasons: dict[str, str] = {}  # why each service that listens was not usable at its last probe
+        self._key = f"{allocation.name}/{allocation.incarnation}"
+        self._told = Changes(session.told.states.get(self._key, ""))
         self._logs: dict[str, ServiceLog] = {}
         self._usable: set[str] = set()
         self._silent_since: float | None = None
@@ -131,6 +133,7 @@ class AllocationWatch:
     def _tell(self, text: str) -> None:
         """Log what a job does, once per change."""
         if self._told.new(text):
+            self._session.told.states[self._key] = text
             self._session.log.info("Job %s: %s", self.allocation.job_id, text)
 
     # ---- what each look tells --------------------------------------------------------------------------------------
@@ -157,14 +160,19 @@ class AllocationWatch:
         for name, raw in logs.items():
             found = status.service(name)
             node = found.node if found else ""
+            key = f"{self._key}/{name}"
             if name not in self._logs:
-                self._session.log.info(
-                    "[%s %s] Its start and its warnings are shown here; all it says is in %s",
-                    node, name, self.allocation.log_of(name),
-                )  # fmt: skip
-            log = self._logs.setdefault(name, ServiceLog())
+                known = self._session.told.lines.get(key)
+                if known is None:
+                    self._session.log.info(
+                        "[%s %s] Its start and its warnings are shown here; all it says is in %s",
+                        node, name, self.allocation.log_of(name),
+                    )  # fmt: skip
+                self._logs[name] = ServiceLog(known=known or 0)
+            log = self._logs[name]
             # "::group::" of a service's own would hide what we say after it
             lines = list(log.add(visible(raw).replace("group::", "group: :")))
+            self._session.told.lines[key] = max(log.lines, log.known)
             folds = len(lines) > _MOST_UNFOLDED
             if folds:
                 self._session.log.info("::group::[%s %s] %d lines of its log", node, name, len(lines))

@@ -29,7 +29,7 @@ class BraynsServiceTrigger(BraynsTrigger):
 
     :param cluster_conn_id: the id of the cluster's connection.
     :param overrides: fields of the connection to which the task gives other values, as far as a wait needs them.
-    :param booking: the booking, as `Booking.to_json()` gives it.
+    :param booking: the booking, as `Booking.to_json()` gives it, and what the task's log has shown of it (`told`).
     :param until: `nodes` to wait until every job runs, `services` until the services are usable.
     :param plugins: names of the plugins that each service must have loaded.
     :param services: names of the services to wait for; None for all.
@@ -76,7 +76,7 @@ class BraynsServiceTrigger(BraynsTrigger):
         booking = Booking.from_json(self.booking)
         try:
             self.check_known()
-            async with hook.session(self.log) as session:
+            async with hook.session(self.log, self.booking.get("told")) as session:
                 report = WaitReport(InTrigger(self.task_instance, self.log))
                 since = datetime.fromisoformat(self.since)
                 wait = Waiting(session, booking, self.plugins, since=since, tell=report)

@@ -24,7 +24,8 @@ class BraynsSessionTrigger(BraynsTrigger):
 
     :param cluster_conn_id: the cluster.
     :param overrides: fields of the connection with other values; only those that a wait needs.
-    :param booking: `Booking.to_json()`, and the `plugins` that its services were asked to load.
+    :param booking: `Booking.to_json()`, the `plugins` that its services were asked to load, and what the task's log has
+        shown of it (`told`).
     :param services: names of the services that are held; None for all.
     :param until: the time, ISO 8601, with its zone; None for as long as the allocation lasts.
     :param deferred_at: and ``newer``: see `BraynsTrigger`.
@@ -54,7 +55,7 @@ class BraynsSessionTrigger(BraynsTrigger):
         hook = BraynsClusterHook(self.cluster_conn_id, self.overrides, quiet=True)
         try:
             self.check_known()
-            async with hook.session(self.log) as session:
+            async with hook.session(self.log, self.booking.get("told")) as session:
                 until = datetime.fromisoformat(self.until) if self.until else None
                 booking = Booking.from_json(self.booking)
                 report = SessionReport(InTrigger(self.task_instance, self.log, keys.HELD), booking.name)

@@ -142,11 +142,14 @@ class Airflow:
             self.start_component(name)
         self.await_healthy()
 
-    def start_component(self, name: str) -> None:
-        """One of `COMPONENTS`; does not wait."""
+    def start_component(self, name: str, programs: Path = BIN) -> None:
+        """One of `COMPONENTS`; does not wait.
+
+        :param programs: the folder that has `airflow`.
+        """
         with (self.home / f"{name}.log").open("ab") as log:
             self.components[name] = subprocess.Popen(
-                [BIN / "airflow", *COMPONENTS[name]],
+                [programs / "airflow", *COMPONENTS[name]],
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

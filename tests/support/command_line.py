@@ -73,11 +73,12 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from airflow.models.dagrun import DagRun
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
     from airflow.models.serialized_dag import SerializedDagModel
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, event
     from sqlalchemy.orm import scoped_session, sessionmaker
 
     models = (Connection, Variable, DagRun, DagVersion, RenderedTaskInstanceFields, SerializedDagModel)
     engine = create_engine(f"sqlite:///{tmp_path / 'airflow.db'}")
+    event.listen(engine, "connect", lambda made, _: made.execute("PRAGMA synchronous=OFF"))  # a scratch one
     Connection.metadata.create_all(engine, tables=[one.__table__ for one in models])
     sessions = scoped_session(sessionmaker(engine, expire_on_commit=False))
     monkeypatch.setattr(airflow.settings, "Session", sessions)

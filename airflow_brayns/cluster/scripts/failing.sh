@@ -9,7 +9,8 @@ failures() { # "NODE FAILURE KIND KEY" of each within a day, of nodes that have 
         case $node/$failure in [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*/* | */*[!ab0-9cdef-]*) continue ;; esac
         read -r kind key <"$path" || continue
         key=${failure%"${failure#???????????????}"} # its booking
-        [ "$kind" = run ] || { kind=start && folder_of "${failure%-*}" "${failure##*-}" && read -r key <"$folder/asked"; } 2>/dev/null || continue
+        [ "$kind" = run ] || [ "$kind" = ready ] || kind=start
+        [ "$kind" = run ] || { folder_of "${failure%-*}" "${failure##*-}" && read -r key <"$folder/asked"; } 2>/dev/null || continue
         case $key in *[!ab0-9cdef-]*) continue ;; esac
         printf '%s %s %s %s\n' "$node" "$failure" "$kind" "$key"
     done | awk '{ jobs[$1]++; line[NR] = $0; node[NR] = $1 } END { for (i = 1; i <= NR; i++) if (jobs[node[i]] > 1) print line[i] }'
@@ -23,11 +24,11 @@ forget_failures() { # those of before
 # Each of the next four goes once through what is there, in the state folder, however many KEYS: others wait for its lock meanwhile.
 
 # shellcheck disable=SC2016 # awk's
-did_the_same() { # did_the_same KEYS: "start KEY FOLDER" of all that asked for the same within two days and are not folded away
-    [ -z "$1" ] || printf '%s\n' ab-*/[0-9]*/asked | grep -x 'ab-[0-9a-f]*/[0-9]*/asked' |
-        xargs sh -c 'find "$@" -prune -mtime -2 2>/dev/null' sh | xargs awk -v keys="$1" '
+did_the_same() { # did_the_same KIND KEYS: "KIND KEY FOLDER" of all that asked for the same within two days and are not folded away
+    [ -z "$2" ] || printf '%s\n' ab-*/[0-9]*/asked | grep -x 'ab-[0-9a-f]*/[0-9]*/asked' |
+        xargs sh -c 'find "$@" -prune -mtime -2 2>/dev/null' sh | xargs awk -v kind="$1" -v keys="$2" '
             BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
-            FNR == 1 && $0 in wanted { print "start", $0, substr(FILENAME, 1, length(FILENAME) - 6) }' /dev/null
+            FNR == 1 && $0 in wanted { print kind, $0, substr(FILENAME, 1, length(FILENAME) - 6) }' /dev/null
 }
 
 were_booked_with() { # were_booked_with KEYS: "run KEY FOLDER" of all parts of these bookings: what the scene may have ended only those tell that rendered it
@@ -58,10 +59,11 @@ fared() { # fared: of these lines on stdin, "KIND KEY NODE well" or "... failed"
     done
 }
 
-fared_before() { # fared_before KEYS: the same of all that asked for the same and were folded away within two days
-    local keys day one number
-    [ -n "$1" ] || return 0
-    keys=$1
+fared_before() { # fared_before KIND KEYS: the same of all that asked for the same and were folded away within two days
+    local kind keys day one number
+    [ -n "$2" ] || return 0
+    kind=$1
+    keys=$2
     day=$(($(now) / 86400))
     set --
     for one in finished/[0-9]*/fared; do
@@ -69,28 +71,34 @@ fared_before() { # fared_before KEYS: the same of all that asked for the same an
         [ ! -e "$one" ] || [ "${number%/*}" -lt $((day - 2)) ] || set -- "$@" "$one"
     done
     [ $# -gt 0 ] || return 0
-    find failures -mindepth 2 -maxdepth 2 -type f 2>/dev/null | awk -v keys="$keys" '
+    find failures -mindepth 2 -maxdepth 2 -type f 2>/dev/null | awk -v kind="$kind" -v keys="$keys" '
         BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
         NF == 1 { failed[substr($0, 10)] }
         NF == 5 && $4 in wanted { name = $2; sub("/", "-", name)
             how = ($1 "/" name) in failed ? "failed" : "well"
-            if ((how == "failed" || $5 != "-") && !seen[$4, $1, how]++) print "start", $4, $1, how }' - "$@"
+            if ((how == "failed" || $5 != "-") && !seen[$4, $1, how]++) print kind, $4, $1, how }' - "$@"
+}
+
+keys_of() { # keys_of KIND: of lines of failures on stdin, as many as one argument may hold
+    awk -v kind="$1" '$3 == kind && !seen[$4]++ && n++ < 4000 { printf "%s ", $4 }'
 }
 
 failing_nodes() { # "JOBS NODE FAILURE" of each, the worst first: others did well, and it is not what was asked for that fails wherever it runs
-    local found starts runs
+    local found starts readies runs
     found=$(failures)
     [ -n "$found" ] || return 0
-    # As many as one argument may hold.
-    starts=$(printf '%s\n' "$found" | awk '$3 == "start" && !seen[$4]++ && n++ < 4000 { printf "%s ", $4 }')
-    runs=$(printf '%s\n' "$found" | awk '$3 == "run" && !seen[$4]++ && n++ < 4000 { printf "%s ", $4 }')
+    starts=$(printf '%s\n' "$found" | keys_of start)
+    readies=$(printf '%s\n' "$found" | keys_of ready)
+    runs=$(printf '%s\n' "$found" | keys_of run)
     {
         (cd "$state_dir" && {
             {
-                did_the_same "$starts"
+                did_the_same start "$starts"
+                did_the_same ready "$readies"
                 were_booked_with "$runs"
             } | fared
-            fared_before "$starts"
+            fared_before start "$starts"
+            fared_before ready "$readies"
         })
         printf '%s\n' "$found" | sed 's/$/ ./'
     } | awk '
@@ -98,7 +106,8 @@ failing_nodes() { # "JOBS NODE FAILURE" of each, the worst first: others did wel
         NF == 5 { well = bad = 0
             for (i = split(nodes[$3, $4], others, " "); i > 0; i--)
                 if (others[i] != $1) { if (($3, $4, others[i]) in failed) bad++; else well++ }
-            if ($3 == "run" ? well && !bad : well > bad) { jobs[$1]++; last[$1] = $2 } }
+            # One that listened and was never usable may be out of reach only, as others would be, too, by the same way.
+            if ($3 == "run" ? well && !bad : $3 == "ready" ? well > 3 * bad : well > bad) { jobs[$1]++; last[$1] = $2 } }
         END { for (node in jobs) if (jobs[node] > 1) print jobs[node], node, last[node] }' | sort -rn
 }
 

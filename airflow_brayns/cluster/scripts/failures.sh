@@ -1,15 +1,15 @@
 # A node on which a service failed is remembered for a day: STATE/failures/NODE/NAME-N says why. Who is at fault is judged later.
 
-note_failure() { # note_failure DIR SERVICE WHY: of an allocation's folder; what the node is called there is no path
+note_failure() { # note_failure DIR SERVICE WHY [KIND]: of an allocation's folder; what the node is called there is no path
     local node name folder kind
     node=$(first "$1/services/$2/node")
     case $node in '' | [!A-Za-z0-9]* | *[!A-Za-z0-9._-]*) return 0 ;; esac
     [ "$scheduler" = slurm ] && [ -s "$1/services/$2/port.sed" ] || return 0 # a slot is no node, and a step no service
     name=${1%/*}
     folder=${name%/*}/failures/$node
-    kind=start
-    [ ! -e "$1/services/$2/listening" ] || kind=run
-    mkdir -p "$folder" 2>/dev/null && put "$folder/${name##*/}-${1##*/}" "$kind $3" || :
+    kind=${4-}
+    [ -n "$kind" ] || [ ! -e "$1/services/$2/listening" ] || kind=run
+    mkdir -p "$folder" 2>/dev/null && put "$folder/${name##*/}-${1##*/}" "${kind:-start} $3" || :
 }
 
 note_end() { # note_end SERVICE: it has ended, and nobody had asked it to. 94: its files were not whole, which is no node's fault

@@ -54,8 +54,8 @@ stop_service() { # stop_service NAME N SERVICE
     if [ ! -d "$service_dir" ] || [ -e "$service_dir/exit" ] || [ -e "$dir/ended" ]; then printf 'stopped %s\n' "$3"; fi
 }
 
-hung() { # hung NAME N SERVICE: it does not answer whoever renders with it
-    note_failure "$state_dir/$1/$2" "$3" "it hung while it rendered"
+useless() { # useless NAME N SERVICE KIND WHY: whoever waits for it, or renders with it, says so; it has not ended
+    note_failure "$state_dir/$1/$2" "$3" "$5" "$4"
 }
 
 command_of() { # command_of NAME N SERVICE: what a service was started with, and the digest by which its job knows that

@@ -323,7 +323,8 @@ async function takeBack(row, mark) {
 
 // When the first of what it needs is over, in milliseconds; null where nobody knows.
 function endTime(row) {
-  const ends = [row.until, ...(row.services || []).map((one) => one.ends_at)].map((one) => new Date(one || NaN).getTime()).filter((one) => !Number.isNaN(one));
+  const own = row.until && (row.following || []).length > 0 ? [] : (row.services || []).map((one) => one.ends_at); // where others follow on, each says it of itself
+  const ends = [row.until, ...own].map((one) => new Date(one || NaN).getTime()).filter((one) => !Number.isNaN(one));
   return ends.length === 0 || !isLive(row) ? null : Math.min(...ends);
 }
 
@@ -477,6 +478,7 @@ function Service({ one, row, connect }) {
   return h("div", { style: { marginTop: 8 } },
     h("div", { className: "line" }, h("code", { className: "endpoint" }, one.endpoint), h(Copy, { text: one.endpoint, what: `endpoint ${one.endpoint}` }),
       one.follows && h("span", { className: "good" }, "follows on"),
+      !one.follows && one.ends_at && (row.following || []).length > 0 && h("span", { className: "warn" }, `ends at ${clock(one.ends_at)}: what is loaded in it is lost then`),
       h("span", { className: "dim" }, [one.version && `braynsService ${one.version}`, (one.plugins || []).join(", ")].filter(Boolean).join(" · "))),
     h("details", null, h("summary", null, "Connect"),
       tunnelled && one.tunnel && h(Lines, { what: "Tunnel, on your machine", text: one.tunnel }),

@@ -129,6 +129,40 @@ async def test_a_node_whose_services_die_while_those_of_the_same_movie_live_is_l
     assert (await farm.asks())[1] == ["--exclude=n3"]
 
 
+async def test_a_node_whose_services_listen_and_are_never_usable_is_left_out(farm: Farm) -> None:
+    fails_twice(farm, why="ready it listened, and was not usable within 300 s: TCP: n3:5000 does not answer")
+    assert (await farm.asks(nodes=2))[1] == ["--exclude=n3"]
+    [found] = await farm.cluster.failing_nodes()
+    assert (found.node, found.why.endswith("TCP: n3:5000 does not answer")) == ("n3", True)
+
+
+async def test_failures_of_several_kinds_are_those_of_one_node(farm: Farm) -> None:
+    farm.ran(FIRST, n1="well", n3="ready it listened")
+    farm.ran(SECOND, n1="well", n3="start no module")
+    assert (await farm.asks())[1] == ["--exclude=n3"]
+
+
+@pytest.mark.parametrize(("well", "left_out"), [(3, ""), (4, "--exclude=n8")], ids=["many others", "few others"])
+async def test_services_that_are_out_of_reach_by_the_same_way_are_not_their_nodes_fault(
+    farm: Farm, well: int, left_out: str
+) -> None:
+    """Those that did well may have been reached by another way, as from workers where the triggerer is cut off."""
+    farm.has([*NODES, "n9", "n10"])
+    farm.ran(THIRD, **{f"n{number}": "well" for number in range(1, well + 1)})
+    farm.ran(FIRST, n8="ready it listened", n9="ready it listened")
+    farm.ran(SECOND, n8="ready it listened")
+    assert (await farm.asks())[1] == [left_out]
+
+
+async def test_a_plugin_that_no_node_has_is_no_nodes_fault(farm: Farm) -> None:
+    """Its services listen: those of before counted as well, whatever they were asked for."""
+    why = "start braynsService could not load the plugin 'x'"
+    farm.ran(FIRST, n1=why, n2=why, n3=why)
+    farm.ran(SECOND, n3=why)
+    farm.ran(THIRD, asked="07e4", n4="well", n5="well", n6="well", n7="well")
+    await never(farm)
+
+
 async def test_after_a_day_it_is_forgiven(farm: Farm) -> None:
     farm.ran(FIRST, n1="well", n3="start x", hours=25)
     farm.ran(SECOND, n1="well", n3="start x")
@@ -258,8 +292,9 @@ async def test_many_failures_are_judged_by_as_many_processes_as_few(farm: Farm, 
 
     async def processes(bookings: range) -> int:
         for number in bookings:
-            for kind in ("start x", "run x"):
-                farm.ran(f"ab-{number:09x}{'ab'[kind == 'run x'] * 3}", asked=f"{number:04x}", n1="well", n3=kind)
+            for letter, kind in zip("abc", ("start x", "run x", "ready x"), strict=True):
+                others = {"n1": "well", "n2": "well", "n4": "well", "n5": "well"}
+                farm.ran(f"ab-{number:09x}{letter * 3}", asked=f"{letter}{number:03x}", **others, n3=kind)
         if folded:
             await folds_away(farm)
         (farm.folder / "processes").write_text("")

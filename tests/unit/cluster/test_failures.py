@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.failing import Failure
 from airflow_brayns.cluster.keeper import KeeperSettings, keeper_script
 from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.shell import LocalShell
@@ -109,16 +110,35 @@ async def test_what_is_no_failure_of_a_node_is_not_noted(tmp_path: Path, command
     assert await keeper.end() == {}
 
 
-@pytest.mark.parametrize(("kind", "noted"), [(SlurmCluster, ["run it hung while it rendered"]), (LocalCluster, [])])
-async def test_a_service_that_hangs_is_noted_by_whoever_renders_with_it(
-    tmp_path: Path, kind: type[SlurmCluster | LocalCluster], noted: list[str]
+@pytest.mark.parametrize("kind", [SlurmCluster, LocalCluster])
+async def test_services_that_are_of_no_use_are_noted_by_whoever_finds_that_out(
+    tmp_path: Path, kind: type[SlurmCluster | LocalCluster]
 ) -> None:
-    folder = tmp_path / NAME / "1" / "services" / "brayns1"
-    folder.mkdir(parents=True)
-    for name, text in {"node": "node1", "port.sed": "s/x/y/p", "listening": "5000"}.items():
-        (folder / name).write_text(f"{text}\n")
-    await kind(LocalShell(), state_dir=str(tmp_path)).hung(Allocation(NAME, 1, "77"), "brayns1")
-    assert [one.read_text().strip() for one in tmp_path.glob(f"failures/node1/{NAME}-1")] == noted
+    """As what the finder says, although they listen: one without a plugin is compared with what was started as it was."""
+    failures = [
+        Failure("brayns1", "start", "it could not load the plugin 'x'; `touch here`\n$(touch here)"),
+        Failure("brayns2", "ready", "it was not usable"),
+        Failure("brayns3", "run", "it hung while it rendered"),
+        Failure("brayns4", "run", "it was never there"),
+    ]
+    for number in (1, 2, 3):
+        folder = tmp_path / NAME / "1" / "services" / f"brayns{number}"
+        folder.mkdir(parents=True)
+        for name, text in {"node": f"node{number}", "port.sed": "s/x/y/p", "listening": "5000"}.items():
+            (folder / name).write_text(f"{text}\n")
+    await kind(LocalShell(), state_dir=str(tmp_path)).note(Allocation(NAME, 1, "77"), failures)
+    noted = {one.parent.name: one.read_text().strip() for one in tmp_path.glob(f"failures/*/{NAME}-1")}
+    assert (
+        noted
+        == {
+            SlurmCluster: {
+                "node1": "start it could not load the plugin 'x'; `touch here` $(touch here)",
+                "node2": "ready it was not usable",
+                "node3": "run it hung while it rendered",
+            },
+            LocalCluster: {},
+        }[kind]
+    )
 
 
 async def test_a_folder_in_the_way_costs_nothing_but_the_note(tmp_path: Path) -> None:

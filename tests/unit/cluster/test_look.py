@@ -147,9 +147,12 @@ def test_a_look_tells_each_wait_what_it_asks_for(shell: list[str], tmp_path: Pat
 def test_a_look_waits_only_where_nothing_is_new(shell: list[str], tmp_path: Path, known: int) -> None:
     lay_out(tmp_path, 2, running=True)
     waits = [Waiter(name_of(0), 1, known=2), Waiter(name_of(1), 1, known=known)]
-    began = time.monotonic()
-    told = run(shell, tmp_path, f"sleep() {{ [ $1 = 0.3 ] && command sleep 1; }}\n{question(waits, 3, 0.3)}")
-    assert (time.monotonic() - began > 2) == (known == 2)
+    slept = tmp_path / "slept"
+    clock = "now() { cat $scratch/time; }\necho 1000 >$scratch/time\n"
+    clock += f"sleep() {{ echo $(($(now) + 1)) >$scratch/time; echo $1 >>{slept}; }}\n"
+    slept.touch()
+    told = run(shell, tmp_path, clock + question(waits, 3, 0.3))
+    assert slept.read_text().split() == (["0.3"] * 3 if known == 2 else [])
     assert len(read_status(told)) == 2
 
 

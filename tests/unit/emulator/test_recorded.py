@@ -41,9 +41,9 @@ def receive(socket: ClientConnection) -> tuple[str, dict[str, Any], bytes]:
     return "binary", json.loads(message[4 : 4 + size]), message[4 + size :]
 
 
-# The pictures of the scenes cost 20 s; `make truth` and `make test` take them too.
+# The pictures of the scenes cost 20 s, those of the passes 5; `make truth` and `make test` take them too.
 @pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=pytest.mark.slow if one.endswith("scenes") else ()) for one in NAMES]
+    "name", [pytest.param(one, marks=pytest.mark.slow if one.endswith(("passes", "scenes")) else ()) for one in NAMES]
 )
 def test_a_recording_is_answered_as_it_was(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All requests of all four, and all kept pictures; what is not alike has a reason, and what has a reason is not alike."""
@@ -73,6 +73,7 @@ def test_the_replay_tells_what_is_not_alike(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
+@pytest.mark.slow
 def test_over_the_wire_as_in_process(service, tmp_path: Path) -> None:
     """The first recording through a socket: what the replay in process leaves out (frames, ids, JSON) is alike, too."""
     make_files(tmp_path)
@@ -101,7 +102,7 @@ def silhouette(picture: Image.Image) -> Any:
     ("name", "renderer", "lights"),
     [
         ("neuron-interactive-1spp", {"name": "interactive", "params": {"samples_per_pixel": 1}}, 2),
-        ("neuron-production-32spp", {"name": "production", "params": {"samples_per_pixel": 32, "max_ray_bounces": 3}}, 2),
+        pytest.param("neuron-production-32spp", {"name": "production", "params": {"samples_per_pixel": 32, "max_ray_bounces": 3}}, 2, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_the_neuron_beside_the_real_one(

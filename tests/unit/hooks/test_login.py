@@ -17,7 +17,9 @@ from airflow_brayns.cluster.ssh import SSHShell
 from airflow_brayns.errors import BraynsError, InvalidSetting, reason_of
 from airflow_brayns.hooks.cluster import BraynsClusterHook, make_cluster
 from airflow_brayns.hooks.login import SSHLogin
+from tests.support.clock import jumping_clock
 
+__all__ = ["jumping_clock"]
 KEY = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
 
 
@@ -159,16 +161,13 @@ def test_every_error_has_words(error: BaseException, says: str) -> None:
     assert reason_of(error) == says
 
 
-def test_a_login_node_that_says_nothing_is_told_with_a_reason(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("jumping_clock")
+async def test_a_login_node_that_says_nothing_is_told_with_a_reason() -> None:
     async def silent() -> Any:
         raise asyncssh.ConnectionLost("")
 
-    async def main() -> None:
-        shell = SSHShell(silent)
-        with pytest.raises(BraynsError, match="cannot be reached: ConnectionLost, without a reason"):
-            await shell.run("true", 5)
-
-    asyncio.run(main())
+    with pytest.raises(BraynsError, match="cannot be reached: ConnectionLost, without a reason"):
+        await SSHShell(silent).run("true", 5)
 
 
 # ---- what a connection leaves empty -----------------------------------------------------------------------------------

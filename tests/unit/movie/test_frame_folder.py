@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from PIL import Image
 
 from airflow_brayns.cluster.local import LocalCluster
-from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.errors import InvalidSetting, RenderingFailed, StorageFailed, Superseded
 from airflow_brayns.movie import frame_folder as module
 from airflow_brayns.movie.frame_folder import FolderStore, remove_frames
@@ -28,6 +29,7 @@ from airflow_brayns.movie.manifest import NAME, Header, Manifest
 from airflow_brayns.movie.plan import Plan, SceneFacts
 from airflow_brayns.rendering.cluster_frames import ClusterFrames
 from tests.support.movie import specification
+from tests.support.shell import ShellThrough
 
 ONE, TWO = "dag/one/render/-1", "dag/two/render/-1"
 
@@ -36,8 +38,8 @@ def here(folder: Path, movie: str, token: str) -> FolderStore:
     return FolderStore(folder, movie, token)
 
 
-def there(folder: Path, movie: str, token: str) -> ClusterFrames:
-    return ClusterFrames(LocalCluster(LocalShell()), str(folder), "/ffmpeg", movie, token, list)
+def there(folder: Path, movie: str, token: str, shell: Shell | None = None) -> ClusterFrames:
+    return ClusterFrames(LocalCluster(shell or LocalShell()), str(folder), "/ffmpeg", movie, token, list)
 
 
 EITHER = pytest.mark.parametrize("make", [here, there])
@@ -141,7 +143,8 @@ async def test_of_many_movies_at_the_same_moment_one_gets_the_folder(tmp_path: P
     assert not list(tmp_path.glob(".driver*"))
 
 
-@pytest.mark.parametrize("make", [here, pytest.param(there, marks=pytest.mark.slow)])  # 15 s on the cluster
+# Who waits tries 60 times, a quarter of a second apart; on this cluster nobody sleeps.
+@pytest.mark.parametrize("make", [here, partial(there, shell=ShellThrough(["/bin/sh"], "sleep() { :; }"))])
 async def test_one_that_was_killed_while_it_opened_is_not_waited_for_for_ever(
     tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

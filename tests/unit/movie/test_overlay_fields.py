@@ -13,7 +13,7 @@ from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.overlay_fields import Legend, Overlays, ScaleBar
 from airflow_brayns.movie.script import specification_of
 from airflow_brayns.movie.specification import MovieSpecification
-from airflow_brayns.movie.versions import schema_file
+from tests.support.schema import published
 
 RAMP = {"range": [-80, -10], "colors": ["#008", "#f00"]}
 MODEL: dict[str, Any] = {"path": "/data/a.obj"}
@@ -87,9 +87,8 @@ def test_of_python_nobody_knows_camera_scene_and_time(name: str) -> None:
 
 
 def test_the_published_schema_takes_the_switches() -> None:
-    schema = json.loads(schema_file().read_text())
     value: dict[str, Any] = {"version": 2, "models": [WITH_RAMP], "frames": 3}
     for bar in (True, False, {"unit": "nm"}):
-        jsonschema.validate({**value, "overlays": {"scale_bar": bar, "legend": bar is True}}, schema)
+        published().validate({**value, "overlays": {"scale_bar": bar, "legend": bar is True}})
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**value, "overlays": {"scale_bar": "big"}}, schema)
+        published().validate({**value, "overlays": {"scale_bar": "big"}})

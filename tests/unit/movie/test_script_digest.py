@@ -100,6 +100,44 @@ def test_relative_imports_are_followed_and_those_that_leave_the_folder_refused(t
         digests(tmp_path, shapes__in_inner__in_ball="from ...common import C\n")
 
 
+BY_TEXT = "import importlib\ndef frame(service, number):\n    return importlib.import_module({})\n"
+
+
+def test_what_is_imported_by_a_text_is_followed_as_by_a_statement(tmp_path: Path) -> None:
+    found = digests(tmp_path, growth=BY_TEXT.format("'cells'"), cells="import late\n", late="A = 1\n", unused="")
+    assert set(found) == {"growth.py", "cells.py", "late.py"}
+    assert digests(tmp_path, late="A = 2\n") != found
+    found = digests(
+        tmp_path, growth="import p.a\n", p__in___init__="", p__in_a=BY_TEXT.format("'.b', __package__"), p__in_b=""
+    )
+    assert "p/b.py" in found
+
+
+def test_each_module_that_a_text_may_mean_counts_with_what_that_imports(tmp_path: Path) -> None:
+    styles = {
+        "style_red": "import paint\n",
+        "style_blue": BY_TEXT.format("'late'"),
+        "paint": "",
+        "late": "",
+        "unused": "",
+    }
+    found = digests(tmp_path, growth=BY_TEXT.format("f'style_{number}'"), **styles)
+    assert set(found) == {"growth.py", "style_red.py", "style_blue.py", "paint.py", "late.py"}
+    assert digests(tmp_path, paint="RED = 1\n") != found
+    package = {"p__in___init__": "", "p__in_a": BY_TEXT.format("'.' + which, __package__"), "p__in_b": ""}
+    found = digests(tmp_path, growth="import p.a\n", **package)
+    assert set(found) == {"growth.py", "p/__init__.py", "p/a.py", "p/b.py"}
+
+
+def test_where_nothing_of_a_text_is_known_all_modules_count_but_other_movies(tmp_path: Path) -> None:
+    """One that is no Python may never be imported, and counts as it is."""
+    others = {"cells": "A = 1\n", "broken": "def\n", "another": TEXT}
+    found = digests(tmp_path, growth=BY_TEXT.format("number"), **others)
+    assert set(found) == {"growth.py", "cells.py", "broken.py"}
+    assert digests(tmp_path, broken="def f\n") != found
+    assert "another.py" in digests(tmp_path, growth=BY_TEXT.format("'another'"))
+
+
 def test_an_input_that_is_a_folder_is_known_by_what_lies_in_it(tmp_path: Path) -> None:
     inner = tmp_path / "spikes" / "a" / "1.csv"
     inner.parent.mkdir(parents=True)

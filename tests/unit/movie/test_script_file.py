@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,83 @@ def test_what_is_imported_inside_a_function_is_each_services_own(tmp_path: Path)
         assert mine is not others
     for mine, again in zip(first, one.frame(None, 1), strict=True):
         assert mine is again, "it is not loaded anew for each frame"
+
+
+BY_TEXT = """
+import importlib
+from importlib import import_module as load
+import cells
+def frame(service, number, style="red"):
+    assert importlib.import_module("cells") is load("cells") is __import__("cells") is cells
+    layer = load("tissue.layer")
+    assert load(".layer", "tissue") is layer and layer.cells is cells
+    assert layer.neighbours() is layer
+    assert importlib.util.find_spec("json") and importlib.machinery.SOURCE_SUFFIXES
+    return cells.KNOWN, layer.KNOWN, load(f"style_{style}").KNOWN
+"""
+
+
+def test_what_is_imported_by_a_text_is_each_services_own(tmp_path: Path) -> None:
+    """`importlib` asks for no `__import__`: all services had the modules of whichever was loaded last."""
+    (tmp_path / "cells.py").write_text("KNOWN = {}\n")
+    (tmp_path / "style_red.py").write_text("KNOWN = {}\n")
+    (tmp_path / "tissue").mkdir()
+    (tmp_path / "tissue" / "__init__.py").write_text("")
+    late = "import importlib\nfrom importlib import *\ncells = import_module('cells')\nKNOWN = {}\n"
+    late += "def neighbours():\n    return importlib.import_module('.layer', __package__)\n"
+    (tmp_path / "tissue" / "layer.py").write_text(late)
+    source = read(tmp_path, SMALL + BY_TEXT).script
+    assert set(source.digests) == {"growth.py", "cells.py", "style_red.py", "tissue/__init__.py", "tissue/layer.py"}
+    file = ScriptFile.of(source)
+    one, other = file.load(), file.load()
+    first, second = one.frame(None, 0), other.frame(None, 0)
+    for mine, others in zip(first, second, strict=True):
+        assert mine is not others
+    for mine, again in zip(first, one.frame(None, 1), strict=True):
+        assert mine is again, "it is not loaded anew for each frame"
+
+
+def test_a_module_is_reloaded_for_its_own_service(tmp_path: Path) -> None:
+    (tmp_path / "cells.py").write_text("COUNT = 0\n")
+    text = SMALL + "import importlib, cells\ndef frame(service, number):\n    cells.COUNT += 1\n"
+    text += "    assert number or importlib.reload(cells) is cells\n    return cells.COUNT\n"
+    file = ScriptFile.of(read(tmp_path, text).script)
+    one, other = file.load(), file.load()
+    assert [other.frame(None, 1), one.frame(None, 1), one.frame(None, 0), other.frame(None, 2)] == [1, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "code", ["from importlib import import_module\ncells = import_module('cells')", "import cells"]
+)
+def test_a_module_beside_one_movie_is_none_of_another_ones(tmp_path: Path, code: str) -> None:
+    """Nor does it stand in the way of an installed one of its name, in the movies after it."""
+    text = (
+        SMALL + code.replace("cells", "paint_beside") + "\ndef frame(service, number):\n    return paint_beside.KNOWN\n"
+    )
+    folders = [tmp_path / name for name in ("one", "other", "none")]
+    for folder in folders[:2]:
+        folder.mkdir()
+        (folder / "paint_beside.py").write_text(f"KNOWN = {folder.name!r}\n")
+    one, other = (ScriptFile.of(read(folder, text).script).load() for folder in folders[:2])
+    assert [one.frame(None, 0), other.frame(None, 0), one.frame(None, 1)] == ["one", "other", "one"]
+    folders[2].mkdir()
+    with pytest.raises(InvalidSetting, match="No module named 'paint_beside'|imports paint_beside, which is not"):
+        read(folders[2], text)
+
+
+def test_a_module_beside_hides_an_installed_one_from_its_own_movie_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("installed", "one", "none"):
+        (tmp_path / name).mkdir()
+    for name in ("installed", "one"):
+        (tmp_path / name / "paint_of_ours.py").write_text(f"KNOWN = {name!r}\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    text = SMALL + "import paint_of_ours\ndef frame(service, number):\n    return paint_of_ours.KNOWN\n"
+    found = [read(tmp_path / name, text) for name in ("none", "one", "none")]
+    loaded = [ScriptFile.of(one.script).load() for one in found]
+    assert [one.frame(None, 0) for one in loaded] == ["installed", "one", "installed"]
+    monkeypatch.delitem(sys.modules, "paint_of_ours")
 
 
 def test_services_that_import_at_the_same_time_get_their_own(tmp_path: Path) -> None:

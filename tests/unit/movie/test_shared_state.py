@@ -313,6 +313,7 @@ async def test_whatever_gives_others_work_wakes_them(what: str) -> None:
 
 
 # ---- the budget --------------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("jumping_clock")
 async def test_no_frame_is_begun_that_the_budget_does_not_do_for_and_what_was_begun_is_awaited() -> None:
     shared = sharing(9, ONE, TWO)
     shared.ledger.budget = 100 / 3600

@@ -216,6 +216,7 @@ def test_what_follows_on_is_shown_beside_the_first_and_then_alone() -> None:
     found = a_session(ready, {"how": "follow_on"})
     assert found["following"] == [{"job": "78", "state": "ready"}]
     first, second = found["services"]
+    assert first.get("ends_at"), "what is loaded in the first is lost before the session ends"
     assert (first["job_id"], second["job_id"], second["follows"]) == ("1001", "78", True)
     assert second["tunnel"] == "ssh -N -L 5000:n9:5000 cave"
     assert second["connect"] == "airflow brayns connect ab-000000000001 --service brayns1"

@@ -218,13 +218,13 @@ async def test_one_that_was_set_aside_is_ended_for_certain_and_started_anew_with
         assert (await following()).name == new
 
 
-@pytest.mark.parametrize("fails", [{}, {"hung": ConnectionLost("cut")}], ids=["noted", "not noted"])
+@pytest.mark.parametrize("fails", [{}, {"useless": ConnectionLost("cut")}], ids=["noted", "not noted"])
 async def test_one_that_hung_is_noted_of_its_node_before_it_is_started_anew(fails: dict[str, BraynsError]) -> None:
     nodes = Nodes(look(NAME, services=[service("brayns1", "r1i1n0", 5000)]))
     nodes.fails |= fails
     async with coming(nodes) as (one, following):
         assert await one.set_aside(await following(), "no answer", again=True, hung=True)
-    assert nodes.calls("hung") == [f"hung {NAME} 1 brayns1"]
+    assert nodes.calls("useless") == [f"useless {NAME} 1 brayns1 run 'it hung while it rendered'"]
     assert nodes.calls("add_service")
 
 

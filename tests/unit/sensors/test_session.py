@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -111,3 +112,16 @@ def test_while_it_holds_the_service_counts_as_used(context: Any, cluster: Any) -
     assert session(allocation, seconds=14, deferrable=False).execute(context).startswith("The time is over")
     release(context)
     until(lambda: not cluster.running(), 20)
+
+
+def test_what_the_worker_has_shown_the_trigger_does_not_show_again(
+    context: Any, held: Any, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log of the task has both; a worker's lines go another way here than a trigger's."""
+    caplog.set_level(logging.INFO)
+    capsys.readouterr()
+    event = deferred(session(held, patience=2, seconds=6), context)
+    assert event["status"] == "success"
+    told = capsys.readouterr().out + caplog.text
+    for once in ("Its start and its warnings are shown here", "Brayns version", "Server started", "running on"):
+        assert told.count(once) == 1, once

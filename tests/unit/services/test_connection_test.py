@@ -38,16 +38,21 @@ PROGRAMS = {
 }
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that this machine has, but its Slurm; more than a thousand links, which nobody changes."""
+    folder = tmp_path_factory.mktemp("others")
+    for program in Path("/usr/bin").iterdir():
+        if program.name not in PROGRAMS:
+            (folder / program.name).symlink_to(program)
+    return folder
+
+
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def path(tmp_path: Path, others: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only programs beside the system's own."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    others = tmp_path / "others"  # all that this machine has, but its Slurm
-    others.mkdir()
-    for program in Path("/usr/bin").iterdir():
-        if program.name not in PROGRAMS:
-            (others / program.name).symlink_to(program)
     monkeypatch.setenv("PATH", f"{folder}:{others}")
     return folder
 

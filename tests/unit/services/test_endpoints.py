@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.errors import NotReadyInTime, ServiceFailed
 from airflow_brayns.services import endpoints as module
+from airflow_brayns.services import stream
 from airflow_brayns.services.endpoints import wait_for_endpoint
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.settings import ClusterSettings
@@ -30,7 +30,7 @@ class Place:
         self.answers, self.refused = list(answers), refused
         self.direct: list[bool] = []
 
-    async def probe(self, near: Endpoint, plugins: Sequence[str]) -> Usable:
+    async def probe(self, near: Endpoint, plugins: Sequence[str], *, told: str) -> Usable:
         if self.answers and (trouble := self.answers.pop(0)):
             raise trouble
         return Usable("3.10.1", tuple(plugins))
@@ -49,13 +49,8 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
                 if place.refused:
                     raise place.refused
 
-        @asynccontextmanager
-        async def reachable(session: Session, endpoints: Sequence[str]) -> AsyncIterator[list[Endpoint]]:
-            yield [Endpoint.parse(one) for one in endpoints]
-
         monkeypatch.setattr(module, "InUse", Use)
-        monkeypatch.setattr(module, "probe", place.probe)
-        monkeypatch.setattr(module, "reachable", reachable)
+        monkeypatch.setattr(stream, "probe", place.probe)
         read = ClusterSettings.read({"scheduler": "slurm", "route": route, "ssh_conn_id": "login"})
         session = Session(Poller(SlurmCluster(FakeShell("")), 10), read, logging.getLogger("endpoints"))
         return await wait_for_endpoint(session, ENDPOINT, ["braynsCircuitExplorer"], within=within)

@@ -87,3 +87,13 @@ def test_a_log_of_one_long_line_holds_nobody_up() -> None:
     list(log.add("error" * 13000 + "\n"))
     assert time.monotonic() - began < 1
     assert "libX.so" in log.told()
+
+
+def test_lines_that_were_shown_elsewhere_are_not_shown_again_and_still_count() -> None:
+    first = ServiceLog()
+    assert len(list(first.add("[info][1] Brayns version 3.10.1\n[warn][2] slow\n"))) == 2
+    after = ServiceLog(known=first.lines)
+    assert [line for _, line in after.add("[info][1] Brayns version 3.10.1\n[warn][2] slow\n[warn][3] slower\n")] == [
+        "[warn][3] slower"
+    ]
+    assert after.generation == 3 and "slow\n" in after.end, "an error needs what it says"

@@ -17,7 +17,7 @@ from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.errors import AllocationLost, ConnectionLost, NotReadyInTime, ServiceFailed
-from airflow_brayns.services import stream, watch
+from airflow_brayns.services import probes, stream, watch
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.settings import ClusterSettings
@@ -51,8 +51,10 @@ class Asked:
         if not self.answers:
             await asyncio.Event().wait()
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, NotYet):
+            raise NotYet(str(answer).format(told=told))
         if isinstance(answer, BaseException):
-            raise type(answer)(str(answer).format(told=told))
+            raise answer
         return answer
 
 
@@ -61,26 +63,31 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found = Asked()
     monkeypatch.setattr(stream, "near_endpoint", found.way)
     monkeypatch.setattr(stream, "probe", found.probe)
-    monkeypatch.setattr(stream, "PROBE_PAUSE", 0.01)
+    monkeypatch.setattr(probes, "PAUSE", 0.01)
     monkeypatch.setattr("airflow_brayns.cluster.poller._PAUSE", 0.01)
     return found
 
 
-def events(looks: Callable[[int], str] | str, **settings: Any) -> contextlib.AbstractAsyncContextManager[ServiceStream]:
+def events(
+    looks: Callable[[int], str] | str, shell: FakeShell | None = None, **settings: Any
+) -> contextlib.AbstractAsyncContextManager[ServiceStream]:
     """The stream of one allocation.
 
     :param looks: what the look of that number (from 0) finds, or what each does.
+    :param shell: one that keeps what it is asked; its answers are these.
     """
     number = itertools.count()
 
     async def answer(script: str) -> str:
         await asyncio.sleep(0.01)
-        if "\npost_mortem ab-" in script:
+        if "\npost_mortem ab-" in script or "\nuseless ab-" in script:
             return ""
         return looks if isinstance(looks, str) else looks(next(number))
 
     read = ClusterSettings.read({"scheduler": "slurm", **settings})
-    session = Session(Poller(SlurmCluster(FakeShell(answer)), 1), read, logging.getLogger("stream"))
+    shell = shell or FakeShell()
+    shell.answers = answer
+    session = Session(Poller(SlurmCluster(shell), 1), read, logging.getLogger("stream"))
     return usable(session, Booking("ab-0123456789ab", (ALLOCATION,)))
 
 
@@ -128,6 +135,78 @@ async def test_a_way_that_is_refused_for_good_is_not_tried_again(asked: Asked) -
         patch.setattr(stream, "near_endpoint", no_way)
         async with events(look(services=[service(port=5000)])) as found:
             assert (await first(Failed, found)).error is refused
+
+
+def noting(shell: FakeShell) -> list[str]:
+    """The calls by which failures were noted."""
+    return [line for script in shell.scripts for line in script.splitlines() if line.startswith(f"useless {NAME} ")]
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "noted"),
+    [
+        ([service(port=5000)], NotYet("TCP: {told} does not answer"), ["ready 'it listened, and was not usable within 0 s: TCP: r1i1n0:5000 does not answer'"]),
+        ([service()], None, ["start 'it did not listen within 0 s'"]),
+        ([service(port=5000)], ServiceFailed("it runs without x\nlast lines", field="plugins", retry=False), ["start 'it runs without x last lines'"]),
+        ([service(port=5000)], ServiceFailed("another certificate", field="tls"), []),
+        ([service(port=5000, exited="1 it ended")], None, []),
+        ([service(exited="0 stopped")], None, []),
+    ],
+    ids=["not usable", "silent", "without a plugin", "another certificate", "its keeper notes that it ended", "stopped"],
+)  # fmt: skip
+async def test_a_failure_that_may_be_the_nodes_is_noted_before_it_is_told(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, found: list[str], answer: BaseException | None, noted: list[str]
+) -> None:
+    """Whoever is told ends the wait, and with it whatever is still to be noted."""
+    monkeypatch.setattr(watch, "_STOPPED_LIMIT", 0.2)
+    asked.answers = [answer] if answer else []
+    shell = FakeShell()
+    async with events(look(services=found), shell=shell, start_timeout=0.3) as stream_:
+        failed = await first(Failed, stream_)
+        told = noting(shell)
+    assert told == [f"useless {NAME} 1 {failed.service.name} {one}" for one in noted]
+
+
+async def test_one_whose_last_probe_has_no_end_is_told_with_the_reason_of_the_one_before(asked: Asked) -> None:
+    asked.answers = [NotYet("TCP: {told} does not answer")]
+    shell = FakeShell()
+
+    def seen(number: int) -> str:
+        if number:
+            asked.answers.clear()  # whoever asks now waits
+        return look(services=[service(port=5000)])
+
+    async with events(seen, shell=shell, start_timeout=1) as found:
+        failed = await first(Failed, found)
+    assert "1 s after the job started (TCP: r1i1n0:5000 does not answer)" in str(failed.error)
+    assert noting(shell)[0].endswith("not usable within 1 s: TCP: r1i1n0:5000 does not answer'")
+
+
+async def test_what_fails_at_the_same_time_is_noted_at_once(asked: Asked) -> None:
+    services = [service(f"brayns{number}", f"n{number}", port=5000) for number in range(1, 6)]
+    shell = FakeShell()
+    async with events(look(services=services), shell=shell, start_timeout=0.3) as found:
+        for _ in services:
+            await first(Failed, found)
+    assert len(noting(shell)) == 5
+    assert sum("\nuseless ab-" in script for script in shell.scripts) == 1
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "breaks"])
+async def test_a_note_that_cannot_be_made_keeps_no_failure_back(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(stream, "_NOTE_SECONDS", 0.1)
+    shell = FakeShell()
+
+    async def note(*_: Any) -> None:
+        if trouble == "breaks":
+            raise ConnectionLost("the link broke")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SlurmCluster, "note", note)
+    async with events(look(services=[service(port=5000)]), shell=shell, start_timeout=0.3) as found:
+        assert isinstance((await first(Failed, found)).error, NotReadyInTime)
 
 
 async def test_nothing_that_was_asked_outlives_the_block(asked: Asked) -> None:

@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             found.append((conn_id, overrides))
 
         @asynccontextmanager
-        async def session(self, log: Any) -> AsyncIterator[str]:
+        async def session(self, log: Any, told: Any = None) -> AsyncIterator[str]:
             yield "the session"
 
     async def hold(

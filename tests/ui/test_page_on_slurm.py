@@ -1,0 +1,126 @@
+"""A person's way through the page with Slurm behind it: queued, starting, ready, the log, the warning, more time, released; and the
+API server killed in the middle. The pictures go to `build/ui`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.support.airflow import BIN
+from tests.support.cluster import TestCluster, bring_up, take_down
+from tests.ui.browser import chromium, picture
+from tests.ui.people import VERSION, Known, run_elsewhere, seen_by
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[TestCluster]:
+    cluster, ours = bring_up()
+    yield cluster
+    if ours:
+        take_down()
+
+
+@pytest.fixture(scope="module")
+def airflow(slurm: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
+    """Its parts are processes of their own, one of which is killed; the connection is the one that the page's form begins with."""
+    found = slurm.environment(poll_interval=2)
+    found["AIRFLOW_CONN_BRAYNS_DEFAULT"] = found.pop("AIRFLOW_CONN_TEST_CLUSTER")
+    one = Known(tmp_path_factory.mktemp("airflow"), **found)
+    try:
+        one.start_apart()
+        one.begin("brayns_session")
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as one:
+        yield one
+
+
+@contextmanager
+def running(command: str, airflow: Known) -> Iterator[str]:
+    """A command as a person runs it beside other things, until the block ends; the first line that it prints."""
+    program, *words = shlex.split(command)
+    # What a shell starts with `&` ignores SIGINT, and so would all that the tests start there.
+    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    began = subprocess.Popen(
+        [BIN / program, *words], env=airflow.environment, stdout=subprocess.PIPE, text=True, preexec_fn=heeds
+    )
+    try:
+        assert began.stdout is not None
+        yield began.stdout.readline().strip()
+    finally:
+        began.send_signal(signal.SIGINT)
+        began.wait(60)
+
+
+def test_a_session_on_slurm_from_the_queue_to_its_release(browser: Any, airflow: Known, slurm: TestCluster) -> None:
+    blocker = slurm.ssh("sbatch --parsable -A proj3 -p prod -N4 --exclusive --wrap 'sleep 3600'").strip()
+    slurm.until(lambda: any(f"{blocker} RUNNING" in line for line in slurm.queue()))
+    # Nine minutes from then on, and two to spare, are more than the job has.
+    with seen_by("user", browser, airflow, "plugin/brayns?minutes=9&time_limit=10") as page:
+        state = page.locator(".state").first
+
+        def is_now(word: str) -> None:
+            page.locator(".state", has_text=word).first.wait_for()
+            assert state.inner_text() == word
+
+        assert page.get_by_label("Minutes").input_value() == "9", "a link fills the form in"
+        page.get_by_label("braynsCircuitInfo").check()
+        page.get_by_role("button", name="Allocate", exact=True).click()
+        is_now("Queued")
+        page.get_by_text("waits for nodes to come free").or_(page.get_by_text("Other jobs come first")).first.wait_for()
+        picture(page, "slurm-queued")
+        slurm.ssh(f"scancel {blocker}")
+        page.locator(".state", has_text="Starting").or_(page.locator(".state", has_text="Ready")).first.wait_for()
+        picture(page, "slurm-starting")
+        is_now("Ready")
+        page.get_by_text("braynsCircuitExplorer, braynsCircuitInfo").first.wait_for()
+
+        page.get_by_text("Connect", exact=True).click()
+        assert page.get_by_label("Tunnel, on your machine", exact=True).inner_text().startswith("ssh ")
+        lines = page.get_by_label("Python", exact=True).inner_text()
+        command = page.get_by_label("Tunnel, where Airflow is installed", exact=True).inner_text()
+        with running(command, airflow) as near:
+            assert near.startswith("localhost:")
+            assert run_elsewhere(lines.replace("localhost:5000", near)) == VERSION
+        page.get_by_text("Log", exact=True).first.click()
+        page.get_by_label("Log of brayns1", exact=False).get_by_text("Brayns").first.wait_for()
+        page.get_by_text("This session ends at").wait_for()
+        picture(page, "slurm-warned")
+
+        airflow.signal_component("api-server", signal.SIGKILL)
+        page.get_by_text("It is tried again by itself").wait_for()
+        assert page.locator(".endpoint").is_visible(), "what was heard last stays"
+        picture(page, "slurm-stale")
+        airflow.start_component("api-server")
+        airflow.await_healthy()
+        page.get_by_text("It is tried again by itself").wait_for(state="detached")
+        is_now("Ready")
+
+        page.get_by_role("button", name="Extend…").click()
+        page.get_by_role("button", name="Extend", exact=True).click()
+        page.get_by_text("The time limit of its job was not raised").wait_for()
+        page.get_by_text("follows on, and is ready").wait_for()
+        page.locator(".endpoint").nth(1).wait_for()
+        page.locator(".warn", has_text="what is loaded in it is lost then").wait_for()
+        picture(page, "slurm-extended")
+
+        page.get_by_role("button", name="Release…").click()
+        page.get_by_role("button", name="Release", exact=True).click()
+        page.locator(".state", has_text="Ended").wait_for()
+        picture(page, "slurm-released")
+        run = airflow.api("GET", "dags/brayns_session/dagRuns")["dag_runs"][0]["dag_run_id"]
+        assert airflow.finished("brayns_session", run) == "success"
+    slurm.empty(60)
