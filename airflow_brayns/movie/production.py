@@ -161,7 +161,8 @@ class Production:
 
     async def _open(self) -> None:
         self._manifest = await self._store.open()
-        self._scene = scene_beside(self._manifest, self._spec, self._identity)
+        # Here and below a thread goes through the frames: a movie of many hours is rendered in a triggerer's loop.
+        self._scene = await asyncio.to_thread(scene_beside, self._manifest, self._spec, self._identity)
         self._ledger.opens(self._manifest)
 
     def _check_budget(self) -> None:
@@ -335,7 +336,7 @@ class Production:
         await asyncio.to_thread(check_scale, plan)
         survey = await self._store.survey(plan, self._manifest)
         if survey.done or survey.changed or survey.damaged:
-            self._reporter.note(f"Of {len(plan.pictures)} {plan.noun}: {survey.text(plan)}.")
+            self._reporter.note(f"Of {len(plan.pictures)} {plan.noun}: {await asyncio.to_thread(survey.text, plan)}.")
         if known is not None and survey.changed:
             why = why_changed(known.specification, self._spec, scene=known.scene != self._scene)
             if why:
@@ -352,7 +353,7 @@ class Production:
             await self._store.begin(header)
         await self._put_aside(plan)
         self._survey, self._header = survey, header
-        self._shared.begin(plan, FrameQueue.of(plan, survey))
+        self._shared.begin(plan, await asyncio.to_thread(FrameQueue.of, plan, survey))
         if told := self._store.shows(plan, survey.done):
             self._reporter.note(told)
 

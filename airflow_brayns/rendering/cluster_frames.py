@@ -27,6 +27,9 @@ _BEAT_SECONDS = 45.0
 _FRAME = re.compile(r"[0-9]{5,}\.(png|jpg)")
 _SEVERAL = 500  # files that one command hashes
 
+# The size and time of each entry of a folder that may be a frame, by its name; both are -1 for one that is no file.
+_Listing = dict[str, tuple[int, int]]
+
 
 class ClusterFrames:
     """A frame store that is a folder on the cluster.
@@ -54,7 +57,7 @@ class ClusterFrames:
         self._place = FramesFolder(cluster, self.folder, movie, token)
         self._checks = FrameChecks(self._place, ffmpeg, where)
         self._beating: asyncio.Task[None] | None = None
-        self._there: dict[str, tuple[int, int]] = {}
+        self._there: _Listing = {}
 
     # ---- the store ---------------------------------------------------------------------------------------------
     async def open(self) -> Manifest:
@@ -63,7 +66,7 @@ class ClusterFrames:
             f"open_frames {quote(coded(self._place.movie))} {SILENT_ON_CLUSTER_SECONDS:.0f}", 300
         )
         told = await read_answer(answer)
-        words = dict(told)
+        words = await asyncio.to_thread(_without_records, told)
         if "unwritable" in words:
             raise InvalidSetting(
                 "frames_dir", f"{self.folder} cannot be written on the cluster.", remedy="choose another folder."
@@ -92,10 +95,10 @@ class ClusterFrames:
         return await read_answer(await self._place.run(body, timeout))
 
     async def _manifest(self, told: Told) -> Manifest:
-        if ("read", []) not in told:
+        found = await asyncio.to_thread(_manifest_in, told)
+        if found is None:
             raise ConnectionLost(f"{self.folder}: its manifest could not be read to its end.")
-        lines = [fields[0] for word, fields in told if word == "line"]
-        return (await asyncio.to_thread(Manifest.read, lines)).usable()
+        return found
 
     async def _beat(self) -> None:
         """Renew the claim on the folder again and again, whether frames come or not."""
@@ -106,43 +109,15 @@ class ClusterFrames:
 
     async def survey(self, plan: Plan, manifest: Manifest) -> Survey:
         """See `FrameStore.survey`. A file that has the size and time which the manifest tells is not read again."""
-        there = self._there = await self._listing()
-        found = Survey()
-        unsure: dict[str, int] = {}
-        for frame, key in plan.keyed_frames():
-            known, file = manifest.frames.get(frame), there.get(plan.file(frame))
-            if known is None or file is None:
-                found.missing.append(frame)
-            elif known.key != key or known.file != plan.file(frame):
-                found.changed.append(frame)
-            elif known.size != file[0]:
-                found.damaged.append(frame)
-            elif known.mtime // 1_000_000_000 != file[1]:
-                unsure[plan.file(frame)] = frame
-            else:
-                found.done.add(frame)
+        answer = await self._ask("list_frames", 300)
+        there = self._there = await asyncio.to_thread(_listing_in, answer)
+        found, unsure = await asyncio.to_thread(_compare, plan, manifest, there)
         await self._hash(unsure, manifest, found)
         return found
 
-    async def _listing(self) -> dict[str, tuple[int, int]]:
-        """The size and time of each entry of the folder that may be a frame; both are -1 for one that is no file."""
-        there: dict[str, tuple[int, int]] = {}
-        for word, fields in await self._ask("list_frames", 300):
-            match word, fields:
-                case "file", [name, size, time] if (bytes_ := whole(size)) is not None:
-                    there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
-                case "odd", [name]:
-                    there[name] = (-1, 0)
-        return there
-
     async def put_aside(self, plan: Plan) -> int:
         """See `FrameStore.put_aside`."""
-        wanted = set(map(plan.file, plan.frames))
-        useless = [
-            name
-            for name, (size, _) in self._there.items()
-            if _FRAME.fullmatch(name) and (name not in wanted or size < 0)
-        ]
+        useless = await asyncio.to_thread(_useless, plan, self._there)
         moved = 0
         for begin in range(0, len(useless), _SEVERAL):
             some = useless[begin : begin + _SEVERAL]
@@ -204,3 +179,54 @@ class ClusterFrames:
                 await self._place.run("close_frames", 10)
         except (BraynsError, TimeoutError):
             pass  # the claim grows old by itself
+
+
+# What follows goes through a folder of a hundred thousand frames, and is called in threads: a triggerer's loop is many waits'.
+def _without_records(told: Told) -> dict[str, list[str]]:
+    """The lines of an answer by their words, without a manifest's."""
+    return {word: fields for word, fields in told if word != "line"}
+
+
+def _manifest_in(told: Told) -> Manifest | None:
+    """The manifest in an answer; None where it does not tell that this is all of it."""
+    lines = [fields[0] for word, fields in told if word == "line"]
+    return Manifest.read(lines).usable() if ("read", []) in told else None
+
+
+def _listing_in(told: Told) -> _Listing:
+    """What an answer tells of a folder."""
+    there: _Listing = {}
+    for word, fields in told:
+        match word, fields:
+            case "file", [name, size, time] if (bytes_ := whole(size)) is not None:
+                there[name] = (bytes_, whole(time.partition(".")[0]) or 0)
+            case "odd", [name]:
+                there[name] = (-1, 0)
+    return there
+
+
+def _compare(plan: Plan, manifest: Manifest, there: _Listing) -> tuple[Survey, dict[str, int]]:
+    """Compare a folder and its manifest with a plan.
+
+    :return: what was found; and, by their files' names, the frames whose files have another time than the manifest tells.
+    """
+    found, unsure = Survey(), dict[str, int]()
+    for frame, key in plan.keyed_frames():
+        known, file = manifest.frames.get(frame), there.get(plan.file(frame))
+        if known is None or file is None:
+            found.missing.append(frame)
+        elif known.key != key or known.file != plan.file(frame):
+            found.changed.append(frame)
+        elif known.size != file[0]:
+            found.damaged.append(frame)
+        elif known.mtime // 1_000_000_000 != file[1]:
+            unsure[plan.file(frame)] = frame
+        else:
+            found.done.add(frame)
+    return found, unsure
+
+
+def _useless(plan: Plan, there: _Listing) -> list[str]:
+    """The names of what stands in a folder as a frame and is none of a plan's."""
+    wanted = set(map(plan.file, plan.frames))
+    return [name for name, (size, _) in there.items() if _FRAME.fullmatch(name) and (name not in wanted or size < 0)]

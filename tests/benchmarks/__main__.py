@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.estimate import measure_estimate
-from tests.benchmarks.look import measure_looks, measure_old_folders
+from tests.benchmarks.look import measure_looks
 from tests.benchmarks.movie import measure_movies
+from tests.benchmarks.old_folders import measure_old_folders
 from tests.benchmarks.overlays import measure_overlays
 from tests.benchmarks.page import measure_page
 from tests.benchmarks.python_movie import measure_python_movies

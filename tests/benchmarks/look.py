@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_brayns.cluster.allocation import JobState
-from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.scripts import script_of
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.slurm import SlurmCluster
@@ -156,46 +155,6 @@ def each_its_own(waits: int) -> float:
             subprocess.run(["sh", "-c", f"squeue -h -j {number}"], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / tried * waits
-
-
-def finish(folder: Path, allocations: int) -> None:
-    """Allocations that have ended, as far as a look or a submission could meet them."""
-    for number in range(allocations):
-        one = folder / f"ab-e{number:011x}" / "1"
-        (one / "services" / "brayns1").mkdir(parents=True)
-        for file in (one / "job", one / "ended", one / "services" / "brayns1" / "command"):
-            file.write_text("1\n")
-
-
-async def submissions(cluster: SlurmCluster) -> float:
-    """Seconds of processor of the login node for one submission, the median of a few."""
-    found = []
-    for number in range(ROUNDS):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        await cluster.submit(f"ab-f{number:011x}", "try", AllocationRequest())
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return sorted(found)[ROUNDS // 2]
-
-
-def measure_old_folders(row: Callable[..., dict[str, Any]], allocations: int = 100_000) -> list[dict[str, Any]]:
-    """Rows of `make bench`: a submission and a look beside allocations that have ended, over those beside none."""
-    rows: dict[str, list[float]] = {"submission": [], "look": []}
-    memory = (
-        "/dev/shm" if Path("/dev/shm").is_dir() else None
-    )  # a disk takes minutes to make and remove half a million files
-    for old in (0, allocations):
-        with state_folder(100, running=True, where=memory) as cluster:
-            finish(Path(cluster.state_dir), old)
-            asyncio.run(submissions(cluster))  # the first of an hour clears away what is older than a week
-            rows["submission"].append(asyncio.run(submissions(cluster)))
-            asked = waiters(100, running=True)
-            looks = [asyncio.run(look(cluster, asked, running=True)).login for _ in range(3 * ROUNDS)]
-            rows["look"].append(sorted(looks)[len(looks) // 2])
-    return [
-        row(f"old_folders_{name}", many, "s", none, "ratio <= 1.2", many / none <= 1.2)
-        for name, (none, many) in rows.items()
-    ]
 
 
 def measure_looks(row: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:

@@ -287,10 +287,14 @@ def test_the_troubleshooting_page_has_the_commonest_faults() -> None:
 
 def test_what_is_cleared_away_by_hand_has_ended_for_more_than_a_day(tmp_path: Path) -> None:
     [block] = [block for block in BLOCKS if block.page.endswith("retention.rst") and block.language == "bash"]
-    for name, end, days in (("1", "ended", 3), ("2", "ended", 0.1), ("3", "heartbeat", 3)):
-        file = tmp_path / ".airflow-brayns" / "ab-0123456789ab000" / name / end
-        file.parent.mkdir(parents=True)
-        file.touch()
-        os.utime(file, (time.time() - days * 86400,) * 2)
+    places = [
+        tmp_path / ".airflow-brayns" / place / "ab-0123456789ab000" for place in (".", "finished/20500/ab-0123456789ab")
+    ]
+    for place in places:
+        for name, end, days in (("1", "ended", 3), ("2", "ended", 0.1), ("3", "heartbeat", 3)):
+            file = place / name / end
+            file.parent.mkdir(parents=True)
+            file.touch()
+            os.utime(file, (time.time() - days * 86400,) * 2)
     subprocess.run(["bash", "-euc", block.text], env={**os.environ, "HOME": str(tmp_path)}, check=True)
-    assert sorted(path.name for path in (tmp_path / ".airflow-brayns" / "ab-0123456789ab000").iterdir()) == ["2", "3"]
+    assert [sorted(path.name for path in place.iterdir()) for place in places] == [["2", "3"]] * 2

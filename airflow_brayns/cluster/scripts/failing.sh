@@ -10,7 +10,7 @@ failures() { # "NODE FAILURE KIND KEY" of each within a day, of nodes that have 
         read -r kind key <"$path" || continue
         key=${failure%"${failure#???????????????}"} # its booking
         [ "$kind" = run ] || [ "$kind" = ready ] || kind=start
-        [ "$kind" = run ] || { read -r key <"$state_dir/${failure%-*}/${failure##*-}/asked"; } 2>/dev/null || continue
+        [ "$kind" = run ] || { folder_of "${failure%-*}" "${failure##*-}" && read -r key <"$folder/asked"; } 2>/dev/null || continue
         case $key in *[!ab0-9cdef-]*) continue ;; esac
         printf '%s %s %s %s\n' "$node" "$failure" "$kind" "$key"
     done | awk '{ jobs[$1]++; line[NR] = $0; node[NR] = $1 } END { for (i = 1; i <= NR; i++) if (jobs[node[i]] > 1) print line[i] }'
@@ -21,40 +21,85 @@ forget_failures() { # those of before
     find "$state_dir/failures" -mindepth 1 -maxdepth 1 -type d -empty -exec rmdir {} + 2>/dev/null
 }
 
-compared_with() { # compared_with KIND KEY: folders of what must do well elsewhere: the same booking, or all that asked for the same
-    if [ "$1" = run ]; then # what the scene may have ended: only those that rendered the same tell
-        find "$state_dir" -mindepth 2 -maxdepth 2 -type d -path "$state_dir/$2*/[0-9]*" 2>/dev/null
-    else
-        find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/asked" -mtime -2 -exec grep -lxF "$2" {} + 2>/dev/null |
-            sed 's|/asked$||'
-    fi
+# Each of the next four goes once through what is there, in the state folder, however many KEYS: others wait for its lock meanwhile.
+
+# shellcheck disable=SC2016 # awk's
+did_the_same() { # did_the_same KIND KEYS: "KIND KEY FOLDER" of all that asked for the same within two days and are not folded away
+    [ -z "$2" ] || printf '%s\n' ab-*/[0-9]*/asked | grep -x 'ab-[0-9a-f]*/[0-9]*/asked' |
+        xargs sh -c 'find "$@" -prune -mtime -2 2>/dev/null' sh | xargs awk -v kind="$1" -v keys="$2" '
+            BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
+            FNR == 1 && $0 in wanted { print kind, $0, substr(FILENAME, 1, length(FILENAME) - 6) }' /dev/null
 }
 
-fared() { # fared: of folders on stdin, "NODE well" or "NODE failed" for each service that was started; no process is made for any
-    local folder one node name
-    while read -r folder; do
+were_booked_with() { # were_booked_with KEYS: "run KEY FOLDER" of all parts of these bookings: what the scene may have ended only those tell that rendered it
+    local key one
+    [ -n "$1" ] || return 0
+    printf '%s\n' ab-*/[0-9]*/ | awk -v keys="$1" '
+        BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
+        substr($0, 1, 15) in wanted { print "run", substr($0, 1, 15), substr($0, 1, length($0) - 1) }'
+    for key in $1; do
+        for one in finished/*/"$key"/*/[0-9]*/; do [ ! -d "$one" ] || printf '%s %s %s\n' run "$key" "${one%/}"; done
+    done
+}
+
+fared() { # fared: of these lines on stdin, "KIND KEY NODE well" or "... failed" for each service that was started
+    local kind key folder one node name
+    while read -r kind key folder; do
         name=${folder%/*}
         name=${name##*/}-${folder##*/}
         for one in "$folder"/services/*/; do
             [ -s "$one/port.sed" ] && [ -s "$one/node" ] || continue
             read -r node <"$one/node" || continue
-            if [ -e "$state_dir/failures/$node/$name" ]; then
-                printf '%s failed\n' "$node"
+            if [ -e "failures/$node/$name" ]; then
+                printf '%s %s %s failed\n' "$kind" "$key" "$node"
             elif [ -e "$one/listening" ]; then
-                printf '%s well\n' "$node"
+                printf '%s %s %s well\n' "$kind" "$key" "$node"
             fi
         done
     done
 }
 
+fared_before() { # fared_before KIND KEYS: the same of all that asked for the same and were folded away within two days
+    local kind keys day one number
+    [ -n "$2" ] || return 0
+    kind=$1
+    keys=$2
+    day=$(($(now) / 86400))
+    set --
+    for one in finished/[0-9]*/fared; do
+        number=${one#*/}
+        [ ! -e "$one" ] || [ "${number%/*}" -lt $((day - 2)) ] || set -- "$@" "$one"
+    done
+    [ $# -gt 0 ] || return 0
+    find failures -mindepth 2 -maxdepth 2 -type f 2>/dev/null | awk -v kind="$kind" -v keys="$keys" '
+        BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
+        NF == 1 { failed[substr($0, 10)] }
+        NF == 5 && $4 in wanted { name = $2; sub("/", "-", name)
+            how = ($1 "/" name) in failed ? "failed" : "well"
+            if ((how == "failed" || $5 != "-") && !seen[$4, $1, how]++) print kind, $4, $1, how }' - "$@"
+}
+
+keys_of() { # keys_of KIND: of lines of failures on stdin, as many as one argument may hold
+    awk -v kind="$1" '$3 == kind && !seen[$4]++ && n++ < 4000 { printf "%s ", $4 }'
+}
+
 failing_nodes() { # "JOBS NODE FAILURE" of each, the worst first: others did well, and it is not what was asked for that fails wherever it runs
-    local found kind key
+    local found starts readies runs
     found=$(failures)
     [ -n "$found" ] || return 0
+    starts=$(printf '%s\n' "$found" | keys_of start)
+    readies=$(printf '%s\n' "$found" | keys_of ready)
+    runs=$(printf '%s\n' "$found" | keys_of run)
     {
-        printf '%s\n' "$found" | cut -d' ' -f3,4 | sort -u | while read -r kind key; do
-            compared_with "$kind" "$key" | fared | sort -u | sed "s/^/$kind $key /"
-        done
+        (cd "$state_dir" && {
+            {
+                did_the_same start "$starts"
+                did_the_same ready "$readies"
+                were_booked_with "$runs"
+            } | fared
+            fared_before start "$starts"
+            fared_before ready "$readies"
+        })
         printf '%s\n' "$found" | sed 's/$/ ./'
     } | awk '
         NF == 4 { if ($4 == "failed") failed[$1, $2, $3]; if (!(($1, $2, $3) in seen)) nodes[$1, $2] = nodes[$1, $2] " " $3; seen[$1, $2, $3] }

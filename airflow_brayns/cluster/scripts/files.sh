@@ -8,7 +8,10 @@ find_program() { # find_program NAME DIGEST: it tells where a program belongs, a
     mkdir -p "$state_dir/bin" || no_room "$state_dir"
     check_folder
     printf 'program %s\n' "$state_dir/bin/$1"
-    [ ! -x "$state_dir/bin/$1" ] || ! is_whole "$state_dir/bin/$1" "$2" || echo there
+    [ ! -x "$state_dir/bin/$1" ] || ! is_whole "$state_dir/bin/$1" "$2" || {
+        touch -c "$state_dir/bin/$1" # so that no sweep takes away what is used
+        echo there
+    }
 }
 
 keep_program() { # keep_program PART FILE DIGEST: what came gets its name when it is whole

@@ -1,22 +1,32 @@
 # A service that somebody uses is found by its address, and it is told what has become of it.
 
 listening_at() { # listening_at PORT: every service of ours that listens, or listened last, there, the latest first, with its node
-    local one line folder owner_name lives
+    local one line name number service lives
     for one in "$state_dir"/ab-*/[0-9]*/services/*/listening; do
         line=
         [ -e "$one" ] && IFS= read -r line <"$one"
         [ "$line" != "$1" ] || ! is_ours "${one%/listening}" || set -- "$@" "$one"
+    done
+    # Of what was folded away the last one of each node.
+    # shellcheck disable=SC2013 # words
+    for line in $(cat "$state_dir"/finished/*/fared 2>/dev/null |
+        awk -v port="$1" 'NF == 5 && $5 == port { last[$1] = $2 "/" $3 } END { for (node in last) print last[node] }'); do
+        service=${line##*/}
+        line=${line%/*}
+        folder_of "${line%/*}" "${line##*/}"
+        one=$folder/services/$service/listening
+        [ "$(first "$one")" != "$1" ] || ! is_ours "${one%/listening}" || set -- "$@" "$one"
     done
     shift
     [ $# -gt 0 ] || return 0
     # shellcheck disable=SC2012 # names of ours
     ls -td "$@" | while IFS= read -r one; do
         one=${one%/listening}
-        folder=${one%/services/*}
-        owner_name=${folder%/*}
+        number=${one%/services/*}
+        name=${number%/*}
         lives=lives
-        [ ! -e "$one/exit" ] && [ ! -e "$folder/ended" ] || lives=over
-        printf 'at %s %s %s %s %s\n' "${owner_name##*/}" "${folder##*/}" "${one##*/}" "$lives" "$(first "$one/node")"
+        [ ! -e "$one/exit" ] && [ ! -e "$number/ended" ] || lives=over
+        printf 'at %s %s %s %s %s\n' "${name##*/}" "${number##*/}" "${one##*/}" "$lives" "$(first "$one/node")"
     done
 }
 
@@ -38,7 +48,8 @@ hosts() { # hosts HOST...: names and addresses of this machine (`.`), and of eac
 
 examine() { # examine NAME N SERVICE SCRIPT: what its folder and the scheduler tell, its last lines, and what SCRIPT says on its node
     local id
-    set -- "$1" "$2" "$3" "$4" "$state_dir/$1/$2"
+    folder_of "$1" "$2"
+    set -- "$1" "$2" "$3" "$4" "$folder"
     printf 'examined %s %s %s\n' "$1" "$2" "$3"
     describe "$1" "$2" 1
     printf 'folder %s\n' "$(printf '%s' "$5" | coded)"
@@ -56,7 +67,8 @@ $4"
 
 post_mortem() { # post_mortem NAME N: it tells what the keeper wrote, and sacct where there is one
     local dir id
-    dir=$state_dir/$1/$2
+    folder_of "$1" "$2"
+    dir=$folder
     printf 'keeper %s\n' "$(tail -n 20 "$dir/keeper.log" 2>/dev/null | coded)"
     if [ "$scheduler" = slurm ] && command -v sacct >/dev/null 2>&1; then
         id=$(first "$dir/job")

@@ -6,6 +6,7 @@ locked() { # locked NAME: only one at a time works on an allocation; a lock that
     mkdir -p "$state_dir/$1" || return 1
     tries=0
     while ! mkdir "$state_dir/$1/.lock" 2>/dev/null; do
+        mkdir -p "$state_dir/$1" 2>/dev/null # a sweep has taken it away when it was empty
         if age=$(age_of "$state_dir/$1/.lock") && [ "$age" -gt 120 ]; then
             mv "$state_dir/$1/.lock" "$state_dir/$1/.stale.$$" 2>/dev/null && rmdir "$state_dir/$1/.stale.$$"
         fi
@@ -19,7 +20,8 @@ locked() { # locked NAME: only one at a time works on an allocation; a lock that
 latest() { # the number of the newest incarnation of NAME, 0 for none
     local newest one
     newest=0
-    for one in "$state_dir/$1"/[0-9]*/; do
+    booking_of "$1"
+    for one in "$state_dir/$1"/[0-9]*/ "$state_dir"/finished/*/"$booking/$1"/[0-9]*/; do
         one=${one%/}
         [ -d "$one" ] && [ "${one##*/}" -gt "$newest" ] && newest=${one##*/}
     done
@@ -42,7 +44,9 @@ newest() { # newest NAME: the number of the incarnation that goes on, or is to; 
 }
 
 is_given_back() { # is_given_back NAME N: what a follow-up is for; nobody would give back what follows on it
-    [ "$2" -ne 0 ] && { [ -e "$state_dir/$1/$2/release" ] || [ -e "$state_dir/$1/$2/cancelled" ]; }
+    [ "$2" -ne 0 ] || return 1
+    folder_of "$1" "$2"
+    [ -e "$folder/release" ] || [ -e "$folder/cancelled" ]
 }
 
 take_over() { # take_over DIR TOKEN: the owner's file is renamed; whoever cannot rename is not the owner any more
@@ -80,16 +84,4 @@ await_earlier() { # await_earlier NAME N: the jobs before incarnation N have end
         tries=$((tries + 1))
         sleep 0.25 2>/dev/null || sleep 1
     done
-}
-
-sweep() { # it removes what is old and has our names: the folder may hold other things too; once an hour, since it reads every folder
-    local old
-    [ "$(age_of "$state_dir/.swept")" -ge 3600 ] || return 1
-    put "$state_dir/.swept" "$(now)"
-    find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/ab-*/[0-9]*/ended" -mtime +7 2>/dev/null |
-        while read -r old; do rm -rf "${old%/ended}"; done
-    find "${TMPDIR:-/tmp}" "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'airflow-brayns.*' -user "$(id -un)" -mmin +120 \
-        -exec rm -rf {} + 2>/dev/null # of commands that were killed
-    find "$state_dir" -mindepth 1 -maxdepth 1 -type d -name 'ab-*' -mtime +7 -empty -exec rmdir {} + 2>/dev/null
-    return 0
 }

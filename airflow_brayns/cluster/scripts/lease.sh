@@ -34,7 +34,7 @@ drive() { # drive NAME PLACE TOKEN BY: take it over; tells how many seconds ago 
     local dir old another heard one last age chosen
     dir=$state_dir/$1/$2
     case $1 in at-*)
-        find "$state_dir" -mindepth 3 -maxdepth 3 -path "$state_dir/at-*/1/driven" -mtime +1 2>/dev/null |
+        find "$state_dir"/at-*/1/driven -prune -mtime +1 2>/dev/null |
             while read -r old; do rm -rf "${old%/1/driven}"; done # nobody has confirmed these for a day
         mkdir -p "$dir"
         ;;

@@ -7,7 +7,8 @@ is_ours() { # is_ours FOLDER: it is there, and nobody else's
 
 describe() { # describe NAME N LEASE: all that the folder of an allocation tells; LEASE 1: somebody waits for it
     local dir one told
-    dir=$state_dir/$1/$2
+    folder_of "$1" "$2"
+    dir=$folder
     printf 'allocation %s %s\n' "$1" "$2"
     is_ours "$dir" || { # what somebody else put in its place is not believed
         printf 'gone\n'
@@ -67,26 +68,20 @@ note_use() { # note_use DIR: somebody waits for it; the same number of digits is
 
 certificate() { # certificate NAME N: what the allocation's services prove themselves with
     local file
-    file=$state_dir/$1/$2/tls/cert.pem
-    ! is_ours "$state_dir/$1/$2" || [ ! -O "$file" ] || printf 'certificate %s %s %s\n' "$1" "$2" "$(coded <"$file")"
+    folder_of "$1" "$2"
+    file=$folder/tls/cert.pem
+    ! is_ours "$folder" || [ ! -O "$file" ] || printf 'certificate %s %s %s\n' "$1" "$2" "$(coded <"$file")"
 }
 
-list_all() { # it describes every allocation in the state folder that has not ended
-    local folder name
-    for folder in "$state_dir"/ab-*/[0-9]*/; do
-        folder=${folder%/}
-        [ -d "$folder" ] && [ ! -e "$folder/ended" ] || continue
-        name=${folder%/*}
-        describe "${name##*/}" "${folder##*/}" 0
-        printf 'about %s\n' "$(coded <"$folder/about" 2>/dev/null)"
-    done
-}
-
-survey() { # it describes them, and every job of ours
-    local one
-    list_all
+survey() { # it describes every allocation in the state folder that has not ended, and every job of ours
+    local one name
     set --
     for one in "$state_dir"/ab-*/[0-9]*/; do [ -d "$one" ] && [ ! -e "$one/ended" ] && set -- "$@" "${one%/}"; done
+    for one in "$@"; do
+        name=${one%/*}
+        describe "${name##*/}" "${one##*/}" 0
+        printf 'about %s\n' "$(coded <"$one/about" 2>/dev/null)"
+    done
     look_at_jobs "$@"
 }
 

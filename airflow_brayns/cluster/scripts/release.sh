@@ -1,8 +1,10 @@
 # These functions give nodes back.
+# Shared: booking.
 
 release() { # release NAME N SECONDS: `release` file, the keeper's grace, then the job's end; already gone is success
     local dir deadline last hurried asked_at job state over
-    dir=$state_dir/$1/$2
+    folder_of "$1" "$2"
+    dir=$folder
     [ -d "$dir" ] || {
         printf 'released %s %s gone\n' "$1" "$2"
         return
@@ -110,31 +112,33 @@ cancel_all() { # cancel_all NAME TOKEN: all that TOKEN owns under names that beg
     done
 }
 
+# shellcheck disable=SC2231 # a pattern, made by us
 release_all() { # release_all NAME SECONDS: every incarnation of all names that begin so; all are told before any is awaited
-    local folder ended queued owner_name
-    for folder in "$state_dir/$1"*/[0-9]*/; do
-        folder=${folder%/}
-        [ -d "$folder" ] || continue
-        if [ ! -e "$folder/ended" ] && is_foreign "$folder"; then
+    local one ended queued owner_name
+    booking_of "$1"
+    [ ${#1} -ge 15 ] || booking="$booking*"
+    ended=
+    for one in "$state_dir/$1"*/[0-9]*/ "$state_dir"/finished/*/$booking/"$1"*/[0-9]*/; do
+        one=${one%/}
+        [ -d "$one" ] || continue
+        if [ -e "$one/ended" ]; then
+            ended=yes
+        elif is_foreign "$one"; then
             printf 'foreign %s\n' "$theirs"
             continue
         fi
-        printf 'found %s\n' "$folder"
-        [ ! -e "$folder/release" ] || continue
-        give_up "$folder"
+        printf 'found %s\n' "$one"
+        [ -e "$one/release" ] || give_up "$one"
     done
-    ended=
-    for folder in "$state_dir/$1"*/[0-9]*/; do [ ! -e "${folder}ended" ] || ended=yes; done
     # Once for all: a controller that does not answer takes its time each time.
-    queued=
-    [ -z "$ended" ] || [ "$scheduler" != slurm ] || queued=$(jobs_of) || queued=
-    for folder in "$state_dir/$1"*/[0-9]*/; do
-        folder=${folder%/}
-        [ -d "$folder" ] || continue
-        ! is_foreign "$folder" || continue
-        [ ! -e "$folder/ended" ] || still_holds "$folder" || continue
-        owner_name=${folder%/*}
-        release "${owner_name##*/}" "${folder##*/}" "$2"
+    [ -n "$ended" ] && [ "$scheduler" = slurm ] && queued=$(jobs_of) || queued=
+    for one in "$state_dir/$1"*/[0-9]*/ "$state_dir"/finished/*/$booking/"$1"*/[0-9]*/; do
+        one=${one%/}
+        [ -d "$one" ] || continue
+        ! is_foreign "$one" || continue
+        [ ! -e "$one/ended" ] || still_holds "$one" || continue
+        owner_name=${one%/*}
+        release "${owner_name##*/}" "${one##*/}" "$2"
     done
     printf 'asked\n'
 }

@@ -49,7 +49,7 @@ why_refused() { # why_refused TEXT: what Slurm itself says of it; all that was s
 is_refused() { why_refused "$1" | grep -qiE -e "$refusals"; }
 
 give_way() { # give_way AFTER WHY: nothing follows on AFTER; that is told before the end, which nobody is to take for the end of both
-    [ "$1" -eq 0 ] || rm -f "${dir%/*}/$1/next"
+    [ "$1" -eq 0 ] || { folder_of "$(basename "${dir%/*}")" "$1" && rm -f "$folder/next"; }
     put "$dir/release" "$(now)"
     put "$dir/ended" "$2"
 }

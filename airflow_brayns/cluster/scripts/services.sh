@@ -60,11 +60,12 @@ useless() { # useless NAME N SERVICE KIND WHY: whoever waits for it, or renders 
 
 command_of() { # command_of NAME N SERVICE: what a service was started with, and the digest by which its job knows that
     local service_dir part
-    service_dir=$state_dir/$1/$2/services/$3
+    folder_of "$1" "$2"
+    service_dir=$folder/services/$3
     for part in index port port.sed command; do
         [ -f "$service_dir/$part" ] && [ -O "$service_dir/$part" ] && [ ! -L "$service_dir/$part" ] || continue
         printf 'part %s %s\n' "$part" "$(coded <"$service_dir/$part")"
     done
-    printf 'known %s\n' "$(sed -n "s/^\(proofs='\{0,1\}\)\{0,1\}$3 \([0-9a-f]\{64\}\)'\{0,1\}\$/\2/p" "$state_dir/$1/$2/keeper.sh" 2>/dev/null | head -n 1)"
+    printf 'known %s\n' "$(sed -n "s/^\(proofs='\{0,1\}\)\{0,1\}$3 \([0-9a-f]\{64\}\)'\{0,1\}\$/\2/p" "$folder/keeper.sh" 2>/dev/null | head -n 1)"
     printf 'proof %s\n' "$(first "$service_dir/proof")"
 }

@@ -44,7 +44,7 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
         return
     fi
     # Whoever keeps the one before reads there that this one follows on.
-    [ "$3" -eq 0 ] || put "$state_dir/$1/$3/next" "$n" || {
+    [ "$3" -eq 0 ] || { folder_of "$1" "$3" && put "$folder/next" "$n"; } || {
         rm -rf "$dir"
         no_room "$state_dir"
         return
@@ -62,6 +62,7 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
 adopt() { # adopt NAME TOKEN AFTER N: answers where N is what is asked for, or may be, or is another's; fails where a new one is needed
     local dir end job state
     dir=$state_dir/$1/$4
+    [ -d "$dir" ] || return 1 # folded away
     for end in release ending ended cancelled; do [ ! -e "$dir/$end" ] || return 1; done
     job=$(find_new_job "$dir") || {
         printf 'unsure %s\n' "$(coded <"$errors")"

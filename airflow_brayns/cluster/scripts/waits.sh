@@ -67,7 +67,8 @@ await_news() { # await_news SECONDS PATIENCE TICK WAIT...: returns after PATIENC
 
 is_as_known() { # is_as_known NAME N WANT KNOWN: as many things as KNOWN have happened that a waiter wants to hear of at once
     local dir one happened up
-    dir=$state_dir/$1/$2
+    folder_of "$1" "$2"
+    dir=$folder
     happened=0
     up=0
     for one in "$dir"/*; do
@@ -91,7 +92,7 @@ tell() { # tell NAME N WANT KNOWN SERVICE OFFSET...: what its folder says; who k
     [ $# -gt 4 ] || certificate "$1" "$2"
 }
 
-logs_of() { # logs_of NUMBER WAIT...: lines "NAME N SERVICE OFFSET" of the first so many
+logs_of() { # logs_of NUMBER WAIT...: lines "NAME N SERVICE OFFSET" of the first so many, with its place in the state folder where that is another one
     local number one
     number=$1
     shift
@@ -104,16 +105,19 @@ logs_of() { # logs_of NUMBER WAIT...: lines "NAME N SERVICE OFFSET" of the first
 }
 
 each_log() { # each_log NAME N WANT KNOWN SERVICE OFFSET...: who knows nothing yet is told of all logs, from the beginning
-    local name number one
+    local name number one place
     name=$1
     number=$2
     shift 4
-    [ $# -gt 0 ] || for one in "$state_dir/$name/$number"/services/*/log; do
+    folder_of "$name" "$number"
+    place=${folder#"$state_dir/$name/$number"}
+    place=${place#"$state_dir/"}
+    [ $# -gt 0 ] || for one in "$folder"/services/*/log; do
         one=${one%/log}
         [ ! -s "$one/log" ] || set -- "$@" "${one##*/}" 0
     done
     while [ $# -gt 1 ]; do
-        printf '%s %s %s %s\n' "$name" "$number" "$1" "$2"
+        printf '%s %s %s %s %s\n' "$name" "$number" "$1" "$2" "$place"
         shift 2
     done
 }

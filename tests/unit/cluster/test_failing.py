@@ -252,6 +252,59 @@ async def test_what_is_no_nodes_name_is_passed_over(farm: Farm) -> None:
     await never(farm)
 
 
+async def folds_away(farm: Farm) -> None:
+    """All jobs that were there ended some hours ago, and the first submission of an hour has folded their folders away."""
+    state = farm.folder / "state"
+    for folder in state.glob("ab-*/[0-9]*"):
+        (folder / "ended").write_text("released\n")
+        os.utime(folder / "ended", (time.time() - 7200,) * 2)
+    (state / ".swept").unlink(missing_ok=True)
+    await farm.cluster.call("submit", "sweep", 60)
+    assert not list(state.glob("ab-*"))
+
+
+async def test_what_was_folded_away_still_tells_how_nodes_fared(farm: Farm) -> None:
+    fails_twice(farm)
+    await folds_away(farm)
+    assert await farm.cluster.failing_nodes() == [FailingNode("n3", 2, "the service ended with exit code 127")]
+
+
+async def test_what_was_folded_away_still_tells_that_it_fails_wherever_it_runs(farm: Farm) -> None:
+    farm.ran(FIRST, n1="start x", n2="start x", n3="start x")
+    farm.ran(SECOND, n1="start x")
+    await folds_away(farm)
+    assert await farm.cluster.failing_nodes() == []
+
+
+async def test_a_movies_parts_that_were_folded_away_still_tell_of_its_scene(farm: Farm) -> None:
+    for booking in (FIRST, SECOND):
+        for part, (node, fared) in enumerate({"n1": "well", "n2": "well", "n3": "run it was killed"}.items()):
+            farm.ran(booking, part, **{node: fared})
+    await folds_away(farm)
+    assert [one.node for one in await farm.cluster.failing_nodes()] == ["n3"]
+
+
+@pytest.mark.parametrize("folded", [False, True])
+async def test_many_failures_are_judged_by_as_many_processes_as_few(farm: Farm, folded: bool) -> None:
+    """Each failure of a request of its own walked through the whole state folder: with 200 of them, for seconds, under the lock."""
+    for command in ("find", "awk", "grep", "xargs", "sort"):
+        farm.wrap(command, f'echo {command} >>{farm.folder}/processes; exec /usr/bin/{command} "$@"')
+
+    async def processes(bookings: range) -> int:
+        for number in bookings:
+            for letter, kind in zip("abc", ("start x", "run x", "ready x"), strict=True):
+                others = {"n1": "well", "n2": "well", "n4": "well", "n5": "well"}
+                farm.ran(f"ab-{number:09x}{letter * 3}", asked=f"{letter}{number:03x}", **others, n3=kind)
+        if folded:
+            await folds_away(farm)
+        (farm.folder / "processes").write_text("")
+        assert [one.node for one in await farm.cluster.failing_nodes()] == ["n3"]
+        return len((farm.folder / "processes").read_text().splitlines())
+
+    few = await processes(range(2))
+    assert await processes(range(2, 60)) == few
+
+
 def test_lines_that_are_none_are_passed_over() -> None:
     told = "failing n1 2 eA==\nfailing n2 two eA==\nfailing n3\nfailing n4 3 !\n"
     assert read_failing(read(ANSWERS["inspect"], told)) == [FailingNode("n1", 2, "x"), FailingNode("n4", 3, "")]
