@@ -49,9 +49,10 @@ test-docs: $(READY)
 	tests/cluster/cluster.sh packages
 	$(PY) -m pytest tests/system/test_demo.py tests/system/test_docs.py -q
 
-# The page in Debian's Chromium, before Airflow's API server and before a whole Airflow with the embedded cluster: ten minutes, which
-# CI does not have. Its pictures go to build/ui
+# The page in Debian's Chromium, before Airflow's API server, before a whole Airflow with the embedded cluster and before one with
+# Slurm, and its routes under the FAB auth manager: a quarter of an hour, which CI does not have. Its pictures go to build/ui
 test-ui: $(READY)
+	tests/cluster/cluster.sh packages
 	sh tests/ui/setup.sh $(VENV)
 	$(PY) -m pytest tests/ui -q
 

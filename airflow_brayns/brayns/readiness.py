@@ -27,7 +27,7 @@ _MOST_PLUGINS = 200  # plugins of one service that are handed on; braynsService 
 # say it better.
 _WHY = {
     command.SETUP_FAILED: ("setup", "mend the connection's setup: its output is below.", "it failed before braynsService was started."),
-    command.SETUP_ENDED: ("setup", "leave out `exit` and `exec`, and close what is left open.", "it ended the shell before braynsService was started."),
+    command.SETUP_ENDED: ("setup", "mend what its last lines say; leave out `exit` and `exec`, and close what is left open.", "it ended the shell before braynsService was started."),
     command.GENERATION_UNKNOWN: ("generation", "set it to 1, 2 or 3.", "`--version` did not tell which command line the executable speaks."),
     command.NO_TLS: ("tls", "set it to 'off', or load a newer braynsService.", "the one on the node is of generation 1, which has none."),
     command.EXECUTABLE_MISSING: ("executable", "set it to its path on the nodes, or load its module in the connection's setup.", "braynsService, or a library it needs, was not found on the node."),

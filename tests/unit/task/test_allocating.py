@@ -39,7 +39,7 @@ def test_told_to_stop_while_its_next_try_comes_it_keeps_the_nodes(
     context["ti"].id = "the-next-try"
     monkeypatch.setattr("airflow_brayns.task.allocating.states_of", lambda ti: {"running"})
     assert service().execute(context)
-    assert len(list(state.glob("*/*"))) == 1, "it has adopted them"
+    assert len(list(state.glob("ab-*/*"))) == 1, "it has adopted them"
     release(context, cluster)
 
 
