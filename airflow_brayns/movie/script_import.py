@@ -9,7 +9,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -53,17 +53,24 @@ class _Beside:
         if path is not None and not any(Path(one).is_relative_to(folder) for one in path):
             return None
         found = PathFinder.find_spec(name, [folder] if path is None else path, target)
-        if found is None or (found.loader is None and path is None and _is_elsewhere(name)):
+        if found is None or (found.loader is None and path is None and _is_elsewhere(name, folder)):
             return None
         if isinstance(found.loader, SourceFileLoader):
             found.loader, found.cached = _Source(found.loader.name, found.loader.path), None
         return found
 
 
-def _is_elsewhere(name: str) -> bool:
-    """Tell whether another finder knows a module, which is more than a mere folder of its name."""
-    specs = (one.find_spec(name, None) for one in sys.meta_path if one is not _Beside)
-    return any(spec is not None and spec.loader is not None for spec in specs)
+def _is_elsewhere(name: str, folder: str) -> bool:
+    """Tell whether another finder knows a module outside of a folder, which is more than a mere folder of its name. A finder of
+    somebody else's that fails, or is one of before Python 3.4, knows none.
+    """
+    for finder in sys.meta_path:
+        find = None if finder is _Beside else getattr(finder, "find_spec", None)
+        with suppress(Exception):
+            spec = None if find is None else find(name, None)
+            if spec is not None and spec.loader is not None:
+                return not (spec.has_location and Path(str(spec.origin)).is_relative_to(folder))
+    return False
 
 
 def _is_a_movies(module: ModuleType) -> bool:
@@ -153,7 +160,8 @@ class OwnModules:
         with _loading, from_folder(self._folder):
             before, _here.own = getattr(_here, "own", None), self
             self._take_over()
-            others = {one: sys.modules.pop(one) for one in self._known()}
+            known = {one: sys.modules.pop(one) for one in self._known()}
+            others = {one: module for one, module in known.items() if self._loaded.get(one) is not module}
             sys.modules.update(self._loaded)
             try:
                 yield
@@ -166,12 +174,12 @@ class OwnModules:
         """See that everybody else has the modules of their own that are called like these: those that they had, or that
         Python finds where they look. Others stay, since what a movie has pickled is looked for by name.
         """
-        theirs = {one.partition(".")[0] for one, module in others.items() if not _is_a_movies(module)}
-        for name in theirs | {one for one in self._names - theirs if _is_elsewhere(one)}:
+        theirs = {one.partition(".")[0] for one in others}
+        for name in theirs | {one for one in self._names - theirs if _is_elsewhere(one, self._folder)}:
             for one in self._known():
                 if one.partition(".")[0] == name:
                     del sys.modules[one]
-        sys.modules.update({one: module for one, module in others.items() if one.partition(".")[0] in theirs})
+        sys.modules.update(others)
 
     def _take_over(self) -> None:
         """Take away what the load before has left under its names, and what code that is installed has imported from there by a
@@ -181,7 +189,8 @@ class OwnModules:
         if last is None or last is self:
             return
         for one, module in list(sys.modules.items()):
-            if _is_a_movies(module) and Path(str(module.__file__)).is_relative_to(last._folder):
+            of_file = _is_a_movies(module) and Path(str(module.__file__)).is_relative_to(last._folder)
+            if of_file or last._loaded.get(one) is module:
                 del sys.modules[one]
 
     def _known(self) -> list[str]:

@@ -83,3 +83,38 @@ def test_a_module_that_is_called_as_one_that_is_installed_is_nobody_elses(
     assert values["found"] == "movie"
     assert importlib.import_module("installed_here").WHERE == "site"
     monkeypatch.delitem(sys.modules, "installed_here")
+
+
+def pickles(own: OwnModules, name: str) -> None:
+    """As code of a movie does it: a class is looked for by its module's name."""
+    values: dict[str, Any] = {"__builtins__": own.builtins}
+    with own.placed():
+        exec(f"import {name}, pickle", values)
+    exec(f"found = pickle.dumps({name}.T())", values)
+
+
+def test_a_movie_in_a_folder_that_is_looked_in_anyway_keeps_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow puts a bundle of DAGs where Python looks: what lies beside a movie there was taken for somebody else's."""
+    (tmp_path / "cells_of_a_bundle.py").write_text("class T: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pickles(OwnModules(str(tmp_path), {"cells_of_a_bundle"}), "cells_of_a_bundle")
+
+
+def test_a_package_without_init_is_each_loads_own(tmp_path: Path) -> None:
+    """The second load, of another service, took it for somebody else's, and it was nobody's."""
+    (tmp_path / "parts_of_a_movie").mkdir()
+    (tmp_path / "parts_of_a_movie" / "inner.py").write_text("class T: pass\n")
+    for _ in range(3):
+        pickles(OwnModules(str(tmp_path), {"parts_of_a_movie"}), "parts_of_a_movie.inner")
+
+
+def test_finders_of_others_that_fail_find_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def find_spec(self, *_: object) -> None:
+            raise OSError("a disk that is gone")
+
+    (tmp_path / "helper_beside.py").write_text("class T: pass\n")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, object(), Failing()])
+    pickles(OwnModules(str(tmp_path), {"helper_beside"}), "helper_beside")
