@@ -204,7 +204,7 @@ def trees_of(file: Path, tree: ast.Module) -> dict[str, ast.Module]:
 
 def _perhaps(folder: Path, trees: Mapping[str, ast.Module]) -> tuple[dict[str, ast.Module], dict[str, str]]:
     """The modules beside a file that some code may import by a text that is known only when it runs, and what those
-    import, by path; and the digests of those that are no Python, which need not matter. A movie is no module of another
+    import, by path; and the digests of those that are no Python, which need not matter, where something of their name is said. A movie is no module of another
     one, unless something of its name is said.
     """
     found, broken = dict[str, ast.Module](), dict[str, str]()
@@ -220,7 +220,8 @@ def _perhaps(folder: Path, trees: Mapping[str, ast.Module]) -> tuple[dict[str, a
                 try:
                     one = parse(_bytes_of(path), name)
                 except InvalidSetting:
-                    broken[name] = inputs_of([path]).get(str(path), "")
+                    if said:  # else another movie, perhaps, that is being written
+                        broken[name] = inputs_of([path]).get(str(path), "")
                     continue
                 if said or not makes_movie(one):
                     found[name] = one

@@ -130,12 +130,14 @@ def test_each_module_that_a_text_may_mean_counts_with_what_that_imports(tmp_path
 
 
 def test_where_nothing_of_a_text_is_known_all_modules_count_but_other_movies(tmp_path: Path) -> None:
-    """One that is no Python may never be imported, and counts as it is."""
+    """One that is no Python may be another movie that is being written: it counts where something of its name is said."""
     others = {"cells": "A = 1\n", "broken": "def\n", "another": TEXT}
     found = digests(tmp_path, growth=BY_TEXT.format("number"), **others)
-    assert set(found) == {"growth.py", "cells.py", "broken.py"}
-    assert digests(tmp_path, broken="def f\n") != found
+    assert set(found) == {"growth.py", "cells.py"}
     assert "another.py" in digests(tmp_path, growth=BY_TEXT.format("'another'"))
+    found = digests(tmp_path, growth=BY_TEXT.format("'bro' + number"))
+    assert set(found) == {"growth.py", "broken.py"}
+    assert digests(tmp_path, broken="def f\n") != found
 
 
 def test_an_input_that_is_a_folder_is_known_by_what_lies_in_it(tmp_path: Path) -> None:
