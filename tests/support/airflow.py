@@ -19,6 +19,9 @@ from typing import Any
 from tests.support.strays import end_strays, remember
 
 BIN = Path(sys.executable).parent
+TAKEN_OVER = (
+    r"trigger \S+ \(ID \d+\) starting"  # what Airflow puts into a task's log when a triggerer has taken its trigger
+)
 COMPONENTS = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler",),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_brayns.movie.ffmpeg import ffmpeg
-from tests.support.airflow import Airflow
+from tests.support.airflow import TAKEN_OVER, Airflow
 from tests.support.cluster import NODES, TestCluster
 
 pytestmark = pytest.mark.slurm
@@ -59,8 +59,9 @@ def test_marked_failed_while_deferred_it_gives_back(running_slurm: TestCluster, 
             lambda: [line for line in running_slurm.queue() if " ab-" in line and "PENDING" in line], 90
         )
         # Marked before the triggerer has the trigger, nobody is told: there the keeper's idle limit is what ends the job.
-        # The worker says it too, in the seconds that the task waits there first.
-        running_slurm.until(lambda: airflow.log("brayns_movie", run, "brayns").count("pending (") > 1, 60)
+        running_slurm.until(
+            lambda: re.search(TAKEN_OVER, log := airflow.log("brayns_movie", run, "brayns")) and "pending (" in log, 60
+        )
         airflow.api("PATCH", f"dags/brayns_movie/dagRuns/{run}/taskInstances/brayns", {"new_state": "failed"})
         running_slurm.until(lambda: not [line for line in running_slurm.queue() if " ab-" in line], 60)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.airflow import TAKEN_OVER
 from tests.support.cluster import USER
 from tests.system.faults.bench import GATES, HOME, PLUGIN, STUBBORN, Bench, Run
 
@@ -55,12 +57,13 @@ def _commands() -> bytes:
 
 
 def _awaited(run: Run, word: str) -> bool:
-    """Whether who waits for good has said it: a deferrable task waits in its worker first, and of what is marked between the
-    deferral and the triggerer's taking over nobody is told.
+    """Whether it was said, and who waits for good waits: a deferrable task waits in its worker first, and of what is marked between
+    the deferral and the triggerer's taking over nobody is told.
     """
     if "blocking" in run.dag_id or "movie" in run.dag_id or "mapped" in run.dag_id:
         return word in run.log()
-    return run.state(run.task_id) == "deferred" and run.log().count(word) > 1
+    log = run.log()
+    return run.state(run.task_id) == "deferred" and word in log and re.search(TAKEN_OVER, log) is not None
 
 
 def _pending(run: Run) -> bool:
