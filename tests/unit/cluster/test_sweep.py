@@ -84,8 +84,7 @@ def begin(cluster: SlurmCluster, calls: str) -> subprocess.Popen[str]:
     """A process of the cluster's shell that makes some calls on the login machine."""
     assert isinstance(cluster.shell, ShellThrough)
     script = f"scheduler=slurm\nstate_dir='{cluster.state_dir}'\n{script_of('submit')}{calls}\n"
-    process = subprocess.Popen([*cluster.shell.command, "-c", script], stdout=subprocess.PIPE, text=True)
-    return process
+    return subprocess.Popen([*cluster.shell.command, "-c", script], stdout=subprocess.PIPE, text=True)
 
 
 def run(cluster: SlurmCluster, calls: str, at_once: int = 1) -> list[str]:
@@ -213,7 +212,13 @@ async def test_programs_that_nobody_asks_for_are_removed(cluster: SlurmCluster) 
     Path(cluster.state_dir).chmod(0o700)
     digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of nothing
     old, used, part, mine = (
-        programs / one for one in ("ffmpeg-linux-x86_64-v7.0.2-0123456789ab", "ffmpeg-linux-x86_64-v7.0.2-e3b0c44298fc", "ffmpeg-linux-x86_64-v7.0.2-0123456789ab.01234567", "mine")
+        programs / one
+        for one in (
+            "ffmpeg-linux-x86_64-v7.0.2-0123456789ab",
+            "ffmpeg-linux-x86_64-v7.0.2-e3b0c44298fc",
+            "ffmpeg-linux-x86_64-v7.0.2-0123456789ab.01234567",
+            "mine",
+        )
     )
     for one in (old, used, part, mine):
         one.touch(0o700)
@@ -333,7 +338,10 @@ def test_one_deadline_is_for_all_and_is_looked_at_every_ten_folders(cluster: Slu
     """By an hour glass that runs 4 s for each look at it."""
     for number in range(80):
         ended(cluster, f"ab-{number:012x}000", ago=9 * DAY if number < 30 else 2 * DAY)
-    run(cluster, 'now() { echo x >>"$state_dir/looks"; echo $(($(date +%s) + 4 * $(wc -l <"$state_dir/looks"))); }\nsweep')
+    run(
+        cluster,
+        'now() { echo x >>"$state_dir/looks"; echo $(($(date +%s) + 4 * $(wc -l <"$state_dir/looks"))); }\nsweep',
+    )
     gone = 80 - len(list(Path(cluster.state_dir).glob("ab-*/1")))
     assert 30 < gone < 60 and len(folded(cluster)) == gone - 30
 
