@@ -6,7 +6,7 @@ fold_ended() {
     # Tomorrow's, too: machines that see it late have seen it before it is used.
     mkdir -p ".ab-finished/$day" ".ab-finished/$((day + 1))" 2>/dev/null && is_plain ".ab-finished/$day" || return 0
     ended_between 86400 691200 | by_many fold_all
-    ended_between 86400 999999999999 | sed 's|/.*||' | uniq | xargs rmdir 2>/dev/null
+    ended_between 86400 999999999999 | sed 's|/.*||' | xargs rmdir 2>/dev/null
     return 0
 }
 
@@ -22,7 +22,7 @@ fold_all() { # fold_all NAME/N...: it goes with one step, and is then where fold
     for one; do
         booking_of "${one%/*}"
         printf '%s\n' ".ab-finished/$day/$booking/${one%/*}"
-    done | uniq | xargs mkdir -p 2>/dev/null
+    done | xargs mkdir -p 2>/dev/null
     for one; do
         booking_of "${one%/*}"
         place=.ab-finished/$day/$booking/${one%/*}

@@ -1,7 +1,7 @@
 # Once an hour somebody's submission sweeps: what ended more than a week ago is removed, what ended a day ago is folded away. Both
 # together take 20 s at most: what there is no time for is the next one's. What has not our names, or is not where it seems to be
 # (a link), stays: the state folder may be somebody's home.
-# Shared: day deadline found swept.
+# Shared: day deadline found lock swept.
 
 sweep() { # it fails where that was done lately, or is done now
     is_due || return 1
