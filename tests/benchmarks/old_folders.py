@@ -1,7 +1,7 @@
 """What allocations that have ended cost the login node, by the kernel's accounts; `python -m tests.benchmarks.old_folders [ALLOCATIONS...]`.
 
 The state folder holds so many that ended, beside a hundred that run. Each command is measured as it is met by a site that
-upgrades (nothing is folded away yet), and after the sweep has folded away what is older than an hour.
+upgrades (nothing is folded away yet), and after the sweep has folded away what is older than a day.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ended_name(number: int) -> str:
     return f"ab-e{number:011x}000"
 
 
-def finish(state: Path, allocations: int, *, hours: float = 2.0) -> None:
+def finish(state: Path, allocations: int, *, hours: float = 26.0) -> None:
     """Allocations that have ended, each with the files that submission, keeper and wrapper leave. Those of one text are one
     file: what is measured reads folders.
 

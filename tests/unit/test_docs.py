@@ -288,7 +288,8 @@ def test_the_troubleshooting_page_has_the_commonest_faults() -> None:
 def test_what_is_cleared_away_by_hand_has_ended_for_more_than_a_day(tmp_path: Path) -> None:
     [block] = [block for block in BLOCKS if block.page.endswith("retention.rst") and block.language == "bash"]
     places = [
-        tmp_path / ".airflow-brayns" / place / "ab-0123456789ab000" for place in (".", "finished/20500/ab-0123456789ab")
+        tmp_path / ".airflow-brayns" / place / "ab-0123456789ab000"
+        for place in (".", ".ab-finished/20500/ab-0123456789ab")
     ]
     for place in places:
         for name, end, days in (("1", "ended", 3), ("2", "ended", 0.1), ("3", "heartbeat", 3)):

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "whose",
             "finished",
             "incarnations",
+            "fold",
             "sweep",
             "failing",
             "apart",

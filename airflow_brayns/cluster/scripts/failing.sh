@@ -26,7 +26,7 @@ forget_failures() { # those of before
 # shellcheck disable=SC2016 # awk's
 did_the_same() { # did_the_same KIND KEYS: "KIND KEY FOLDER" of all that asked for the same within two days and are not folded away
     [ -z "$2" ] || printf '%s\n' ab-*/[0-9]*/asked | grep -x 'ab-[0-9a-f]*/[0-9]*/asked' |
-        xargs sh -c 'find "$@" -prune -mtime -2 2>/dev/null' sh | xargs awk -v kind="$1" -v keys="$2" '
+        xargs sh -c '[ $# -eq 0 ] || find "$@" -prune -mtime -2 2>/dev/null' sh | xargs awk -v kind="$1" -v keys="$2" '
             BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
             FNR == 1 && $0 in wanted { print kind, $0, substr(FILENAME, 1, length(FILENAME) - 6) }' /dev/null
 }
@@ -38,7 +38,7 @@ were_booked_with() { # were_booked_with KEYS: "run KEY FOLDER" of all parts of t
         BEGIN { for (i = split(keys, list, " "); i > 0; i--) wanted[list[i]] }
         substr($0, 1, 15) in wanted { print "run", substr($0, 1, 15), substr($0, 1, length($0) - 1) }'
     for key in $1; do
-        for one in finished/*/"$key"/*/[0-9]*/; do [ ! -d "$one" ] || printf '%s %s %s\n' run "$key" "${one%/}"; done
+        for one in .ab-finished/*/"$key"/*/[0-9]*/; do [ ! -d "$one" ] || printf '%s %s %s\n' run "$key" "${one%/}"; done
     done
 }
 
@@ -59,16 +59,16 @@ fared() { # fared: of these lines on stdin, "KIND KEY NODE well" or "... failed"
     done
 }
 
-fared_before() { # fared_before KIND KEYS: the same of all that asked for the same and were folded away within two days
+fared_before() { # fared_before KIND KEYS: the same of all that asked for the same and were folded away today or yesterday, so ended within three days
     local kind keys day one number
     [ -n "$2" ] || return 0
     kind=$1
     keys=$2
     day=$(($(now) / 86400))
     set --
-    for one in finished/[0-9]*/fared; do
+    for one in .ab-finished/[0-9]*/fared; do
         number=${one#*/}
-        [ ! -e "$one" ] || [ "${number%/*}" -lt $((day - 2)) ] || set -- "$@" "$one"
+        [ ! -e "$one" ] || [ "${number%/*}" -lt $((day - 1)) ] || set -- "$@" "$one"
     done
     [ $# -gt 0 ] || return 0
     find failures -mindepth 2 -maxdepth 2 -type f 2>/dev/null | awk -v kind="$kind" -v keys="$keys" '
@@ -79,8 +79,8 @@ fared_before() { # fared_before KIND KEYS: the same of all that asked for the sa
             if ((how == "failed" || $5 != "-") && !seen[$4, $1, how]++) print kind, $4, $1, how }' - "$@"
 }
 
-keys_of() { # keys_of KIND: of lines of failures on stdin, as many as one argument may hold
-    awk -v kind="$1" '$3 == kind && !seen[$4]++ && n++ < 4000 { printf "%s ", $4 }'
+keys_of() { # keys_of KIND: of lines of failures on stdin, the first 500: they are words of a command that `xargs` gives more to
+    awk -v kind="$1" '$3 == kind && !seen[$4]++ && n++ < 500 { printf "%s ", $4 }'
 }
 
 failing_nodes() { # "JOBS NODE FAILURE" of each, the worst first: others did well, and it is not what was asked for that fails wherever it runs

@@ -9,7 +9,7 @@ listening_at() { # listening_at PORT: every service of ours that listens, or lis
     done
     # Of what was folded away the last one of each node.
     # shellcheck disable=SC2013 # words
-    for line in $(cat "$state_dir"/finished/*/fared 2>/dev/null |
+    for line in $(cat "$state_dir"/.ab-finished/*/fared 2>/dev/null |
         awk -v port="$1" 'NF == 5 && $5 == port { last[$1] = $2 "/" $3 } END { for (node in last) print last[node] }'); do
         service=${line##*/}
         line=${line%/*}

@@ -21,7 +21,7 @@ latest() { # the number of the newest incarnation of NAME, 0 for none
     local newest one
     newest=0
     booking_of "$1"
-    for one in "$state_dir/$1"/[0-9]*/ "$state_dir"/finished/*/"$booking/$1"/[0-9]*/; do
+    for one in "$state_dir/$1"/[0-9]*/ "$state_dir"/.ab-finished/*/"$booking/$1"/[0-9]*/; do
         one=${one%/}
         [ -d "$one" ] && [ "${one##*/}" -gt "$newest" ] && newest=${one##*/}
     done

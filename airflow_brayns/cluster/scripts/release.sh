@@ -118,7 +118,7 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
     booking_of "$1"
     [ ${#1} -ge 15 ] || booking="$booking*"
     ended=
-    for one in "$state_dir/$1"*/[0-9]*/ "$state_dir"/finished/*/$booking/"$1"*/[0-9]*/; do
+    for one in "$state_dir/$1"*/[0-9]*/ "$state_dir"/.ab-finished/*/$booking/"$1"*/[0-9]*/; do
         one=${one%/}
         [ -d "$one" ] || continue
         if [ -e "$one/ended" ]; then
@@ -132,7 +132,7 @@ release_all() { # release_all NAME SECONDS: every incarnation of all names that 
     done
     # Once for all: a controller that does not answer takes its time each time.
     [ -n "$ended" ] && [ "$scheduler" = slurm ] && queued=$(jobs_of) || queued=
-    for one in "$state_dir/$1"*/[0-9]*/ "$state_dir"/finished/*/$booking/"$1"*/[0-9]*/; do
+    for one in "$state_dir/$1"*/[0-9]*/ "$state_dir"/.ab-finished/*/$booking/"$1"*/[0-9]*/; do
         one=${one%/}
         [ -d "$one" ] || continue
         ! is_foreign "$one" || continue

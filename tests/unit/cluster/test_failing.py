@@ -253,11 +253,11 @@ async def test_what_is_no_nodes_name_is_passed_over(farm: Farm) -> None:
 
 
 async def folds_away(farm: Farm) -> None:
-    """All jobs that were there ended some hours ago, and the first submission of an hour has folded their folders away."""
+    """All jobs that were there ended more than a day ago, and the first submission of an hour has folded their folders away."""
     state = farm.folder / "state"
     for folder in state.glob("ab-*/[0-9]*"):
         (folder / "ended").write_text("released\n")
-        os.utime(folder / "ended", (time.time() - 7200,) * 2)
+        os.utime(folder / "ended", (time.time() - 26 * 3600,) * 2)
     (state / ".swept").unlink(missing_ok=True)
     await farm.cluster.call("submit", "sweep", 60)
     assert not list(state.glob("ab-*"))
@@ -303,6 +303,30 @@ async def test_many_failures_are_judged_by_as_many_processes_as_few(farm: Farm, 
 
     few = await processes(range(2))
     assert await processes(range(2, 60)) == few
+
+
+async def test_more_requests_than_a_command_takes_words_are_judged_in_part(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `xargs` that gives 32 KiB to a command (busybox's) ran none with a list of all."""
+    farm.wrap("xargs", 'exec /usr/bin/xargs -s 32768 "$@"')
+    for number in range(2200):
+        failure = farm.folder / "state" / "failures" / "n4" / f"ab-{number:012x}000-1"
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text("start x\n")
+        (asked := farm.folder / "state" / f"ab-{number:012x}000" / "1" / "asked").parent.mkdir(parents=True)
+        asked.write_text(f"{number:016x}\n")
+    fails_twice(farm)
+    assert "n3" in [one.node for one in await farm.cluster.failing_nodes()]
+
+
+async def test_with_nothing_there_nothing_is_searched(farm: Farm) -> None:
+    """A `find` that is given no folder searches the one it is in, which may be somebody's home."""
+    fails_twice(farm)
+    await folds_away(farm)
+    farm.wrap("find", f'case ${{1-}} in -*) echo "$*" >>{farm.folder}/searched ;; esac; exec /usr/bin/find "$@"')
+    assert [one.node for one in await farm.cluster.failing_nodes()] == ["n3"]
+    assert not (farm.folder / "searched").exists()
 
 
 def test_lines_that_are_none_are_passed_over() -> None:
