@@ -168,17 +168,17 @@ def _why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -
 
 
 async def probe(
-    endpoint: Endpoint, plugins: Sequence[str] = (), *, told: str = "", seconds: float = RUNG_SECONDS
+    endpoint: Endpoint, plugins: Sequence[str] = (), *, told: str = "", seconds: float | None = None
 ) -> Usable:
     """Try every rung of readiness once, from TCP to the plugins.
 
     :param plugins: names of the plugins that must be loaded.
     :param told: `host:port` as people know it, where `endpoint` is a tunnel's; empty for `endpoint` itself.
-    :param seconds: how long each rung may take.
+    :param seconds: how long each rung may take; None for `RUNG_SECONDS`.
     :raises NotYet: a rung is not reached yet; the text names it.
     :raises ServiceFailed: a plugin is missing for good, or the certificate is not the one that is expected.
     """
-    told = told or str(endpoint)
+    told, seconds = told or str(endpoint), RUNG_SECONDS if seconds is None else seconds
     try:
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_brayns.brayns.readiness import RUNG_SECONDS, NotYet, until
+from airflow_brayns.brayns import readiness
+from airflow_brayns.brayns.readiness import NotYet, until
 from airflow_brayns.cluster.places import Places
 from airflow_brayns.cluster.poller import Poller
 
@@ -60,7 +61,7 @@ async def probe_until(
                 return await attempt(min(patience, max(ends - began, FIRST_SECONDS)))
             except NotYet as reason:
                 if slow := loop.time() - began > FIRST_SECONDS / 2:
-                    patience = RUNG_SECONDS if reason.answered else SILENT_SECONDS
+                    patience = readiness.RUNG_SECONDS if reason.answered else SILENT_SECONDS
                 else:
                     patience = FIRST_SECONDS
                 raise

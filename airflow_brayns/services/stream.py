@@ -320,18 +320,19 @@ def endpoint_of(session: Session, status: AllocationStatus, service: ServiceStat
     return Endpoint(host, service.port, session.settings.client_context(status.name, host, status.certificate))
 
 
-async def ask(session: Session, endpoint: Endpoint, plugins: Sequence[str], seconds: float) -> Usable:
+async def ask(session: Session, endpoint: Endpoint, plugins: Sequence[str], seconds: float | None = None) -> Usable:
     """Probe a service once from here, through a tunnel if need be. Errors name the service's own port, since a tunnel's
     is another one each time.
 
-    :param seconds: how long each rung may take; to open the way there, a login on its node as a rule, takes twice as long at most.
+    :param seconds: how long each rung may take, and half of what the way there may take to open, which may need a login; None
+        for `RUNG_SECONDS`, and a way that takes as long as it takes.
     :raises NotYet: a rung of readiness is not reached yet.
     :raises ServiceFailed: a rung will never be reached.
     :raises ConnectionLost: the node cannot be reached.
     """
     async with AsyncExitStack() as stack:
         way = near_endpoint(session.cluster, session.settings.route, endpoint)
-        near = await within(2 * seconds, stack.enter_async_context(way))
+        near = await within(None if seconds is None else 2 * seconds, stack.enter_async_context(way))
         if near is None:
             raise NotYet(f"the way to {endpoint} (route '{session.settings.route}') was not open in time")
         return await probe(near, plugins, told=str(endpoint), seconds=seconds)

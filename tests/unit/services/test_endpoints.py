@@ -30,7 +30,7 @@ class Place:
         self.answers, self.refused = list(answers), refused
         self.direct: list[bool] = []
 
-    async def probe(self, near: Endpoint, plugins: Sequence[str], *, told: str, seconds: float) -> Usable:
+    async def probe(self, near: Endpoint, plugins: Sequence[str], *, told: str, seconds: float | None) -> Usable:
         if self.answers and (trouble := self.answers.pop(0)):
             raise trouble
         return Usable("3.10.1", tuple(plugins))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_brayns.brayns import readiness
 from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.readiness import NotYet, Usable
 from airflow_brayns.cluster.allocation import Allocation
@@ -47,7 +48,7 @@ class Asked:
             await asyncio.sleep(0)  # a way takes its time to close
             self.open.discard(port)
 
-    async def probe(self, near: Endpoint, _: Any = (), *, told: str, seconds: float) -> Usable:
+    async def probe(self, near: Endpoint, _: Any = (), *, told: str, seconds: float | None) -> Usable:
         assert near.port in self.open
         if not self.answers:
             await asyncio.Event().wait()
@@ -281,7 +282,7 @@ async def test_a_way_that_hangs_is_left_in_time_and_tried_again_for_longer(monke
 
     monkeypatch.setattr(stream, "near_endpoint", no_way)
     monkeypatch.setattr(probes, "FIRST_SECONDS", 0.1)
-    monkeypatch.setattr(probes, "RUNG_SECONDS", 0.3)
+    monkeypatch.setattr(readiness, "RUNG_SECONDS", 0.3)
     async with events(look(services=[service(port=5000)]), start_timeout=1.2) as found:
         failed = await first(Failed, found)
     assert "the way to r1i1n0:5000 (route 'direct') was not open in time" in str(failed.error)
