@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_brayns import (
@@ -83,9 +83,7 @@ def test_a_service_that_died_while_the_connection_was_closed_is_not_handed_on(
     assert gone(cluster)
 
 
-def test_the_last_look_shows_nothing_once_more(
-    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_last_look_shows_nothing_once_more(context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task's log showed a service's start, and what its job does, again before each hand-over."""
     monkeypatch.setattr("airflow_brayns.task.handover._PROVEN_SECONDS", 0.0)
     looks: list[object] = []
@@ -97,12 +95,12 @@ def test_the_last_look_shows_nothing_once_more(
         return found
 
     monkeypatch.setattr(Waiting, "still_there", counted)
-    with caplog.at_level(logging.INFO):
+    with structlog.testing.capture_logs() as logged:
         service().execute(context)
     release(context, cluster)
     assert len(looks) == 1
-    assert caplog.text.count("Its start and its warnings are shown here") == 1
-    assert caplog.text.count(": running on ") == 1
+    assert str(logged).count("Its start and its warnings are shown here") == 1
+    assert str(logged).count("running on ") == 1
 
 
 def test_nodes_that_went_while_the_connection_was_closed_are_not_handed_on(
