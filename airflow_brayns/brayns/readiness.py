@@ -43,10 +43,14 @@ Result = TypeVar("Result")
 
 
 class NotYet(Exception):  # noqa: N818
-    """A rung of readiness that is not reached yet; the text says which one and why."""
+    """A rung of readiness that is not reached yet; the text says which one and why.
 
-    def __init__(self, message: str) -> None:
+    :param answered: whether anything there answered, and be it to refuse; False where TCP had no reply in time.
+    """
+
+    def __init__(self, message: str, *, answered: bool = True) -> None:
         super().__init__(plain_text(message))
+        self.answered = answered
 
 
 async def until(
@@ -163,24 +167,30 @@ def _why_it_ended(exit_code: int, text: str, log: str, plugins: Sequence[str]) -
     return "", "Look at setup, container and executable first.", f"{why} It said nothing of itself."
 
 
-async def probe(endpoint: Endpoint, plugins: Sequence[str] = (), *, told: str = "") -> Usable:
+async def probe(
+    endpoint: Endpoint, plugins: Sequence[str] = (), *, told: str = "", seconds: float | None = None
+) -> Usable:
     """Try every rung of readiness once, from TCP to the plugins.
 
     :param plugins: names of the plugins that must be loaded.
     :param told: `host:port` as people know it, where `endpoint` is a tunnel's; empty for `endpoint` itself.
+    :param seconds: how long each rung may take; None for `RUNG_SECONDS`.
     :raises NotYet: a rung is not reached yet; the text names it.
     :raises ServiceFailed: a plugin is missing for good, or the certificate is not the one that is expected.
     """
-    told = told or str(endpoint)
+    told, seconds = told or str(endpoint), RUNG_SECONDS if seconds is None else seconds
     try:
-        async with asyncio.timeout(RUNG_SECONDS):
+        async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
     except (OSError, TimeoutError, UnicodeError) as error:
-        raise NotYet(f"TCP: {told} does not answer ({str(error) or 'no reply in time'})") from None
+        raise NotYet(
+            f"TCP: {told} does not answer ({str(error) or 'no reply in time'})",
+            answered=not isinstance(error, TimeoutError),
+        ) from None
     writer.close()
     try:
         async with BraynsClient(
-            str(endpoint), ssl_context=endpoint.ssl_context, timeout=RUNG_SECONDS, largest=_LARGEST, told=told
+            str(endpoint), ssl_context=endpoint.ssl_context, timeout=seconds, largest=_LARGEST, told=told
         ) as client:
             version = _version((await client.call("get-version")).result)
             loaded = await _plugins(client, version, plugins)
@@ -196,7 +206,7 @@ async def probe(endpoint: Endpoint, plugins: Sequence[str] = (), *, told: str = 
     except RpcFailed as error:
         raise NotYet(f"JSON-RPC: {error}") from None
     if version >= (3, 3, 0) or version[0] == 1:  # the WebSocket is closed: it may have held the only client slot
-        await _http(endpoint, "/healthz" if version[0] > 1 else "/version", told)
+        await _http(endpoint, "/healthz" if version[0] > 1 else "/version", told, seconds)
     missing = [name for name in plugins if name not in loaded]
     if missing:
         raise ServiceFailed(
@@ -231,9 +241,9 @@ async def _plugins(client: BraynsClient, version: tuple[int, int, int], asked: S
     return [one_line(str(name), 100) for name in parameters["plugins"][:_MOST_PLUGINS]]
 
 
-async def _http(endpoint: Endpoint, path: str, told: str) -> None:
+async def _http(endpoint: Endpoint, path: str, told: str, seconds: float) -> None:
     try:
-        async with asyncio.timeout(RUNG_SECONDS):
+        async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=endpoint.ssl_context)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {endpoint.host}\r\nConnection: close\r\n\r\n".encode())

@@ -15,10 +15,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_brayns.errors import ConnectionLost, InvalidSetting
+from airflow_brayns.cluster.places import Places
+from airflow_brayns.errors import ConnectionLost, InvalidSetting, reason_of
 
 REMOTE_COMMAND = "/bin/sh -s"
 BLOCK = 1 << 20
+# A command that is given more may take long, as a step of a job or the check of a large movie's frames; submitting and releasing are given less.
+LONG_SECONDS = 120.0
+MOST_COMMANDS, MOST_LONG = 8, 6  # of one cluster at once, and how many of them may take long
 LARGEST_ANSWER = 1 << 28  # bytes; the manifest of a million frames has as many
 
 
@@ -145,30 +149,38 @@ async def _read_some(stream: Any) -> bytes:
 
 
 class LocalShell:
-    """A shell that runs scripts on this machine."""
+    """A shell that runs scripts on this machine, eight at once, of which six may take long."""
 
     def __init__(self) -> None:
+        self._places = Places(MOST_COMMANDS, MOST_LONG)
         self.commands = 0
 
     async def run(self, script: str, timeout: float) -> str:
         """See `Shell.run`."""
         framed = Framed(script)
+        async with self._places.take(slow=timeout > LONG_SECONDS):
+            return framed.read(*await self._run(framed.text.encode(), timeout))
+
+    async def _run(self, script: bytes, timeout: float) -> tuple[bytes, bytes]:
         self.commands += 1
-        process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-s",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "/bin/sh", "-s",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:  # no descriptor, no memory or no process is left
+            raise ConnectionLost(f"This machine starts no command: {reason_of(error)}.", sent=False) from error
         try:
             async with asyncio.timeout(timeout):
-                output, errors = await converse(process, framed.text.encode())
+                output, errors = await converse(process, script)
                 await process.wait()
         except TimeoutError:
             raise ConnectionLost(f"A command on this machine took longer than {timeout:.0f} s.") from None
         finally:
             if process.returncode is None:
                 await _end(process)
-        return framed.read(output, errors)
+        return output, errors
 
     async def put(self, local: Path, remote: str) -> None:
         """See `Shell.put`."""

@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_brayns.cluster.shell import BLOCK, REMOTE_COMMAND, Framed, converse
+from airflow_brayns.cluster.places import Places
+from airflow_brayns.cluster.shell import BLOCK, LONG_SECONDS, MOST_LONG, REMOTE_COMMAND, Framed, converse
 from airflow_brayns.errors import ConnectionLost, reason_of
 
 # sshd's default MaxSessions is 10, and a channel counts until its process has ended (measured: 0 of 150 refused at 8).
@@ -54,7 +55,7 @@ class SSHShell:
         self._connect_timeout = connect_timeout
         self._connection: asyncssh.SSHClientConnection | None = None
         self._opening = asyncio.Lock()
-        self._channels = asyncio.Semaphore(MOST_CHANNELS)
+        self._channels = Places(MOST_CHANNELS, MOST_LONG)
         self.commands = 0
 
     async def connection(self) -> asyncssh.SSHClientConnection:
@@ -111,7 +112,7 @@ class SSHShell:
     async def run(self, script: str, timeout: float) -> str:
         """See `Shell.run`."""
         framed = Framed(script)
-        async with self._channels:
+        async with self._channels.take(slow=timeout > LONG_SECONDS):
             connection = await self.connection()
             import asyncssh
 
@@ -210,7 +211,7 @@ class SSHShell:
         import asyncssh
 
         try:
-            async with self._channels, connection.start_sftp_client() as sftp:
+            async with self._channels.take(slow=True), connection.start_sftp_client() as sftp:
                 await sftp.put(str(local), remote)
         except (OSError, asyncssh.Error) as error:
             raise ConnectionLost(f"{local.name} could not be copied to the login node: {reason_of(error)}") from error
@@ -221,7 +222,11 @@ class SSHShell:
         import asyncssh
 
         try:
-            async with self._channels, connection.start_sftp_client() as sftp, sftp.open(remote, "rb") as file:
+            async with (
+                self._channels.take(slow=True),
+                connection.start_sftp_client() as sftp,
+                sftp.open(remote, "rb") as file,
+            ):
                 while block := await file.read(BLOCK, offset):
                     offset += len(block)
                     yield block.encode() if isinstance(block, str) else bytes(block)

@@ -57,11 +57,13 @@ async def wait_for_endpoint(
     settings, log = session.settings, session.log
     limit = settings.start_timeout if within is None else within
     parsed = Endpoint.parse(endpoint)
-    target = await _with_tls(session, parsed)
+    target: Endpoint | None = None
 
-    async def attempt() -> Usable:
+    async def attempt(seconds: float) -> Usable:
+        nonlocal target
         try:
-            usable = await ask(session, target, plugins)
+            target = target or await _with_tls(session, parsed)
+            usable = await ask(session, target, plugins, seconds)
         except ConnectionLost as error:
             if not error.retry:
                 raise

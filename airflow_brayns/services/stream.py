@@ -10,9 +10,8 @@ Who waits for a booking (`services.waiting`) and who renders with it (`rendering
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +20,7 @@ from airflow_brayns.brayns.readiness import NotYet, Usable, probe
 from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.failing import Failure
 from airflow_brayns.cluster.slices import in_slices
-from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed, known
+from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed, known, reason_of
 from airflow_brayns.services.booking import Booking, Service
 from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
@@ -31,6 +30,9 @@ from airflow_brayns.services.watch import AllocationWatch
 
 _TELL_SECONDS = 30.0
 _NOTE_SECONDS = 10.0  # that a failure may be told later, for its note
+_LATELY_SECONDS = 15.0  # a service that is late, and of which no probe has ended within them, is asked once more
+_MORE_SECONDS = 4.0  # for which it is asked then
+_ONCE_MORE_SECONDS = 15.0  # the same with the wait for a place: so much later than `start_timeout` it fails at most
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class _Following:
         self._session, self._watch, self._names, self._tell = session, watch, names, tell
         self._proofs: dict[str, asyncio.Task[None]] = {}
         self._began: dict[str, datetime] = {}
-        self._proved, self._failed = set[str](), set[str]()
+        self._proved, self._failed, self._asked_once_more = set[str](), set[str](), set[str]()
         self._told_at: datetime | None = None
 
     async def run(self, want: int) -> None:
@@ -151,7 +153,7 @@ class _Following:
         try:
             self._watch.check(service)
             self._check_stopped(status, service)
-            self._check_start(status, service)
+            self._check_start(status, service, group)
         except BraynsError as error:
             if proof := self._proofs.get(service.name):
                 proof.cancel()
@@ -168,27 +170,31 @@ class _Following:
         """Tell of services that have failed. What may be their nodes' fault is noted first: whoever is told may end all this."""
         failures = [found for service, error in failed if (found := self._failure(service, error))]
         if failures:
-            with contextlib.suppress(BraynsError):  # it is for later requests
+            try:
                 await within(_NOTE_SECONDS, self._session.cluster.note(self._watch.allocation, failures))
+            except Exception as trouble:  # the note is for later requests, the failure for this one
+                self._session.log.debug("What failed could not be noted of its node: %s", reason_of(trouble))
         for service, error in failed:
             self._tell(Failed(self._watch.allocation, service, error))
 
     def _failure(self, service: ServiceStatus, error: BraynsError) -> Failure | None:
-        """What is noted of a failure's node; None where there is nothing: it has ended, which its keeper notes, or was stopped."""
+        """What is noted of a failure's node; None where there is nothing: it has ended, which its keeper notes, was stopped, or no
+        probe of it has ended, which says nothing of its node.
+        """
         if service.exit_code is not None:
             return None
         limit, why = self._session.settings.start_timeout, self._watch.reasons.get(service.name, "")
         if isinstance(error, NotReadyInTime) and service.port is None:
             return Failure(service.name, "start", f"it did not listen within {limit:.0f} s")
-        if isinstance(error, NotReadyInTime):
+        if isinstance(error, NotReadyInTime) and why:
             return Failure(service.name, "ready", f"it listened, and was not usable within {limit:.0f} s: {why}")
         if isinstance(error, ServiceFailed) and error.field == "plugins":
             return Failure(service.name, "start", error.why)
         return None
 
-    async def _prove(self, status: AllocationStatus, service: ServiceStatus) -> None:
+    async def _prove(self, status: AllocationStatus, service: ServiceStatus, seconds: float | None = None) -> None:
         try:
-            found = await prove(self._session, self._watch, status, service)
+            found = await prove(self._session, self._watch, status, service, seconds)
         except Exception as error:
             self._failed.add(service.name)
             await self._fail([(service, known(error))])
@@ -222,12 +228,29 @@ class _Following:
         limit = self._session.settings.start_timeout
         self._session.log.info("%.0f of %.0f s (start_timeout). %s", passed, limit, "; ".join(texts))
 
-    def _check_start(self, status: AllocationStatus, service: ServiceStatus) -> None:
+    def _is_asked_once_more(self, status: AllocationStatus, service: ServiceStatus, group: asyncio.TaskGroup) -> bool:
+        """Whether a service that is late is asked a last time. Its turn may not have come for long, behind others that do not
+        answer, and that is neither its fault nor its node's.
+        """
+        name, now = service.name, asyncio.get_running_loop().time()
+        if name in self._asked_once_more:
+            return not self._proofs[name].done()
+        if name not in self._proofs or now - self._watch.probed.get(name, -_LATELY_SECONDS) < _LATELY_SECONDS:
+            return False
+        self._proofs[name].cancel()
+        self._asked_once_more.add(name)
+        last = self._prove(status, service, _MORE_SECONDS)
+        self._proofs[name] = group.create_task(within(_ONCE_MORE_SECONDS, last))
+        return True
+
+    def _check_start(self, status: AllocationStatus, service: ServiceStatus, group: asyncio.TaskGroup) -> None:
         """Raise an error for a service that was not usable within `start_timeout`."""
         if service.name in self._proved or not status.nodes:
             return
         limit, now = self._session.settings.start_timeout, datetime.now(UTC)
         if (now - self._began.setdefault(service.name, now)).total_seconds() >= limit:
+            if self._is_asked_once_more(status, service, group):
+                return
             reason = self._watch.reasons.get(service.name, "")
             why = f" ({reason})" if reason and service.port is not None else ""
             raise NotReadyInTime(
@@ -241,21 +264,30 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-async def prove(session: Session, watch: AllocationWatch, status: AllocationStatus, service: ServiceStatus) -> Service:
+async def prove(
+    session: Session,
+    watch: AllocationWatch,
+    status: AllocationStatus,
+    service: ServiceStatus,
+    seconds: float | None = None,
+) -> Service:
     """Ask a service that listens, until every rung of readiness holds.
 
+    :param seconds: how long it is asked again, and once at least; None for `start_timeout`.
     :raises NotReadyInTime: the service was not usable within `start_timeout`.
     :raises ServiceFailed: the service never will be usable.
     :raises ConnectionLost: the service cannot be reached, and trying again would not help.
     """
     settings, log, where = session.settings, session.log, f"{service.name} on {service.node}"
     endpoint = endpoint_of(session, status, service)
+    limit = settings.start_timeout if seconds is None else seconds
 
-    async def attempt() -> Usable:
+    async def attempt(patience: float) -> Usable:
         try:
-            return await ask(session, endpoint, watch.plugins)
-        except ConnectionLost as error:
-            if not error.retry:
+            return await ask(session, endpoint, watch.plugins, patience)
+        except (NotYet, ConnectionLost) as error:
+            watch.probed[service.name] = asyncio.get_running_loop().time()
+            if isinstance(error, NotYet) or not error.retry:
                 raise  # a refused host key or login does not mend itself
             raise NotYet(str(error)) from None
 
@@ -264,7 +296,7 @@ async def prove(session: Session, watch: AllocationWatch, status: AllocationStat
         log.info("%s is not usable yet: %s", where, why)
 
     try:
-        found = await probe_until(session.poller, attempt, within=settings.start_timeout, tell=tell)
+        found = await probe_until(session.poller, attempt, within=limit, tell=tell)
     except NotYet as reason:
         raise NotReadyInTime(
             f"{where} listens, but was not usable within {settings.start_timeout:.0f} s: {reason}",
@@ -288,13 +320,19 @@ def endpoint_of(session: Session, status: AllocationStatus, service: ServiceStat
     return Endpoint(host, service.port, session.settings.client_context(status.name, host, status.certificate))
 
 
-async def ask(session: Session, endpoint: Endpoint, plugins: Sequence[str]) -> Usable:
+async def ask(session: Session, endpoint: Endpoint, plugins: Sequence[str], seconds: float | None = None) -> Usable:
     """Probe a service once from here, through a tunnel if need be. Errors name the service's own port, since a tunnel's
     is another one each time.
 
+    :param seconds: how long each rung may take, and half of what the way there may take to open, which may need a login; None
+        for `RUNG_SECONDS`, and a way that takes as long as it takes.
     :raises NotYet: a rung of readiness is not reached yet.
     :raises ServiceFailed: a rung will never be reached.
     :raises ConnectionLost: the node cannot be reached.
     """
-    async with near_endpoint(session.cluster, session.settings.route, endpoint) as near:
-        return await probe(near, plugins, told=str(endpoint))
+    async with AsyncExitStack() as stack:
+        way = near_endpoint(session.cluster, session.settings.route, endpoint)
+        near = await within(None if seconds is None else 2 * seconds, stack.enter_async_context(way))
+        if near is None:
+            raise NotYet(f"the way to {endpoint} (route '{session.settings.route}') was not open in time")
+        return await probe(near, plugins, told=str(endpoint), seconds=seconds)

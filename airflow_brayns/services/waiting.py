@@ -168,7 +168,8 @@ class Waiting:
         )
 
     async def still_there(self, found: Sequence[dict[str, Any]] | None) -> list[tuple[AllocationStatus, ServiceStatus]]:
-        """Look once at services that were found before, which must still be there as far as the cluster knows.
+        """Look once at services that were found before, which must still be there as far as the cluster knows. The log has
+        shown before what they and their jobs say, and is shown none of it again.
 
         :param found: entries of XCom's `services`; None to look at the nodes only.
         :return: the services with their allocations' states, for `still_answer`.
@@ -180,7 +181,7 @@ class Waiting:
         for allocation in self._booking.allocations:
             if jobs is not None and allocation.job_id not in jobs:
                 continue
-            watch = AllocationWatch(self._session, allocation, self._plugins, self._since)
+            watch = AllocationWatch(self._session, allocation, self._plugins, self._since, shows=False)
             async with aclosing(watch.statuses()) as looks:
                 status = await anext(looks)
             for service in status.services:
@@ -206,10 +207,10 @@ class Waiting:
     async def _still_answers(self, status: AllocationStatus, service: ServiceStatus) -> None:
         endpoint = endpoint_of(self._session, status, service)
 
-        async def attempt() -> None:
+        async def attempt(seconds: float) -> None:
             # this may take seconds, so it comes first: the answer must not be older
             await self._check_ours(status, service)
-            await ask(self._session, endpoint, self._plugins)
+            await ask(self._session, endpoint, self._plugins, seconds)
 
         try:
             await probe_until(self._session.poller, attempt, within=_STILL_SECONDS)

@@ -40,16 +40,24 @@ class AllocationWatch:
 
     :param plugins: names of the plugins that each service was asked to load.
     :param since: when the wait began, which `queue_timeout` is counted from; None for now.
+    :param shows: whether the log is shown what the job does and what the services say.
     """
 
     def __init__(
-        self, session: Session, allocation: Allocation, plugins: Sequence[str] = (), since: datetime | None = None
+        self,
+        session: Session,
+        allocation: Allocation,
+        plugins: Sequence[str] = (),
+        since: datetime | None = None,
+        *,
+        shows: bool = True,
     ) -> None:
         self.allocation, self.plugins = allocation, tuple(plugins)
         self._session, self._settings = session, session.settings
-        self._since = since or datetime.now(UTC)
+        self._since, self._shows = since or datetime.now(UTC), shows
         self.seen: AllocationStatus | None = None  # the last look that was answered
         self.reasons: dict[str, str] = {}  # why each service that listens was not usable at its last probe
+        self.probed: dict[str, float] = {}  # when that probe ended, by the loop's time
         self._key = f"{allocation.name}/{allocation.incarnation}"
         self._told = Changes(session.told.states.get(self._key, ""))
         self._logs: dict[str, ServiceLog] = {}
@@ -132,7 +140,7 @@ class AllocationWatch:
 
     def _tell(self, text: str) -> None:
         """Log what a job does, once per change."""
-        if self._told.new(text):
+        if self._shows and self._told.new(text):
             self._session.told.states[self._key] = text
             self._session.log.info("Job %s: %s", self.allocation.job_id, text)
 
@@ -163,7 +171,7 @@ class AllocationWatch:
             key = f"{self._key}/{name}"
             if name not in self._logs:
                 known = self._session.told.lines.get(key)
-                if known is None:
+                if known is None and self._shows:
                     self._session.log.info(
                         "[%s %s] Its start and its warnings are shown here; all it says is in %s",
                         node, name, self.allocation.log_of(name),
@@ -172,6 +180,8 @@ class AllocationWatch:
             log = self._logs[name]
             # "::group::" of a service's own would hide what we say after it
             lines = list(log.add(visible(raw).replace("group::", "group: :")))
+            if not self._shows:
+                continue
             self._session.told.lines[key] = max(log.lines, log.known)
             folds = len(lines) > _MOST_UNFOLDED
             if folds:

@@ -50,8 +50,14 @@ def failed(error: BraynsError, **place: Any) -> dict[str, Any]:
     return {"status": "error", **error.to_json(), **place}
 
 
+def without_told(booking: dict[str, Any]) -> dict[str, Any]:
+    """A trigger's booking as an event has it: what the log has shown is for the triggerer alone."""
+    return {name: value for name, value in booking.items() if name != "told"}
+
+
 def _failure(trigger: BaseTrigger, error: Exception) -> dict[str, Any]:
     where = f"{type(error).__name__} in {type(trigger).__name__}"
     told = Unexpected(f"{where}: {error}.", remedy="Look at the traceback in the triggerer's log, and report it.")
     booking = getattr(trigger, "booking", None)
-    return dict(plain(failed(told, **({} if booking is None else {"booking": booking})), LONGEST))
+    place = {} if booking is None else {"booking": without_told(booking)}
+    return dict(plain(failed(told, **place), LONGEST))

@@ -19,7 +19,7 @@ from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.airflow_state import states_of
 from airflow_brayns.task.wait_report import InTrigger, WaitReport
 from airflow_brayns.triggers.base import BraynsTrigger
-from airflow_brayns.triggers.events import failed, safe_events
+from airflow_brayns.triggers.events import failed, safe_events, without_told
 
 _at_work: set[asyncio.Future[None]] = set()  # keeps tasks alive, to which the loop itself has weak references only
 
@@ -65,7 +65,7 @@ class BraynsServiceTrigger(BraynsTrigger):
 
     def place(self) -> dict[str, Any]:
         """The keys of an event that tell where its services are."""
-        return {"booking": self.booking}
+        return {"booking": without_told(self.booking)}
 
     @safe_events
     async def run(self) -> AsyncIterator[TriggerEvent]:

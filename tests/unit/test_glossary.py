@@ -30,7 +30,7 @@ OTHERWISE = {
 # Modules whose names mean what they mean everywhere, or are somebody else's.
 PLAIN = {
     "answers", "broken_connection", "camera", "camera_curve", "camera_fields", "client", "codecs", "command", "connection_test", "easing", "encode", "encode_request", "fetch", "ffmpeg", "fields", "files", "file_template", "form", "former", "frame_table", "images",
-    "interfaces", "lights", "literal", "loaders", "local", "location", "model", "model_files", "offers", "official", "protocol", "reconnect", "render", "rendered", "renderer", "request", "sbatch_errors", "scale", "scene",
+    "interfaces", "lights", "literal", "loaders", "local", "location", "model", "model_files", "offers", "official", "places", "protocol", "reconnect", "render", "rendered", "renderer", "request", "sbatch_errors", "scale", "scene",
     "scene_calls", "scene_facts", "settings", "shapes", "shell", "shots", "simulation", "slices", "slurm", "ssh", "surface", "tasks", "tls", "versions", "websocket", "words", "yaml_text",
 }  # fmt: skip
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_brayns.cluster.shell import Framed, LocalShell, converse, quote
+from airflow_brayns.cluster.shell import LONG_SECONDS, MOST_COMMANDS, Framed, LocalShell, converse, quote
 from airflow_brayns.errors import ConnectionLost, InvalidSetting
 from tests.support.airflow import is_alive
 from tests.support.bounds import until
@@ -90,6 +92,41 @@ async def test_what_a_script_started_ends_with_it(tmp_path: Path) -> None:
     assert (tmp_path / "told").read_text() == "told\n"
     child = int((tmp_path / "child").read_text())
     until(lambda: not is_alive(child))  # killed at once; the kernel takes it away a moment later
+
+
+async def test_so_many_commands_run_at_once_and_long_ones_leave_room_for_a_release(tmp_path: Path) -> None:
+    """2,000 allocations that timed out together started 2,000 shells to note it."""
+    shell = LocalShell()
+    counts = f"echo begins >>{tmp_path}/log; sleep 0.1; echo ends >>{tmp_path}/log"
+    await asyncio.gather(*(shell.run(counts, 60) for _ in range(3 * MOST_COMMANDS)))
+    at_once = list(
+        itertools.accumulate(1 if line == "begins" else -1 for line in (tmp_path / "log").read_text().split())
+    )
+    assert (len(at_once), max(at_once)) == (6 * MOST_COMMANDS, MOST_COMMANDS)
+    long = [
+        asyncio.create_task(shell.run(f"until [ -e {tmp_path}/go ]; do sleep 0.1; done", LONG_SECONDS + 1))
+        for _ in range(2 * MOST_COMMANDS)
+    ]
+    async with asyncio.timeout(20):
+        assert await shell.run("echo released", 60) == "released\n"
+    (tmp_path / "go").touch()
+    await asyncio.gather(*long)
+
+
+async def test_a_command_that_cannot_be_started_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`OSError` went past all who wait for a cluster that does not answer."""
+
+    async def start(*_: str, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    shell = LocalShell()
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "create_subprocess_exec", start)
+        for _ in range(2 * MOST_COMMANDS):
+            with pytest.raises(ConnectionLost, match="starts no command: .*Too many open files") as raised:
+                await shell.run("echo", 5)
+            assert not raised.value.sent
+    assert await shell.run("echo again", 5) == "again\n", "each has given its place back"
 
 
 async def test_commands_are_counted() -> None:

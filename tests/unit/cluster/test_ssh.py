@@ -11,7 +11,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from airflow_brayns.cluster.shell import REMOTE_COMMAND
+from airflow_brayns.cluster.shell import LONG_SECONDS, MOST_LONG, REMOTE_COMMAND
 from airflow_brayns.cluster.ssh import MOST_CHANNELS, SSHShell
 from airflow_brayns.errors import ConnectionLost
 from tests.support.clock import jumping_clock
@@ -232,6 +232,14 @@ async def test_no_more_commands_run_at_a_time_than_sshd_has_channels() -> None:
     shell = SSHShell(Login(link))
     await asyncio.gather(*(shell.run("echo", 60) for _ in range(3 * MOST_CHANNELS)))
     assert link.most == MOST_CHANNELS == 8
+
+
+async def test_commands_that_take_long_leave_channels_for_those_that_do_not() -> None:
+    """A release would wait behind eight steps of jobs."""
+    link = Link()
+    shell = SSHShell(Login(link))
+    await asyncio.gather(*(shell.run("echo", LONG_SECONDS + 1) for _ in range(3 * MOST_CHANNELS)))
+    assert link.most == MOST_LONG < MOST_CHANNELS
 
 
 async def test_a_link_that_is_silent_is_dropped_with_the_command() -> None:

@@ -115,7 +115,7 @@ def usable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every service is usable as soon as it listens; which were asked."""
     asked: list[str] = []
 
-    async def probe(near: Endpoint, plugins: Any = (), *, told: str) -> Usable:
+    async def probe(near: Endpoint, plugins: Any = (), *, told: str, seconds: float | None) -> Usable:
         asked.append(told)
         return Usable("3.10.1", ())
 

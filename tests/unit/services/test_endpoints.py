@@ -12,7 +12,7 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.readiness import NotYet, Usable
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
-from airflow_brayns.errors import NotReadyInTime, ServiceFailed
+from airflow_brayns.errors import ConnectionLost, NotReadyInTime, ServiceFailed
 from airflow_brayns.services import endpoints as module
 from airflow_brayns.services import stream
 from airflow_brayns.services.endpoints import wait_for_endpoint
@@ -30,7 +30,7 @@ class Place:
         self.answers, self.refused = list(answers), refused
         self.direct: list[bool] = []
 
-    async def probe(self, near: Endpoint, plugins: Sequence[str], *, told: str) -> Usable:
+    async def probe(self, near: Endpoint, plugins: Sequence[str], *, told: str, seconds: float | None) -> Usable:
         if self.answers and (trouble := self.answers.pop(0)):
             raise trouble
         return Usable("3.10.1", tuple(plugins))
@@ -40,7 +40,7 @@ class Place:
 def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Waits for an endpoint of a place."""
 
-    async def run(place: Place, *, within: float, route: str = "direct") -> dict[str, Any]:
+    async def run(place: Place, *, within: float, route: str = "direct", **settings: Any) -> dict[str, Any]:
         class Use:
             def __init__(self, cluster: Any, endpoint: str, log: Any, *, direct: bool) -> None:
                 place.direct.append(direct)
@@ -51,7 +51,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         monkeypatch.setattr(module, "InUse", Use)
         monkeypatch.setattr(stream, "probe", place.probe)
-        read = ClusterSettings.read({"scheduler": "slurm", "route": route, "ssh_conn_id": "login"})
+        read = ClusterSettings.read({"scheduler": "slurm", "route": route, "ssh_conn_id": "login", **settings})
         session = Session(Poller(SlurmCluster(FakeShell("")), 10), read, logging.getLogger("endpoints"))
         return await wait_for_endpoint(session, ENDPOINT, ["braynsCircuitExplorer"], within=within)
 
@@ -83,3 +83,32 @@ async def test_one_that_does_not_come_is_told_with_its_rung(wait: Any) -> None:
 async def test_one_that_answers_and_is_somebody_elses_is_not_waited_for(wait: Any) -> None:
     with pytest.raises(ServiceFailed, match="its port is somebody else's"):
         await wait(Place(refused=ServiceFailed("its port is somebody else's")), within=10)
+
+
+async def test_a_login_node_that_is_away_when_the_certificate_is_asked_for_is_waited_for(
+    wait: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sensor failed at once."""
+    answers: list[Any] = [ConnectionLost("the login node cannot be reached"), ("ab-1", "a certificate")]
+    asked: list[Any] = []
+
+    async def certificate_at(*_: Any, **__: Any) -> Any:
+        asked.append(answer := answers.pop(0))
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(SlurmCluster, "certificate_at", certificate_at)
+    monkeypatch.setattr(ClusterSettings, "client_context", lambda _, name, *__: asked.append(name))
+    place = Place(NotYet("TCP: no answer"))
+    assert (await wait(place, within=1, tls="allocation"))["version"] == "3.10.1"
+    assert asked[1:] == [("ab-1", "a certificate"), "ab-1"], "what is known is not asked for again"
+
+
+async def test_a_login_that_is_refused_is_not_tried_again(wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def certificate_at(*_: Any, **__: Any) -> Any:
+        raise ConnectionLost("the login was refused", retry=False)
+
+    monkeypatch.setattr(SlurmCluster, "certificate_at", certificate_at)
+    with pytest.raises(ConnectionLost, match="the login was refused"):
+        await wait(Place(), within=30, tls="allocation")

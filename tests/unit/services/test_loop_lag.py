@@ -113,7 +113,7 @@ async def longest_turn(
 async def test_thousands_of_outcomes_at_once_do_not_stop_the_loop(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the answer alone stopped it for 0.24 s, and all who were told at once for 0.6 s."""
 
-    async def probe(*_: object, told: str) -> Usable:
+    async def probe(*_: object, told: str, seconds: float | None) -> Usable:
         await asyncio.sleep(0.001)
         return Usable("3.10.1", ())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_brayns.brayns import readiness
 from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.readiness import NotYet, Usable
 from airflow_brayns.cluster.allocation import Allocation
@@ -46,7 +48,7 @@ class Asked:
             await asyncio.sleep(0)  # a way takes its time to close
             self.open.discard(port)
 
-    async def probe(self, near: Endpoint, _: Any = (), *, told: str) -> Usable:
+    async def probe(self, near: Endpoint, _: Any = (), *, told: str, seconds: float | None) -> Usable:
         assert near.port in self.open
         if not self.answers:
             await asyncio.Event().wait()
@@ -183,7 +185,7 @@ async def test_one_whose_last_probe_has_no_end_is_told_with_the_reason_of_the_on
 
 
 async def test_what_fails_at_the_same_time_is_noted_at_once(asked: Asked) -> None:
-    services = [service(f"brayns{number}", f"n{number}", port=5000) for number in range(1, 6)]
+    services = [service(f"brayns{number}", f"n{number}") for number in range(1, 6)]
     shell = FakeShell()
     async with events(look(services=services), shell=shell, start_timeout=0.3) as found:
         for _ in services:
@@ -192,7 +194,7 @@ async def test_what_fails_at_the_same_time_is_noted_at_once(asked: Asked) -> Non
     assert sum("\nuseless ab-" in script for script in shell.scripts) == 1
 
 
-@pytest.mark.parametrize("trouble", ["hangs", "breaks"])
+@pytest.mark.parametrize("trouble", ["hangs", "breaks", "no descriptor is left"])
 async def test_a_note_that_cannot_be_made_keeps_no_failure_back(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, trouble: str
 ) -> None:
@@ -202,11 +204,90 @@ async def test_a_note_that_cannot_be_made_keeps_no_failure_back(
     async def note(*_: Any) -> None:
         if trouble == "breaks":
             raise ConnectionLost("the link broke")
+        if trouble == "no descriptor is left":
+            raise OSError(errno.EMFILE, "Too many open files")
         await asyncio.Event().wait()
 
     monkeypatch.setattr(SlurmCluster, "note", note)
+    asked.answers = [NotYet("TCP: {told} does not answer")]
     async with events(look(services=[service(port=5000)]), shell=shell, start_timeout=0.3) as found:
         assert isinstance((await first(Failed, found)).error, NotReadyInTime)
+
+
+class Crowded:
+    """Takes the place of the wait for a place: a service's turn does not come, until it is late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.turns = 0
+        self.most = 1  # of how many turns none comes
+        probe_until = stream.probe_until
+
+        async def crowded(*arguments: Any, **named: Any) -> Any:
+            self.turns += 1
+            if self.turns <= self.most:
+                await asyncio.Event().wait()
+            return await probe_until(*arguments, **named)
+
+        monkeypatch.setattr(stream, "probe_until", crowded)
+
+
+async def test_one_whose_turn_has_not_come_is_asked_before_it_is_called_late(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good service behind hundreds that did not answer failed with NotReadyInTime, and its node was noted."""
+    crowd = Crowded(monkeypatch)
+    asked.answers = [Usable("3.10.1", ())]
+    shell = FakeShell()
+    async with events(look(services=[service(port=5000)]), shell=shell, start_timeout=0.3) as found:
+        assert isinstance(await first(Proved | Failed, found), Proved)
+    assert (crowd.turns, noting(shell)) == (2, [])
+
+
+async def test_one_that_is_late_and_still_not_usable_is_told_with_why(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Crowded(monkeypatch)
+    monkeypatch.setattr(stream, "_MORE_SECONDS", 0.1)
+    asked.answers = [NotYet("TCP: {told} does not answer")]
+    shell = FakeShell()
+    async with events(look(services=[service(port=5000)]), shell=shell, start_timeout=0.3) as found:
+        failed = await first(Failed, found)
+    assert "not usable within 0 s: TCP: r1i1n0:5000 does not answer" in str(failed.error)
+    assert noting(shell)[0].endswith("TCP: r1i1n0:5000 does not answer'")
+
+
+async def test_one_whose_turn_never_came_fails_in_bounded_time_and_its_node_is_not_blamed(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, shell = Crowded(monkeypatch), FakeShell()
+    crowd.most = 2
+    monkeypatch.setattr(stream, "_ONCE_MORE_SECONDS", 0.2)
+    async with events(look(services=[service(port=5000)]), shell=shell, start_timeout=0.3) as found:
+        assert isinstance((await first(Failed, found)).error, NotReadyInTime)
+    assert (crowd.turns, noting(shell), asked.open) == (2, [], set())
+
+
+async def test_a_way_that_hangs_is_left_in_time_and_tried_again_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login on a dead node took its twenty seconds of a place."""
+    given: list[float] = []
+
+    @contextlib.asynccontextmanager
+    async def no_way(*_: Any) -> AsyncIterator[Endpoint]:
+        began = asyncio.get_running_loop().time()
+        try:
+            await asyncio.Event().wait()
+            yield Endpoint("n1", 1)
+        finally:
+            given.append(asyncio.get_running_loop().time() - began)
+
+    monkeypatch.setattr(stream, "near_endpoint", no_way)
+    monkeypatch.setattr(probes, "FIRST_SECONDS", 0.1)
+    monkeypatch.setattr(readiness, "RUNG_SECONDS", 0.3)
+    async with events(look(services=[service(port=5000)]), start_timeout=1.2) as found:
+        failed = await first(Failed, found)
+    assert "the way to r1i1n0:5000 (route 'direct') was not open in time" in str(failed.error)
+    assert given[0] == pytest.approx(0.2, abs=0.1)
+    assert given[1] == pytest.approx(0.6, abs=0.2)
 
 
 async def test_nothing_that_was_asked_outlives_the_block(asked: Asked) -> None:

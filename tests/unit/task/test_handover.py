@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_brayns import (
@@ -24,6 +25,7 @@ from airflow_brayns import (
 )
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import LocalShell
+from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.handover import hand_on
 from tests.support.local import HERE, SLOW, gone, release
 
@@ -79,6 +81,26 @@ def test_a_service_that_died_while_the_connection_was_closed_is_not_handed_on(
     assert not isinstance(raised.value, AirflowFailException), "a retry allocates anew"
     assert "endpoint" not in context["ti"].xcom
     assert gone(cluster)
+
+
+def test_the_last_look_shows_nothing_once_more(context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task's log showed a service's start, and what its job does, again before each hand-over."""
+    monkeypatch.setattr("airflow_brayns.task.handover._PROVEN_SECONDS", 0.0)
+    looks: list[object] = []
+    still_there = Waiting.still_there
+
+    async def counted(self: Waiting, *arguments: Any) -> Any:
+        found = await still_there(self, *arguments)
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(Waiting, "still_there", counted)
+    with structlog.testing.capture_logs() as logged:
+        service().execute(context)
+    release(context, cluster)
+    assert len(looks) == 1
+    assert str(logged).count("Its start and its warnings are shown here") == 1
+    assert str(logged).count("running on ") == 1
 
 
 def test_nodes_that_went_while_the_connection_was_closed_are_not_handed_on(

@@ -16,6 +16,7 @@ from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.errors import ConnectionLost
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.triggers import service as module
+from airflow_brayns.triggers.events import _failure
 from airflow_brayns.triggers.service import BraynsServiceTrigger, EndpointTrigger
 from tests.support.scripted import Service as Scripted
 from tests.support.scripted import serving
@@ -62,6 +63,19 @@ async def test_nodes_are_told_with_when_and_how_long_they_were_waited_for(shell:
     assert (event["status"], event["nodes"], event["booking"]) == ("success", ["n1", "n2"], BOOKING)
     assert abs((datetime.fromisoformat(event["at"]) - datetime.now(UTC)).total_seconds()) < 10
     assert given_back(shell) == []
+
+
+async def test_what_the_log_has_shown_is_not_in_an_event(shell: FakeShell) -> None:
+    """It was as of the deferral, and nobody read it."""
+    shell.answers = look(NAME, nodes=("n1",))
+    told = {
+        "states": {f"{NAME}/1": "running on n1"},
+        "lines": {f"{NAME}/1/brayns{number}": 5 for number in range(2000)},
+    }
+    trigger = waiting(booking={**BOOKING, "told": told})
+    assert (await only_event(trigger))["booking"] == BOOKING
+    assert _failure(trigger, ValueError("odd"))["booking"] == BOOKING
+    assert trigger.serialize()[1]["booking"]["told"] == told, "another triggerer needs it"
 
 
 @pytest.mark.parametrize("names", [None, ["brayns1"]])
