@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -87,6 +89,37 @@ def test_a_setup_that_ends_the_shell_is_no_setup_that_is_done(
         done = run(script)
         assert (done.returncode, "the shell ended within setup" in done.stdout) == (93, True)
         assert not done.stdout.startswith("--uri")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("waits", ["sleep 1000", "read -r _ <pipe", "found=$(sleep 1000)"])
+def test_a_setup_that_is_told_to_end_has_not_ended_by_itself(
+    recorder: str, tmp_path: Path, number: signal.Signals, waits: str
+) -> None:
+    """The log of a service that was stopped in its setup had a line with exit code 0, as the last word of all."""
+    os.mkfifo(tmp_path / "pipe")
+    script = ServiceSpec(executable=recorder, setup=f"echo begun\n{waits}", generation=3).script()
+    with subprocess.Popen(
+        ["bash", "-c", script], stdout=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
+    ) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "begun\n"
+        os.killpg(shell.pid, number)
+        assert shell.communicate(timeout=60)[0] == ""
+        assert shell.returncode == 143
+
+
+def test_behind_setup_signals_are_as_they_were(recorder: str) -> None:
+    script = ServiceSpec(executable=recorder, setup="true", generation=3).script()
+    assert run(script.replace("exec ", "trap -p; exec ", 1)).stdout.startswith("--uri")
+
+
+@pytest.mark.parametrize("generation", [None, 3])
+def test_a_backslash_at_the_end_of_setup_takes_no_line_of_ours(recorder: str, generation: int | None) -> None:
+    spec = ServiceSpec(executable=recorder, setup="echo hi \\", generation=generation)
+    assert run(spec.script(), FAKE="3.10.1").stdout.splitlines()[:2] == ["hi", "--uri"]
+    done = run(spec.trial(), FAKE="3.10.1")
+    assert (done.returncode, done.stdout) == (0, "hi\nversion 3.10.1\n")
 
 
 def test_what_setup_does_at_the_end_of_its_own_shell_does_not_count(recorder: str) -> None:
