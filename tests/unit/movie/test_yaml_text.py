@@ -35,7 +35,14 @@ def test_a_colour_without_quotes_is_no_comment(text: str, line: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["color: # the usual one\n", "title: #add\n", "title:\n# abc\nframes: 3\n", "color: '#f00' # abc\n", "frames: 3 # abc\n"]
+    "text",
+    [
+        "color: # the usual one\n",
+        "title: #add\n",
+        "title:\n# abc\nframes: 3\n",
+        "color: '#f00' # abc\n",
+        "frames: 3 # abc\n",
+    ],
 )
 def test_a_comment_is_one(text: str) -> None:
     assert Text.read(text, "m.yaml").value

@@ -197,9 +197,7 @@ def test_start_files_that_end_the_shell_are_no_fault_and_no_version(
     assert "- executable: was not tried on this machine: the start files" in " ".join(" ".join(lines).split())
 
 
-def test_a_time_out_tells_what_setup_waits_for(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_time_out_tells_what_setup_waits_for(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_brayns.services.connection_test._SETUP_SECONDS", 1)
     good, lines = tried(monkeypatch, tmp_path, scheduler="local", setup="echo waiting for a licence\nsleep 1000")
     assert (good, failures(lines)) == (False, ["setup"])
