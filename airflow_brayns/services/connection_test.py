@@ -186,6 +186,8 @@ def _service(told: Told, settings: ClusterSettings, where: str) -> Iterator[Find
     last = said.splitlines()[-1] if said else "nothing"
     note = f"on {where}; a node may have another PATH" if settings.scheduler == "slurm" else "on this machine"
     if number == _TIMED_OUT:
+        lines = [line for line in said.splitlines() if line.split()[-1:] != ["Terminated"]]  # bash's, of what waited
+        last = lines[-1] if lines else "nothing"
         yield Finding(
             "setup", False, f"not done within {_SETUP_SECONDS} s; it last said: {last}", "see what it waits for"
         )
