@@ -218,13 +218,15 @@ class ServiceSpec:
         lines = [f"export {name}={shlex.quote(str(value))}" for name, value in self.environment.items()]
         if self.setup.strip():
             lines += [
-                # Of `exit`, `exec`, a quote or here-document that is left open: the service's own lines are not reached.
+                # Of `exit`, a quote or here-document that is left open, an `exec` of what is not there: the service's own
+                # lines are not reached. Behind an `exec` that works no trap is run: see `services.connection_test`.
                 f"trap 'code=$?; echo \"airflow-brayns: the shell ended within setup with exit code $code\"; exit {SETUP_ENDED}' EXIT",
                 # The trap is for the setup's own lines only: what fails inside a file that it sources is that file's
                 # affair.
                 'trap \'code=$?; [ "${#BASH_SOURCE[@]}" -gt 1 ] || '
                 f'{{ trap - EXIT; echo "airflow-brayns: setup failed with exit code $code"; exit {SETUP_FAILED}; }}\' ERR',
                 self.setup.strip(),
+                "",  # a backslash at its end takes this line, and none of ours
                 "trap - ERR EXIT",
             ]
         if not self.container:

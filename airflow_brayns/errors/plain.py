@@ -86,7 +86,9 @@ def shown(value: Any, most: int = 60) -> str:
     :param most: how many characters are kept.
     """
     try:
-        return repr(str(value)[:most])
+        if value is None or isinstance(value, bool):
+            return {None: "null", True: "true", False: "false"}[value]
+        return repr(value[:most]) if isinstance(value, str) else str(value)[:most]
     except ValueError:  # Python writes no number of more than 4300 digits
         return "a number of very many digits"
 

@@ -77,7 +77,9 @@ class FrameTable(Part):
                 f"It cannot be read: {error}.",
                 remedy="close each quote, and write CSV.",
             ) from None
-        while rest and not rest[-1]:  # empty lines at the end
+        while rest and not any(
+            rest[-1]
+        ):  # empty lines at the end, also those with commas only, as spreadsheets write them
             rest.pop()
         columns = tuple(head[1:])
         if head[:1] != [FRAME] or not columns:

@@ -215,14 +215,14 @@ class ScriptFile:
     def _inputs(self, value: Any, line: int | None) -> tuple[str, ...]:
         if value is None:
             return ()
+        where = f"{self.name} line {line}, inputs" if line else f"{self.name}: inputs"
         if isinstance(value, str) or not isinstance(value, list | tuple | set) or not all(isinstance(one, str | Path) for one in value):  # fmt: skip
-            where = f"{self.name} line {line}, inputs" if line else f"{self.name}: inputs"
             raise InvalidSetting(
                 where, "It is no list of paths.", remedy="give a list of files' paths, such as ['spikes.csv']."
             )
         for path in map(str, value):
             if problem := path_problem(path):
-                raise InvalidSetting(f"{self.name} line {line}, inputs", f"{problem}.", remedy="write it out.")
+                raise InvalidSetting(where, f"{problem}.", remedy="write it out.")
         return tuple(str(self.path.parent / one) for one in value)
 
     # ---- the functions -----------------------------------------------------------------------------------------

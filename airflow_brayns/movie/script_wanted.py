@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_brayns.brayns.official import official_client
@@ -56,9 +56,12 @@ def wanted_of(value: Any, size: tuple[int, int], *, strict: bool) -> Wanted:
     except (ValueError, TypeError) as error:
         told = f"frame returned {kind} which holds something that is no number, {error}"
         raise Refused(f"{told}: {cut(repr(value))}") from None
-    if found.simulation is not None and (not isinstance(found.simulation, int) or found.simulation < 0):
-        raise Refused(f"frame returned a Snapshot whose frame is {found.simulation!r}; it is a whole number from 0 on")
-    return found
+    frame: Any = found.simulation
+    if isinstance(frame, float) and frame.is_integer():  # of np.floor
+        frame = int(frame)
+    if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int) or frame < 0):
+        raise Refused(f"frame returned a Snapshot whose frame is {frame!r}; it is a whole number from 0 on")
+    return replace(found, simulation=frame)
 
 
 def _of_snapshot(value: Any, size: tuple[int, int], *, strict: bool) -> Wanted:
@@ -76,7 +79,8 @@ def _plain_number(value: Any) -> Any:
     :raises TypeError: it is none.
     """
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        return value.item()
+        number = value.item()
+        return number if isinstance(number, int | float | str) else float(number)  # np.longdouble's item is itself
     raise TypeError(f"{type(value).__name__} is no number")
 
 

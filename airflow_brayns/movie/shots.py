@@ -58,9 +58,11 @@ def shot_problems(shots: Sequence[Shot], models: int) -> Iterator[Problem]:
                 ("shots", index, "camera", "fit"),
                 f"there is no model {shot.camera.fit}; the last one is {models - 1}",
             )
-        if shot.camera.keyframes and (last := shot.camera.keyframes[-1].frame) > shot.frames:
+        numbers = [one.frame for one in shot.camera.keyframes]
+        # Key frames that begin with the shot and end behind it are a movement that the shot cuts off, as a movie's are.
+        if numbers and numbers[0] > 0 and (last := numbers[-1]) > shot.frames:
             yield (
-                ("shots", index, "camera", "keyframes", len(shot.camera.keyframes) - 1, "frame"),
+                ("shots", index, "camera", "keyframes", len(numbers) - 1, "frame"),
                 f"is {last}, and the shot has {shot.frames} frames: count them from the shot's first, which is 0",
             )
         if shot.fade and not index:

@@ -16,7 +16,10 @@ _DEEPEST = 50
 _MOST_DIGITS = 300  # of a number: none that anybody means has more, and Python writes none of more than 4300
 # JSON writes what lies beyond 16 bits in two halves, as Python's does with each emoji.
 _HALVES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\.", re.IGNORECASE | re.DOTALL)
-_COLOR = re.compile(r"[ \t]*:?[ \t]*(#[0-9A-Fa-f]{3,8})[ \t]*\r?$", re.MULTILINE)
+# Of a key that takes colours, whatever follows them; another's comment is one unless it can hardly be anything else.
+_COLOR = re.compile(r"[ \t\[]*:?[ \t\[]*(?:\r?\n[ \t\[]*(?:- *)?)?(#[0-9A-Fa-f]{3,8})\b")
+_SIX_DIGITS = re.compile(r"[ \t]*:?[ \t]*(#[0-9A-Fa-f]{6})[ \t]*\r?$", re.MULTILINE)
+_TAKES_COLORS = re.compile(r"(.+_)?color|colors")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -169,8 +172,8 @@ def _refuse_doubles(node: yaml.Node, source: str) -> None:
 
 def _refuse_lost_colors(node: yaml.Node, text: str, source: str) -> None:
     """Refuse a colour that is written without quotes: YAML takes it for a comment, and the value for none."""
-    for mark in _lost(node):
-        found = _COLOR.match(text, mark.index)
+    for mark, key in _lost(node):
+        found = (_COLOR if _TAKES_COLORS.fullmatch(key) else _SIX_DIGITS).match(text, mark.index)
         if found is not None:
             raise InvalidSetting(
                 f"{source} line {mark.line + 1}",
@@ -179,13 +182,19 @@ def _refuse_lost_colors(node: yaml.Node, text: str, source: str) -> None:
             )
 
 
-def _lost(node: yaml.Node) -> Iterator[yaml.Mark]:
-    """Where values are left empty: behind a key, or a list's dash."""
+def _lost(node: yaml.Node, of: str = "") -> Iterator[tuple[yaml.Mark, str]]:
+    """Where values are left empty, behind a key or a list's dash, and the key.
+
+    :param of: the key that the node is the value of, or is in a list of.
+    """
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield from (key.end_mark for _ in _lost(value)) if isinstance(value, yaml.ScalarNode) else _lost(value)
+            for mark, name in _lost(value, str(key.value)):
+                yield (key.end_mark if isinstance(value, yaml.ScalarNode) else mark), name
     elif isinstance(node, yaml.SequenceNode):
+        if node.flow_style and _TAKES_COLORS.fullmatch(of):
+            yield node.start_mark, of  # a comment in it takes what is behind, of its next lines
         for value in node.value:
-            yield from _lost(value)
+            yield from _lost(value, of)
     elif node.start_mark.index == node.end_mark.index:
-        yield node.start_mark
+        yield node.start_mark, of

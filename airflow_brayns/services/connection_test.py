@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,11 @@ _OPTIONAL = ("sinfo", "sacct")
 _CERTIFICATES = ("tls_certificate_file", "tls_private_key_file")
 _SETUP_SECONDS, _ALL_SECONDS = 30, 90.0
 _TIMED_OUT = 124  # of coreutils' timeout
+_NOT_OURS = frozenset(range(126)) - {SETUP_FAILED, SETUP_ENDED, GENERATION_UNKNOWN, _TIMED_OUT}  # 128 is a signal's
+_OF_AN_END = re.compile(
+    r"\bTerminated$|^airflow-brayns: the shell ended "
+)  # what bash, and we, say of one that was ended
+_VERSION = re.compile(r"version( \S+)?")
 _WIDTH = 116
 
 Told = Sequence[tuple[str, list[str]]]
@@ -183,13 +189,23 @@ def _service(told: Told, settings: ClusterSettings, where: str) -> Iterator[Find
     last = said.splitlines()[-1] if said else "nothing"
     note = f"on {where}; a node may have another PATH" if settings.scheduler == "slurm" else "on this machine"
     if number == _TIMED_OUT:
+        lines = [line for line in said.splitlines() if not _OF_AN_END.search(line)]
+        last = lines[-1] if lines else "nothing"
         yield Finding(
             "setup", False, f"not done within {_SETUP_SECONDS} s; it last said: {last}", "see what it waits for"
         )
         return
-    if number in (SETUP_FAILED, SETUP_ENDED):
-        before = " ".join(line for line in said.splitlines()[:-1][-3:]) or "nothing"
-        how = "failed" if number == SETUP_FAILED else "ends the shell, so that nothing behind it is run,"
+    version = next((line for line in reversed(said.splitlines()) if _VERSION.fullmatch(line)), "")
+    if not settings.setup and not number and not version:
+        yield Finding("executable", None, f"was not tried {note}: the start files (~/.bash_profile) end the shell")
+        return
+    # The trial's own lines end with a version, or with a code of theirs: another is that of what `setup` has put in their
+    # place (`exec PROGRAM`), behind which no trap of the shell is run.
+    ended = number == SETUP_ENDED or (bool(settings.setup) and not version and number in _NOT_OURS)
+    if number == SETUP_FAILED or ended:
+        lines = said.splitlines() if number in _NOT_OURS else said.splitlines()[:-1]
+        before = " ".join(lines[-3:]) or "nothing"
+        how = "ends the shell, so that nothing behind it is run," if ended else "failed"
         yield Finding("setup", False, f"{how} {note}: {before}", "run its lines by hand in `bash -l` there")
         return
     if settings.setup:
@@ -204,4 +220,4 @@ def _service(told: Told, settings: ClusterSettings, where: str) -> Iterator[Find
             "executable", False, f"--version ends with exit code {code} {note}: {last}", "run it by hand there"
         )
     else:
-        yield Finding("executable", True, f"{settings.executable} is there: {last}")
+        yield Finding("executable", True, f"{settings.executable} is there: {version}")

@@ -163,8 +163,11 @@ def _check_name(target: Path, field: str) -> None:
 
     :raises InvalidSetting: it cannot; the error names the field.
     """
-    most = os.pathconf(target.parent, "PC_NAME_MAX") - len(_LONGEST_BESIDE)
-    if len(os.fsencode(target.stem)) > most:
+    longest = 0  # some file systems do not tell it
+    with contextlib.suppress(OSError):
+        longest = os.pathconf(target.parent, "PC_NAME_MAX")
+    most = longest - len(_LONGEST_BESIDE)
+    if longest > 0 and len(os.fsencode(target.stem)) > most:
         raise InvalidSetting(
             field, f"{target.name[:80]!r}… is too long a name.", remedy=f"make it shorter than {most} bytes."
         )

@@ -89,6 +89,19 @@ def test_a_setup_that_ends_the_shell_is_no_setup_that_is_done(
         assert not done.stdout.startswith("--uri")
 
 
+def test_behind_setup_signals_are_as_they_were(recorder: str) -> None:
+    script = ServiceSpec(executable=recorder, setup="true", generation=3).script()
+    assert run(script.replace("exec ", "trap -p; exec ", 1)).stdout.startswith("--uri")
+
+
+@pytest.mark.parametrize("generation", [None, 3])
+def test_a_backslash_at_the_end_of_setup_takes_no_line_of_ours(recorder: str, generation: int | None) -> None:
+    spec = ServiceSpec(executable=recorder, setup="echo hi \\", generation=generation)
+    assert run(spec.script(), FAKE="3.10.1").stdout.splitlines()[:2] == ["hi", "--uri"]
+    done = run(spec.trial(), FAKE="3.10.1")
+    assert (done.returncode, done.stdout) == (0, "hi\nversion 3.10.1\n")
+
+
 def test_what_setup_does_at_the_end_of_its_own_shell_does_not_count(recorder: str) -> None:
     setup = "found=$(echo a; exit 3) || true; (exit 1) && false || true"
     assert run(ServiceSpec(executable=recorder, setup=setup, generation=3).script()).returncode == 0

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from airflow_brayns.errors import BraynsError, ConnectionLost, InvalidSetting, RpcFailed
-from airflow_brayns.errors.plain import DEEPEST, LONGEST, Changes, one_line, plain, plain_text, visible
+from airflow_brayns.errors.plain import DEEPEST, LONGEST, Changes, one_line, plain, plain_text, shown, visible
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,11 @@ def test_what_goes_on_is_told_once() -> None:
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"), [(5, "5"), ("5", "'5'"), (None, "null"), (True, "true"), ([1], "[1]"), (10**5000, "a number of very many digits")], ids=range(6)
+)  # fmt: skip
+def test_a_value_is_shown_as_it_was_given(value: Any, told: str) -> None:
+    """A number that should have been a text was shown as the text that it should have been."""
+    assert shown(value) == told

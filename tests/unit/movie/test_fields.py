@@ -21,7 +21,7 @@ MOVIE: dict[str, Any] = {"models": [{"path": "/a.obj"}], "frames": 3}
     ("words", "told"),
     [
         ({"resolution": "1920x1080"}, r"resolution: must be a list, such as \[1, 2\] \(it is '1920x1080'\)"),
-        ({"resolution": [640]}, r"resolution: missing: it has 1 of 2 values \(it is '\[640\]'\)"),
+        ({"resolution": [640]}, r"resolution: missing: it has 1 of 2 values \(it is \[640\]\)"),
         ({"resolution": [640, 480, 3]}, "resolution: has 3 values; at most 2 are taken"),
         ({"camera": {"target": []}}, "camera.target: missing: it has 0 of 3 values"),
         ({"camera": "turntable"}, "camera: must be keys with values"),
@@ -81,6 +81,19 @@ def test_a_name_that_no_file_can_have_is_refused_before_anything_is_rendered(
     else:
         with pytest.raises(InvalidSetting, match="output_file: make it shorter than"):
             check_output(path)
+
+
+@pytest.mark.parametrize("told", [0, -1, OSError(22, "Invalid argument")])
+def test_a_file_system_that_tells_no_longest_name_takes_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: int | OSError
+) -> None:
+    def pathconf(_path: Path, _name: str) -> int:
+        if isinstance(told, OSError):
+            raise told
+        return told
+
+    monkeypatch.setattr(os, "pathconf", pathconf)
+    assert check_output(str(tmp_path / "m.mp4")) == tmp_path / "m.mp4"
 
 
 def test_a_folder_is_no_movie(tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ def test_each_frame_has_the_values_of_its_line(tmp_path: Path) -> None:
     assert one.resolution == found.resolution
 
 
+@pytest.mark.parametrize("tail", [",\n", " , \n,\n", "  \n"])
+def test_lines_without_a_value_at_the_end_are_empty(tmp_path: Path, tail: str) -> None:
+    assert movie(tmp_path, "frame,camera.fovy\n0,45\n1,30\n" + tail).frames == 2
+
+
 def test_what_is_written_has_the_table_itself(tmp_path: Path) -> None:
     """Who encodes has the manifest, and no file of the worker that rendered."""
     found = movie(tmp_path, "frame,camera.fovy\n0,45\n1,30\n", frames=2)

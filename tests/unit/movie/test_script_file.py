@@ -65,6 +65,7 @@ def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> Non
         (SMALL + FRAME + "raise GeneratorExit\n", r"(?s)^growth\.py line 3: .*It fails when it is loaded\. GeneratorExit"),
         (SMALL + "class Of:\n    async def __call__(self, service, number): ...\nframe = Of()\n", r"(?s)^growth\.py: .*frame is a coroutine"),
         (SMALL + "async def frame(service, number):\n    yield\n", r"(?s)^growth\.py line 2: .*frame is a coroutine or yields"),
+        (SMALL + "globals()['inputs'] = ['~/a.csv']\n" + FRAME, r"(?s)^growth\.py: inputs: write it out"),
         (SMALL + "inputs = ['~/a.csv']\n" + FRAME, r"(?s)^growth\.py line 2, inputs: write it out.*`~` is not known here"),
         (SMALL + "frames = 10**5000\n" + FRAME, r"(?s)^growth\.py line \d, frames: .*many digits"),
         (SMALL + "resolutoin = (64, 64)\n" + FRAME, r"^growth\.py line 2, resolutoin: did you mean resolution\?"),

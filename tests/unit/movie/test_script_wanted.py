@@ -64,6 +64,7 @@ def test_a_number_of_numpy_is_a_number() -> None:
     [
         ({"frame": -3}, "whose frame is -3; it is a whole number from 0 on"),
         ({"frame": "1"}, "whose frame is '1'; it is"),
+        ({"frame": True}, "whose frame is True; it is"),
         ({"frame": 1.5}, "whose frame is 1.5; it is"),
         ({"renderer": "production"}, "a Snapshot which cannot be read, 'str' object"),
         ({"resolution": 3}, "a Snapshot which cannot be read, 'int' object"),
@@ -74,6 +75,12 @@ def test_a_snapshot_that_no_service_takes_is_refused_where_it_is_returned(values
     """A service was asked for it as often as a frame is tried, and the next one, and the movie told to clear the task."""
     with pytest.raises(Refused, match=told):
         wanted_of(official_client().Snapshot(**values), SIZE, strict=True)
+
+
+@pytest.mark.parametrize("frame", [np.floor(3.7), np.longdouble(3), 3.0])
+def test_a_whole_number_is_one_of_whatever_kind(frame: Any) -> None:
+    found = wanted_of(official_client().Snapshot(frame=frame), SIZE, strict=True).simulation
+    assert (found, type(found)) == (3, int)
 
 
 def test_what_is_left_out_is_as_the_service_stands() -> None:

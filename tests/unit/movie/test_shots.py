@@ -150,6 +150,7 @@ def test_key_frames_that_count_on_from_the_shot_before_are_refused() -> None:
     with pytest.raises(InvalidSetting, match=r"shots\.1\.camera\.keyframes\.1\.frame: is 129, and the shot has 100"):
         check({"frames": 30}, {"frames": 100, "camera": ways(30, 129)})
     assert check({"frames": 50}, {"frames": 50, "camera": ways(0, 50)}).shots
+    assert check({"frames": 50}, {"frames": 50, "camera": ways(0, 99)}).shots, "the shot cuts its movement off"
 
 
 def test_a_camera_that_would_never_move_is_refused_and_a_part_of_its_way_is_not() -> None:

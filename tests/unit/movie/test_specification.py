@@ -30,7 +30,7 @@ KEYS = [{"frame": 0, "position": [0, 0, 1], "target": [0, 0, 0]}]
 @pytest.mark.parametrize(
     ("change", "into", "says"),
     [
-        ("fps: 24", "fps: -3", r"m\.yaml line 4, fps: .*greater than 0 \(it is '-3'\)"),
+        ("fps: 24", "fps: -3", r"m\.yaml line 4, fps: .*greater than 0 \(it is -3\)"),
         ("frames: 60\n", "", r"m\.yaml line 1, frames: missing"),
         ("path: turntable", "path: spiral", r"line 8, camera\.path: .*'turntable'"),
         ("[640, 360]", "[641, 360]", r"line 6, resolution: both sides must be even for video, not 641x360"),

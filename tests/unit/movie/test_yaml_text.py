@@ -18,6 +18,12 @@ from airflow_brayns.movie.yaml_text import Text
         ("\ufeff# \u00e9 \U0001f9e0\nrenderer:\n  background_color: #000\n", 3),
         ("color_ramp:\n  colors:\n  - #f00\n  - #00f\n", 3),
         ("models: [{path: a.obj, color: #ff000080\n}]\n", 1),
+        ("color: #ff0000  # red\n", 1),
+        ("color: #ff0000,\n", 1),
+        ("frames: 1\ncolor:\n  #ff0000\n", 2),
+        ("background_color: #fff # white\n", 1),
+        ("color_ramp:\n  colors: [#f00, #00f\n  ]\n", 2),
+        ("title: #aabbcc\n", 1),
     ],
 )
 def test_a_colour_without_quotes_is_no_comment(text: str, line: int) -> None:
@@ -29,7 +35,14 @@ def test_a_colour_without_quotes_is_no_comment(text: str, line: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["color: # the usual one\n", "color:\n# abc\nframes: 3\n", "color: '#f00' # abc\n", "frames: 3 # abc\n"]
+    "text",
+    [
+        "color: # the usual one\n",
+        "title: #add\n",
+        "title:\n# abc\nframes: 3\n",
+        "color: '#f00' # abc\n",
+        "frames: 3 # abc\n",
+    ],
 )
 def test_a_comment_is_one(text: str) -> None:
     assert Text.read(text, "m.yaml").value

@@ -159,7 +159,10 @@ def test_this_machine_is_tried_too(path: Path, tmp_path: Path, monkeypatch: pyte
     assert (good, failures(lines)) == (False, [field])
 
 
-@pytest.mark.parametrize("setup", ["exit 0", "cat <<END\nhello", "echo 'a"])
+@pytest.mark.parametrize(
+    "setup",
+    ["exit 0", "cat <<END\nhello", "echo 'a", "exec bash -c true", "echo hi\nexec echo moved", "exec bash -c 'exit 3'"],
+)
 def test_a_setup_after_which_nothing_runs_is_a_fault_of_setup(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup: str
 ) -> None:
@@ -181,6 +184,24 @@ def test_a_folder_of_others_is_refused(path: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "state").chmod(0o777)
     good, lines = tried(monkeypatch, tmp_path, scheduler="local")
     assert (good, failures(lines)) == (False, ["state_dir"])
+
+
+def test_start_files_that_end_the_shell_are_no_fault_and_no_version(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node starts the service without them then."""
+    (tmp_path / ".bash_profile").write_text("exit 0\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local")
+    assert good, lines
+    assert "- executable: was not tried on this machine: the start files" in " ".join(" ".join(lines).split())
+
+
+def test_a_time_out_tells_what_setup_waits_for(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_brayns.services.connection_test._SETUP_SECONDS", 1)
+    good, lines = tried(monkeypatch, tmp_path, scheduler="local", setup="echo waiting for a licence\nsleep 1000")
+    assert (good, failures(lines)) == (False, ["setup"])
+    assert "it last said: waiting for a licence" in " ".join(" ".join(lines).split())
 
 
 def test_it_is_bounded_in_time(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
