@@ -100,6 +100,10 @@ class TestCluster:
         for node in NODES:
             self.back(node)
 
+    def forget_failures(self) -> None:
+        """What another test made fail, on purpose, makes no node one that is left out in this."""
+        self.ssh("rm -rf .airflow-brayns/failures")
+
     def nodes(self) -> str:
         """What Slurm says of each node, and why."""
         told = self.run("slurmctl", "sinfo", "-h", "-N", "-p", "prod", "-o", "%N %T (%E)")
@@ -169,8 +173,7 @@ def bring_up() -> tuple[TestCluster, bool]:
     if done.returncode:
         raise RuntimeError(f"the test cluster does not come up:\n{done.stdout}\n{done.stderr}")
     cluster = TestCluster()
-    # What failed there in another run, on purpose, makes no node a bad one in this.
-    cluster.ssh("rm -rf .airflow-brayns/failures")
+    cluster.forget_failures()
     scene = Path(cluster.scene)
     shutil.copy(REPO / "dags" / "scenes" / "neuron.swc", scene)
     scene.chmod(0o644)

@@ -39,6 +39,12 @@ def slurm(running_slurm: TestCluster, monkeypatch: pytest.MonkeyPatch) -> Iterat
     running_slurm.empty(10)
 
 
+@pytest.fixture(autouse=True)
+def _no_node_is_bad(request: pytest.FixtureRequest) -> None:
+    if "running_slurm" in request.fixturenames:
+        request.getfixturevalue("running_slurm").forget_failures()
+
+
 @pytest.fixture(scope="session")
 def airflow(running_slurm: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """A real Airflow with the project's DAGs, those of the tests, and the cluster's connections."""
