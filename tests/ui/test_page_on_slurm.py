@@ -114,7 +114,7 @@ def test_a_session_on_slurm_from_the_queue_to_its_release(browser: Any, airflow:
         page.get_by_text("The time limit of its job was not raised").wait_for()
         page.get_by_text("follows on, and is ready").wait_for()
         page.locator(".endpoint").nth(1).wait_for()
-        page.locator(".warn", has_text="what is loaded in it is lost then").wait_for()
+        page.locator("span.warn", has_text="what is loaded in it is lost then").wait_for()
         picture(page, "slurm-extended")
 
         page.get_by_role("button", name="Release…").click()
