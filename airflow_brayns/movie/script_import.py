@@ -178,7 +178,7 @@ class OwnModules:
         for name in theirs | {one for one in self._names - theirs if _is_elsewhere(one, self._folder)}:
             for one in self._known():
                 if one.partition(".")[0] == name:
-                    del sys.modules[one]
+                    sys.modules.pop(one, None)
         sys.modules.update(others)
 
     def _take_over(self) -> None:
@@ -188,10 +188,10 @@ class OwnModules:
         last, OwnModules._last = OwnModules._last, self
         if last is None or last is self:
             return
-        for one, module in list(sys.modules.items()):
+        for one, module in sys.modules.copy().items():  # other threads import meanwhile
             of_file = _is_a_movies(module) and Path(str(module.__file__)).is_relative_to(last._folder)
             if of_file or last._loaded.get(one) is module:
-                del sys.modules[one]
+                sys.modules.pop(one, None)
 
     def _known(self) -> list[str]:
         return [one for one in list(sys.modules) if one.partition(".")[0] in self._names]

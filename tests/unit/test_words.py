@@ -22,6 +22,7 @@ OTHERS = {
     "movie/ffmpeg.py::stream_in": "ffmpeg's",
     "movie/scene.py::_not_loaded": "braynsService's, by a pattern of `brayns/words.py`",
     "services/broken_connection.py::places_in": "a client's: where the connection led that broke",
+    "services/connection_test.py::_service": "what `setup` printed, and the version behind it",
     "services/connection_test.py::_tested": "sbatch's",
     "services/in_use.py::explain": "a client's: a tunnel's own port says nothing to the reader",
 }

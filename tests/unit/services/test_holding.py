@@ -112,7 +112,7 @@ class Told:
             answers = "".join(self.looks[number] for number in numbers).replace("answered\n", "")
             return f"{answers}answered\n"
 
-        async def prove(session: Any, watch: Any, status: AllocationStatus, one: ServiceStatus) -> Service:
+        async def prove(session: Any, watch: Any, status: AllocationStatus, one: ServiceStatus, within: Any) -> Service:
             return Service(one.name, one.node, Endpoint("n2", 5000), status.job_id, Usable("3.10.1", ()), "/log", None)
 
         monkeypatch.setattr("airflow_brayns.services.stream.prove", prove)
