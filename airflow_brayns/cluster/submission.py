@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.owner import comment
@@ -38,6 +38,7 @@ class ServiceCommand:
     :param port: the port to listen on: `0` (the kernel picks), a number, or `from-to`.
     :param port_patterns: sed expressions, each with one group: the port in the log line that tells it listens. A step
         has none: it listens nowhere, and its end is awaited.
+    :param identity: the text by which a next try knows the service again; empty for `script`. It is not written down.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ServiceCommand:
     script: str
     port: str
     port_patterns: Sequence[str]
+    identity: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def _identity(service: ServiceCommand) -> str:
     """The lines by which 0.2.0 wrote a service, which the digest of a request is made of: what 0.2.0 submitted is
     adopted.
     """
+    service = replace(service, script=service.identity or service.script)
     files = {"command.new" if name == "command" else name: text for name, text in _files(service).items()}
     written = "".join(f'printf "%s" {quote(text)} >"$service_dir/{name}"\n' for name, text in files.items())
     head = f'service_dir=$dir/services/{service.name}\nmkdir -p "$service_dir"\n'

@@ -18,6 +18,7 @@ from typing import Any
 
 from airflow_brayns.brayns.command import PORT_PATTERNS
 from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.brayns.tls import make_key_pair
 from airflow_brayns.cluster.allocation import Allocation
@@ -110,7 +111,8 @@ def service_command(settings: ClusterSettings, plugins: Sequence[str], name: str
     :param name: the service's name in the allocation.
     :param index: the node's number in the allocation; the first is 1.
     """
-    return ServiceCommand(name, index, settings.service(tuple(plugins)).script(), settings.port, PORT_PATTERNS)
+    spec = settings.service(tuple(plugins))
+    return ServiceCommand(name, index, spec.script(), settings.port, PORT_PATTERNS, identity(spec))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,19 @@ def sbatch_words(request: AllocationRequest, **environment: str) -> tuple[list[s
     return words.splitlines(), before
 
 
+def test_what_is_asked_for_is_known_by_what_is_wanted_and_not_by_the_script_that_starts_it() -> None:
+    """A version that starts services otherwise gave the nodes back that the former one had allocated."""
+    wanted = replace(SERVICE, identity="braynsService")
+    assert asked(submitted(services=[wanted])) == asked(
+        submitted(services=[replace(wanted, script="exec env braynsService\n")])
+    )
+    assert asked(submitted(services=[wanted])) != asked(submitted(services=[replace(wanted, identity="another")]))
+    assert asked(submitted()) != asked(submitted(services=[replace(SERVICE, script="another")])), (
+        "without one, the script"
+    )
+    assert fill(wanted) == fill(SERVICE), "it is not written down"
+
+
 def test_sbatch_gets_our_own_options_first_and_the_script_last() -> None:
     """A site's own option that takes the word behind it must not take one of ours."""
     words, _ = sbatch_words(AllocationRequest(partition="prod", sbatch_options=["--site"]))

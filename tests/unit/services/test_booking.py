@@ -7,6 +7,7 @@ import ssl
 import pytest
 
 from airflow_brayns.brayns.endpoint import Endpoint
+from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.cluster.allocation import Allocation
 from airflow_brayns.cluster.owner import Owner
@@ -35,6 +36,12 @@ def test_many_services_come_in_the_order_of_their_nodes() -> None:
     names = [command.name for command in commands]
     assert names == sorted(names)
     assert [command.index for command in commands] == list(range(1, 12))
+
+
+def test_a_service_is_known_by_what_0_2_0_would_have_started() -> None:
+    settings = ClusterSettings.read({"setup": "module load brayns"})
+    [command] = service_commands(settings, ["braynsDTI"], 1)
+    assert command.identity == identity(settings.service(("braynsDTI",)))
 
 
 def test_a_booking_travels_as_json() -> None:
