@@ -1,4 +1,4 @@
-"""Movies for tests: a specification, a reporter that remembers, stations from emulators."""
+"""Movies for tests: a specification, a reporter that remembers, services from emulators."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ async def produce(
     spec: MovieSpecification, emulators: list[Any], folder: Path, *, token: str = "try1", **options: Any
 ) -> tuple[Outcome, Remembers]:
     told = options.pop("reporter", None) or Remembers()
-    source = options.pop("source", None) or FixedServices(render_services(emulators, **options.pop("station", {})))
+    source = options.pop("source", None) or FixedServices(
+        render_services(emulators, **options.pop("render_service", {}))
+    )
     movie = options.pop("movie", "dag/run/task")
     outcome = await Production(spec, source, FolderStore(folder, movie, token), told, **options).run()
     return outcome, told

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from tests.support.airflow import Airflow
 from tests.support.cluster import REPO
 from tests.support.page import Stored
-from tests.ui.browser import chromium, details, picture, seen_with
+from tests.ui.browser import details, picture, seen_with
 
 
 class Below(Airflow):
@@ -52,7 +52,7 @@ def airflow(tmp_path: Any) -> Iterator[Below]:
         one.stop()
 
 
-def test_all_that_the_page_asks_for_and_leads_to_is_under_the_base_path(airflow: Below) -> None:
+def test_all_that_the_page_asks_for_and_leads_to_is_under_the_base_path(airflow: Below, browser: Any) -> None:
     engine = create_engine(f"sqlite:///{airflow.home.absolute() / 'airflow.db'}")
     stored = Stored(engine)
     stored.dag("brayns_session")
@@ -66,7 +66,7 @@ def test_all_that_the_page_asks_for_and_leads_to_is_under_the_base_path(airflow:
         route.fulfill(content_type="application/json", body="{}")
 
     routes = {"details": details, "taskInstances/keep": answer}
-    with chromium() as browser, seen_with(airflow.token(), browser, airflow.address, **routes) as page:
+    with seen_with(airflow.token(), browser, airflow.address, **routes) as page:
         page.on("response", lambda one: asked.append((one.url, one.status)) if "/brayns/" in one.url else None)
         page.locator(".state", has_text="Ready").wait_for()
         page.reload()

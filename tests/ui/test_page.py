@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.ui.browser import chromium, picture
+from tests.ui.browser import picture
 from tests.ui.people import VERSION, Known, run_elsewhere, seen_by
 
 
@@ -24,12 +24,6 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
         yield one
     finally:
         one.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
 
 
 def test_a_person_allocates_connects_and_releases(browser: Any, airflow: Known) -> None:

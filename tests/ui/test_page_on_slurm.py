@@ -15,17 +15,9 @@ from typing import Any
 import pytest
 
 from tests.support.airflow import BIN
-from tests.support.cluster import TestCluster, bring_up, take_down
-from tests.ui.browser import chromium, picture
+from tests.support.cluster import TestCluster
+from tests.ui.browser import picture
 from tests.ui.people import VERSION, Known, run_elsewhere, seen_by
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[TestCluster]:
-    cluster, ours = bring_up()
-    yield cluster
-    if ours:
-        take_down()
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +32,6 @@ def airflow(slurm: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield one
     finally:
         one.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
 
 
 @contextmanager

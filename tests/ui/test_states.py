@@ -17,7 +17,7 @@ from airflow_brayns.movie.ffmpeg import ffmpeg
 from tests.support.airflow import free_port
 from tests.support.bounds import until
 from tests.support.page import NOW, Page, Stored, booking, page, progress, service, token_of
-from tests.ui.browser import barriers, chromium, details, picture, seen_with
+from tests.ui.browser import barriers, details, picture, seen_with
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -48,12 +48,6 @@ def stored(the_page: Page) -> Iterator[Stored]:
     made.dag("brayns_session")
     yield made
     made.clear()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as one:
-        yield one
 
 
 def waiting(stored: Stored, number: int, wait: Any, **more: Any) -> None:

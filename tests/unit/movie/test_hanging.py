@@ -30,18 +30,18 @@ class Renewed:
         self.hung: list[bool] = []
 
     async def services(self) -> AsyncIterator[RenderService]:
-        while (station := await self._queue.get()) is not None:
-            yield station
+        while (render_service := await self._queue.get()) is not None:
+            yield render_service
 
-    async def set_aside(self, station: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
+    async def set_aside(self, render_service: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         self.hung.append(hung)
         if again:
             self.restarts += 1
-            service = self._services[station.node]
+            service = self._services[render_service.node]
             service.renew()
-            host, _, port = station.endpoint.rpartition(":")
+            host, _, port = render_service.endpoint.rpartition(":")
             other = "localhost" if host == "127.0.0.1" else "127.0.0.1"  # one that is started anew has another endpoint
-            self._queue.put_nowait(RenderService(f"{other}:{port}", f"{station.name}r", station.node))
+            self._queue.put_nowait(RenderService(f"{other}:{port}", f"{render_service.name}r", render_service.node))
         else:
             self._open -= 1
             if not self._open:

@@ -141,7 +141,7 @@ async def made(
     folder: Path, services: list[Any], scene: Path, *, poster: bool = False, **changes: Any
 ) -> tuple[np.ndarray[Any, Any], Encoded]:
     """What is rendered, joined and encoded."""
-    options = {name: changes.pop(name) for name in ("way", "station") if name in changes}
+    options = {name: changes.pop(name) for name in ("way", "render_service") if name in changes}
     spec = specification(
         scene, **{"camera": STILL, "renderer": RENDERER, "frames": 1, "output": "cover.png", **changes}
     )
@@ -274,7 +274,7 @@ async def test_a_service_before_3_9_is_told_with_version_and_remedy(
     says = r"^tiles: use braynsService 3\.9 or later, or leave `tiles` out\.\n +brayns1 on node1 is braynsService 3\.8\.0, which"
     with pytest.raises(InvalidSetting, match=says):
         await made(
-            tmp_path, [old], data / "gone.obj", tiles=(2, 2), resolution=(256, 256), way=way, station={"version": "3.8.0"}
+            tmp_path, [old], data / "gone.obj", tiles=(2, 2), resolution=(256, 256), way=way, render_service={"version": "3.8.0"}
         )  # fmt: skip
 
 

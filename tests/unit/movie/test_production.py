@@ -40,20 +40,22 @@ class Restarting:
     def __init__(self, emulator: Any, first: list[Any], **faults: Any) -> None:
         self._emulator, self._faults = emulator, faults
         self._queue: asyncio.Queue[RenderService] = asyncio.Queue()
-        for station in render_services(first):
-            self._queue.put_nowait(station)
+        for render_service in render_services(first):
+            self._queue.put_nowait(render_service)
         self.replaced: list[str] = []
 
     async def services(self) -> AsyncIterator[RenderService]:
         while True:
             yield await self._queue.get()
 
-    async def set_aside(self, station: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
+    async def set_aside(self, render_service: RenderService, why: str, *, again: bool, hung: bool = False) -> bool:
         if not again:
             return False
         self.replaced.append(why)
         one = await asyncio.to_thread(lambda: self._emulator(**self._faults))
-        self._queue.put_nowait(RenderService(one.endpoint, f"{station.name}r", station.node, version="3.10.1"))
+        self._queue.put_nowait(
+            RenderService(one.endpoint, f"{render_service.name}r", render_service.node, version="3.10.1")
+        )
         return True
 
     def outlook(self, seconds: float | None) -> None: ...
@@ -112,7 +114,7 @@ async def test_services_of_ours_render_in_one_pass(emulator, data: Path, tmp_pat
 @pytest.mark.slow
 async def test_services_that_are_not_ours_alone_are_asked_by_snapshot(emulator, data: Path, tmp_path: Path) -> None:
     spec = specification(data / "cube.obj", frames=2)
-    outcome, told = await produce(spec, [emulator(snapshot_seconds=0.3)], tmp_path, station={"owned": False})
+    outcome, told = await produce(spec, [emulator(snapshot_seconds=0.3)], tmp_path, render_service={"owned": False})
     assert outcome.header.way == "snapshot"
     assert "not known to be ours alone" in told.text
 

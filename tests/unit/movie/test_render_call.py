@@ -24,8 +24,8 @@ def still(frames: int = 4, **changes: Any) -> Any:
 
 
 async def movie(service: Service, folder: Path, spec: Any, **options: Any) -> Any:
-    station = options.pop("station", {})
-    source = FixedServices([RenderService(service.endpoint, "brayns1", "node1", version="3.10.1", **station)])
+    render_service = options.pop("render_service", {})
+    source = FixedServices([RenderService(service.endpoint, "brayns1", "node1", version="3.10.1", **render_service)])
     return await produce(spec, [], folder, source=source, **options)
 
 
@@ -231,7 +231,7 @@ async def test_a_movie_of_one_pass_is_not_continued_by_a_service_that_others_may
         with pytest.raises(
             RenderingFailed, match="brayns1 on node1 is not ours alone, and the movie's frames are rendered by one-pass"
         ):
-            await movie(service, tmp_path, still(frames=2), station={"owned": False})
+            await movie(service, tmp_path, still(frames=2), render_service={"owned": False})
 
 
 async def test_a_service_that_always_goes_on_is_told_of(tmp_path: Path) -> None:

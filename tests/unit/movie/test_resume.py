@@ -77,7 +77,7 @@ async def test_versions_and_ways_are_not_mixed(emulator, data: Path, tmp_path: P
     await produce(spec, [service], tmp_path)
     (tmp_path / "00002.png").unlink()
     with pytest.raises(InvalidSetting, match=r"rendered by braynsService 3\.10\.1, .* is 3\.9\.0: mixing"):
-        await produce(spec, [service], tmp_path, token="2", station={"version": "3.9.0"})
+        await produce(spec, [service], tmp_path, token="2", render_service={"version": "3.9.0"})
     way = records(tmp_path)[0]["way"]
     other = "snapshot" if way == "one-pass" else "one-pass"
     with pytest.raises(InvalidSetting, match="would flicker"):

@@ -93,9 +93,9 @@ async def test_other_endpoints_are_rendered_with_meanwhile(
     assert f"dag/one renders with {busy.endpoint}" in caplog.text
 
 
-def holds(station: RenderService) -> bool:
+def holds(render_service: RenderService) -> bool:
     try:
-        return station.holds()
+        return render_service.holds()
     except Superseded:
         return False
 
