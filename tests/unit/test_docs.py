@@ -17,15 +17,19 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncssh
 import pytest
 import yaml
+from airflow.sdk.exceptions import AirflowException
 
+from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.specification import MovieSpecification
 from airflow_brayns.provider import get_provider_info
 from airflow_brayns.services.settings import CONNECTION_TYPE, ClusterSettings
+from airflow_brayns.task.guard import guarded
 from tests.support.cluster import REPO
 from tests.support.reader import Block, blocks
 
@@ -138,6 +142,21 @@ def talks(block: Block, seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -
     brayns = SimpleNamespace(Connector=lambda at: SimpleNamespace(connect=lambda: asked.append(at)))
     exec(block.text.replace("from airflow_brayns import open_endpoint\n", ""), {**seen, "open_endpoint": near, "endpoint": "n1:5000", "brayns": brayns})  # fmt: skip
     assert asked == ["n1:5000", "127.0.0.1:1"]
+
+
+def test_a_callback_that_the_metrics_page_gives_finds_whose_fault_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error is a field of the exception; it was read from the cause, which is none."""
+    import airflow.sdk
+
+    [block] = [block for block in BLOCKS if block.page.endswith("metrics.rst") and "def tell" in block.text]
+    seen: dict[str, Any] = {}
+    exec(GIVEN, seen)
+    with airflow.sdk.DAG("readers", schedule=None):
+        exec(compile(block.text, str(block), "exec"), seen)
+    with pytest.raises(AirflowException) as caught, guarded:
+        raise InvalidSetting("account", "is none of yours.")
+    seen["tell"]({"exception": caught.value, "ti": SimpleNamespace(task_id="service")})
+    assert "service: whoever wrote account: " in capsys.readouterr().out
 
 
 @of("json")
