@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property, partial
@@ -15,6 +16,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.local import LocalCluster
+from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.shell import LocalShell, Shell
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.ssh import SSHShell
@@ -179,6 +181,16 @@ class BraynsClusterHook(BaseHook):
         settings = await self.asettings()
         async with shared_poller(settings, make_cluster, self._login) as poller:
             yield Session(poller, settings, log or self.log, Told(told))
+
+    @asynccontextmanager
+    async def connect(self, settings: ClusterSettings) -> AsyncIterator[Poller]:
+        """Yield the cluster's poller, as in 0.2.0. Deprecated: `session` yields it with settings and log.
+
+        :param settings: what `settings` or `asettings` gave.
+        """
+        warnings.warn("BraynsClusterHook.connect is deprecated: use session().", DeprecationWarning, stacklevel=3)
+        async with shared_poller(settings, make_cluster, self._login) as poller:
+            yield poller
 
     def test_connection(self) -> tuple[bool, str]:
         """Try each thing that the connection needs, and say a line of each, with what to do: for `airflow connections

@@ -103,3 +103,18 @@ def test_this_machine_without_an_executable_has_that_of_the_default(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_HERE", json.dumps({"conn_type": "brayns_cluster", "extra": extra}))
     assert BraynsClusterHook("here").settings.executable.rpartition("/")[2] == found
+
+
+async def test_what_asks_as_in_0_2_0_shares_the_poller_and_is_told_what_it_is_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_HERE", json.dumps({"conn_type": "brayns_cluster", "extra": {"scheduler": "local"}})
+    )
+    hook = BraynsClusterHook("here")
+    settings = await hook.asettings()
+    async with hook.session() as session:
+        with pytest.warns(DeprecationWarning, match=r"use session\(\)") as told:
+            async with hook.connect(settings) as poller:
+                assert poller is session.poller
+    assert told[0].filename == __file__
