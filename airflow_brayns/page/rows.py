@@ -63,7 +63,8 @@ class _OfRun:
             usable = _usable(task)
             for one in usable:
                 row = _service_row(one, usable[0], _text(task.facts, keys.TUNNEL))
-                self.services.setdefault(row["job_id"], {})[row["service"]] = row
+                if "job_id" in row and "service" in row:  # of an endpoint that somebody typed in, neither is known
+                    self.services.setdefault(row["job_id"], {})[row["service"]] = row
             for name in _texts(task.facts.get(keys.RELEASED)):
                 self.released[name] = max(task.told_at[keys.RELEASED], self.released.get(name, _NEVER))
             if isinstance(told := task.facts.get(keys.HELD), dict):
@@ -91,7 +92,7 @@ class Reading:
         for task in self._tasks:
             if not task.task_id:
                 rows.append({**_head(task), "state": _state_without(task.run), "since": _time(task.run.queued_at)})
-            elif not {keys.PROGRESS, keys.MOVIE, keys.PREVIEW} & task.facts.keys() and (booked := Booked.of(task)):
+            elif not _is_movie(task) and (booked := Booked.of(task)):
                 rows.append(self._service(booked))
         return rows
 
@@ -131,7 +132,7 @@ class Reading:
         for task in self._tasks:
             progress, made = task.facts.get(keys.PROGRESS), task.facts.get(keys.MOVIE)
             preview = task.facts.get(keys.PREVIEW)
-            if not any(isinstance(one, dict) for one in (progress, made, preview)):
+            if not _is_movie(task):
                 continue
             row = {**_head(task), "state": _movie_state(task, made)}
             if isinstance(progress, dict) and row["state"] != "asked":
@@ -236,6 +237,11 @@ def _state(booked: Booked, run: _OfRun, usable: bool) -> str:
     if run.renders:
         return "rendering"
     return "ready" if usable else "nodes"
+
+
+def _is_movie(task: Task) -> bool:
+    """Whether a task has a movie's row; one that has stored nothing readable of it has that of its booking."""
+    return any(isinstance(task.facts.get(key), dict) for key in (keys.PROGRESS, keys.MOVIE, keys.PREVIEW))
 
 
 def _is_at_work(task: Task) -> bool:

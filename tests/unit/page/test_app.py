@@ -253,6 +253,15 @@ def test_no_file_is_sent_of_a_task_that_may_not_be_read_or_has_recorded_none(
     assert answer.status_code == 404 and str(tmp_path) not in answer.text
 
 
+@pytest.mark.parametrize("index", ["2147483648", "99999999999999999999", "-2"])
+def test_a_number_that_no_task_has_is_refused_before_the_database_is_asked(
+    the_page: Page, stored: Stored, tmp_path: Path, index: str
+) -> None:
+    task = a_movie(stored, tmp_path)
+    answer = the_page.ask("viewer", "/brayns/movies/movie", params=task | {"map_index": index})
+    assert answer.status_code == 422
+
+
 def test_what_has_not_changed_is_not_sent_again(the_page: Page, stored: Stored) -> None:
     stored.session()
     first = the_page.ask("viewer", "/brayns/state")

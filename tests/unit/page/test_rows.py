@@ -110,6 +110,25 @@ def test_services_that_another_task_of_the_run_waited_for_are_in_its_booking() -
     assert found["state"] == "ready" and len(found["services"]) == 1
 
 
+@pytest.mark.parametrize("unknown", ["job_id", "service"])
+@pytest.mark.parametrize("told", [None, "", "\x1b[2J", []])
+def test_an_endpoint_that_somebody_typed_in_is_of_no_booking_and_ends_no_page(unknown: str, told: Any) -> None:
+    """`BraynsServiceSensor(endpoint=…)` hands on None for its job and name: beside a movie, nobody saw a page any more."""
+    typed = task("wait", services=[service(**{unknown: told})])
+    assert row(task(allocation=booking()), typed)["state"] == "nodes"
+    [found] = Reading([typed, task("render", "running", brayns_progress=progress(1, 2))]).movies()
+    assert found["done"] == 1
+
+
+@pytest.mark.parametrize("progress_told", [None, 7, "half a te"])
+def test_a_booking_is_shown_also_where_how_far_its_movie_is_cannot_be_read(progress_told: Any) -> None:
+    """It had no row, and so no way to give its nodes back."""
+    reading = Reading([task("movie", "running", allocation=booking(), brayns_progress=progress_told)])
+    assert reading.movies() == []
+    [found] = reading.services()
+    assert (found["state"], found["name"]) == ("waiting", booking()["name"])
+
+
 def test_what_was_given_back_in_the_middle_of_a_run_has_ended() -> None:
     released = task("brayns_release", brayns_released=[booking()["name"]], at=NOW + timedelta(minutes=1))
     assert row(task(allocation=booking(), services=[service()]), released)["state"] == "ended"
