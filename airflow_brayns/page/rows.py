@@ -115,7 +115,7 @@ class Reading:
         if state in ("queued", "starting"):
             row["wait"] = _wait(task)
         held = run.held.get(booked.name)
-        if held is not None and held.told_at[keys.HELD] >= asked:
+        if held is not None and held.told_at[keys.HELD] >= asked and state != "asked":
             told = held.facts[keys.HELD]
             row |= {"until": _text(told, "until"), "why": _text(told, "why")}
             if held.state not in _DONE and not task.run.is_over:
@@ -225,13 +225,13 @@ def _state(booked: Booked, run: _OfRun, usable: bool) -> str:
     task = booked.task
     if task.state in _FAILED:
         return "failed"
+    if task.state in _TO_COME and not task.run.is_over:
+        return "asked"
     given_back = run.released.get(booked.name)  # of an earlier try, perhaps, whose name was the same
     if given_back is not None and given_back >= task.told_at[keys.ALLOCATION]:
         return "ended"
     if task.run.is_over:
         return "ended" if task.run.state == "success" else "failed"
-    if task.state in _TO_COME:
-        return "asked"
     if task.state not in _DONE:
         return _waiting(task)
     if run.renders:

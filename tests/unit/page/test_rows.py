@@ -140,6 +140,25 @@ def test_a_release_of_an_earlier_try_is_none_of_the_next() -> None:
     assert row(task(allocation=booking(), services=[service()]), released)["state"] == "ready"
 
 
+@pytest.mark.parametrize("state", ["", "scheduled", "queued", "up_for_retry"])
+def test_a_session_that_is_cleared_after_its_end_is_asked_for_anew(state: str) -> None:
+    """It stood there as ended, with the former's reason, and could not be ended while it was queued."""
+    later = NOW + timedelta(minutes=1)
+    held = {"allocation": booking()["name"], "until": later.isoformat(), "why": "Job 1001 was given back."}
+    others = (
+        task("keep", state, at=later, brayns_held=held),
+        task("brayns_release", state, at=later, brayns_released=[booking()["name"]]),
+    )
+    found = row(task(state=state, allocation=booking(), services=[service()]), *others)
+    assert (found["state"], {"why", "until", "keeper", "services"} & found.keys()) == ("asked", set())
+    over = Run("dag", "run", "failed", "anna", NOW, NOW)
+    found = row(
+        task(state=state, run=over, allocation=booking()),
+        task("r", "success", over, later, brayns_released=[booking()["name"]]),
+    )
+    assert found["state"] == "ended"
+
+
 def test_of_a_run_that_failed_it_is_ended_only_what_was_given_back() -> None:
     """Its release may have failed, too: the nodes may go on, and cost."""
     run = Run("dag", "run", "failed", "anna", NOW, NOW)
