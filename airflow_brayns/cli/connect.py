@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
@@ -15,7 +15,7 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.readiness import NotYet
 from airflow_brayns.cli.connections import ask_each
 from airflow_brayns.cli.console import Answer, command, say
-from airflow_brayns.cluster.allocation import AllocationStatus
+from airflow_brayns.cluster.allocation import AllocationStatus, JobState
 from airflow_brayns.cluster.waiter import Waiter
 from airflow_brayns.errors import BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
@@ -75,7 +75,7 @@ def _target(args: argparse.Namespace) -> _Target:
             _Target("", status.name, status.incarnation, one.name, str(Endpoint(session.cluster.address(one.node), one.port)))
             for status in await session.cluster.list_all()
             for one in status.services
-            if status.name.startswith(args.name) and one.exit_code is None and one.port
+            if status.name.startswith(args.name) and status.state is not JobState.ENDED and one.exit_code is None and one.port
         ]  # fmt: skip
 
     told, _ = ask_each(args.cluster_conn_id, look)
@@ -117,15 +117,16 @@ class _Way:
 
 async def _held(way: _Way, hook: BraynsClusterHook, port: int, out: TextIO) -> None:
     """Hold a port of this machine's open, each connection of which is passed on to the service."""
-    try:
-        async with local_port(way.reach, port) as here:
-            print(f"localhost:{here}", file=out, flush=True)
-            say(f"It leads to {way.target.endpoint}, which counts as used meanwhile. Ctrl-C ends it.")
-            async with hook.session() as session:
-                await _follow(way, session)
-    except OSError as error:
-        why = f"{port} cannot be opened here: {error.strerror or error}"
-        raise InvalidSetting("--port", why, remedy="name another, or leave it out.") from None
+    async with AsyncExitStack() as opened:
+        try:
+            here = await opened.enter_async_context(local_port(way.reach, port))
+        except (OSError, OverflowError) as error:
+            why = f"{port} cannot be opened here: {getattr(error, 'strerror', None) or error}"
+            raise InvalidSetting("--port", why, remedy="name another, or leave it out.") from None
+        print(f"localhost:{here}", file=out, flush=True)
+        say(f"It leads to {way.target.endpoint}, which counts as used meanwhile. Ctrl-C ends it.")
+        async with hook.session() as session:
+            await _follow(way, session)
 
 
 async def _follow(way: _Way, session: Session) -> None:

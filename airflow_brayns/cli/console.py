@@ -19,6 +19,7 @@ import structlog
 from airflow.cli.simple_table import AirflowConsole
 from airflow.cli.utils import redirect_stdout_log_handlers_to_stderr
 from airflow.sdk import conf
+from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_brayns.errors import BraynsError, reason_of
@@ -192,8 +193,15 @@ def _print(answer: Answer, output: str) -> None:
             console = AirflowConsole()
             if not sys.stdout.isatty():
                 console.width = _WIDE  # whoever reads lines wants each row on one
-            console.print_as([dict(row) for row in answer.rows], output)
+            console.print_as([_shown(row, output) for row in answer.rows], output)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(_STOPPED + signal.SIGPIPE) from None
+
+
+def _shown(row: Mapping[str, Any], output: str) -> dict[str, Any]:
+    """A row as Airflow's console takes it, whose tables read `[old]` as a mark of style."""
+    return {
+        name: escape(value) if output == "table" and isinstance(value, str) else value for name, value in row.items()
+    }

@@ -10,12 +10,12 @@ import json
 import os
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_authenticated
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from airflow_brayns.links.texts import connect_lines
@@ -27,6 +27,7 @@ from airflow_brayns.page.stored import clusters_of, facts_of, offers_of, read, s
 from airflow_brayns.version import __version__
 
 router = APIRouter(dependencies=[Depends(requires_authenticated())])
+MapIndex = Annotated[int, Query(ge=-1, lt=2**31)]  # as the database's column holds it: a larger one ended in a 500
 _ENDPOINT = "{endpoint}"  # what the page puts an endpoint in for
 
 
@@ -73,7 +74,13 @@ def clusters(request: Request, user: GetUserDep, session: SessionDep) -> Respons
 
 @router.get("/movies/{shown}")
 def movies(
-    shown: Shown, user: GetUserDep, session: SessionDep, dag_id: str, run_id: str, task_id: str, map_index: int = -1
+    shown: Shown,
+    user: GetUserDep,
+    session: SessionDep,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: MapIndex = -1,
 ) -> FileResponse:
     """A movie, or a picture of it, that a task has recorded; a part of it where the request asks for a range of bytes."""
     if not Access(user, session).readable([dag_id]):

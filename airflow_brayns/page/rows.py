@@ -63,7 +63,8 @@ class _OfRun:
             usable = _usable(task)
             for one in usable:
                 row = _service_row(one, usable[0], _text(task.facts, keys.TUNNEL))
-                self.services.setdefault(row["job_id"], {})[row["service"]] = row
+                if "job_id" in row and "service" in row:  # of an endpoint that somebody typed in, neither is known
+                    self.services.setdefault(row["job_id"], {})[row["service"]] = row
             for name in _texts(task.facts.get(keys.RELEASED)):
                 self.released[name] = max(task.told_at[keys.RELEASED], self.released.get(name, _NEVER))
             if isinstance(told := task.facts.get(keys.HELD), dict):
@@ -91,7 +92,7 @@ class Reading:
         for task in self._tasks:
             if not task.task_id:
                 rows.append({**_head(task), "state": _state_without(task.run), "since": _time(task.run.queued_at)})
-            elif not {keys.PROGRESS, keys.MOVIE, keys.PREVIEW} & task.facts.keys() and (booked := Booked.of(task)):
+            elif not _is_movie(task) and (booked := Booked.of(task)):
                 rows.append(self._service(booked))
         return rows
 
@@ -114,7 +115,7 @@ class Reading:
         if state in ("queued", "starting"):
             row["wait"] = _wait(task)
         held = run.held.get(booked.name)
-        if held is not None and held.told_at[keys.HELD] >= asked:
+        if held is not None and held.told_at[keys.HELD] >= asked and state != "asked":
             told = held.facts[keys.HELD]
             row |= {"until": _text(told, "until"), "why": _text(told, "why")}
             if held.state not in _DONE and not task.run.is_over:
@@ -131,7 +132,7 @@ class Reading:
         for task in self._tasks:
             progress, made = task.facts.get(keys.PROGRESS), task.facts.get(keys.MOVIE)
             preview = task.facts.get(keys.PREVIEW)
-            if not any(isinstance(one, dict) for one in (progress, made, preview)):
+            if not _is_movie(task):
                 continue
             row = {**_head(task), "state": _movie_state(task, made)}
             if isinstance(progress, dict) and row["state"] != "asked":
@@ -224,18 +225,23 @@ def _state(booked: Booked, run: _OfRun, usable: bool) -> str:
     task = booked.task
     if task.state in _FAILED:
         return "failed"
+    if task.state in _TO_COME and not task.run.is_over:
+        return "asked"
     given_back = run.released.get(booked.name)  # of an earlier try, perhaps, whose name was the same
     if given_back is not None and given_back >= task.told_at[keys.ALLOCATION]:
         return "ended"
     if task.run.is_over:
         return "ended" if task.run.state == "success" else "failed"
-    if task.state in _TO_COME:
-        return "asked"
     if task.state not in _DONE:
         return _waiting(task)
     if run.renders:
         return "rendering"
     return "ready" if usable else "nodes"
+
+
+def _is_movie(task: Task) -> bool:
+    """Whether a task has a movie's row; one that has stored nothing readable of it has that of its booking."""
+    return any(isinstance(task.facts.get(key), dict) for key in (keys.PROGRESS, keys.MOVIE, keys.PREVIEW))
 
 
 def _is_at_work(task: Task) -> bool:

@@ -103,8 +103,8 @@ def read(
     for key, task_id, map_index, subject in _questions(session, [key for key in shown if shown[key].dag_id in askable]):
         place = (key, task_id, map_index)
         tasks.setdefault(place, Task(shown[key], task_id, map_index, "awaiting_input")).asks = subject
-    told = {key for key, _, _ in tasks}
-    silent = [Task(run) for key, run in shown.items() if key not in told and run.dag_id == SESSION]
+    booked = {key for (key, _, _), task in tasks.items() if keys.ALLOCATION in task.facts}
+    silent = [Task(run) for key, run in shown.items() if key not in booked and run.dag_id == SESSION]
     return [*tasks.values(), *silent], len(runs) - len(shown)
 
 

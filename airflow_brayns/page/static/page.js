@@ -297,7 +297,7 @@ function Confirm({ title, text, yes, onYes, onNo }) {
 // How a row is ended, by Airflow's own API: the least that gives its nodes back.
 function endOf(row, may) {
   const mark = (name, index, state) => ask(taskApiOf(row, name, index), "PATCH", { new_state: state });
-  const endRun = () => ask(apiOf(row), "PATCH", { state: "failed" });
+  const endRun = () => change(apiOf(row), "run", { state: "failed" });
   if (row.keeper && may.includes("mark")) {
     return { title: "Release the session?", text: "Its services end, and the nodes are given back at once.", yes: "Release", go: () => mark(...row.keeper, "success") };
   }
@@ -305,7 +305,7 @@ function endOf(row, may) {
   if (["waiting", "queued", "starting"].includes(row.state)) {
     // Of a session, the run: its release gives back also what a task booked that has succeeded meanwhile.
     if (row.dag_id === SESSION && may.includes("end")) return { ...taken, go: endRun };
-    if (may.includes("mark")) return { ...taken, go: () => takeBack(row, mark) };
+    if (may.includes("mark")) return { ...taken, go: () => change(taskApiOf(row, row.task_id, row.map_index ?? -1), "task", { new_state: "failed" }) };
   }
   if (isLive(row) && may.includes("end")) {
     return { title: "End the whole run?", text: "All its tasks are stopped, and its nodes are given back.", yes: "End the run", go: endRun };
@@ -313,12 +313,11 @@ function endOf(row, may) {
   return null;
 }
 
-// A task that has just succeeded stays so: were it marked as failed, nobody would release what it booked.
-async function takeBack(row, mark) {
-  const index = row.map_index ?? -1;
-  const { value } = await ask(taskApiOf(row, row.task_id, index));
-  if (OVER.includes(value && value.state)) throw new Refused(409, "Close this and look again: the task has ended meanwhile, and was left as it is.");
-  await mark(row.task_id, index, "failed");
+// What has just ended stays so: a task that succeeded and is then marked as failed, nobody would release; and a run that succeeded would count as failed.
+async function change(path, what, body) {
+  const { value } = await ask(path);
+  if (OVER.includes(value && value.state)) throw new Refused(409, `Close this and look again: the ${what} has ended meanwhile, and was left as it is.`);
+  await ask(path, "PATCH", body);
 }
 
 // When the first of what it needs is over, in milliseconds; null where nobody knows.
@@ -495,6 +494,7 @@ const ServiceCard = React.memo(function ServiceCard({ row, may, connect, onChang
   const extension = live ? extensionOf(row, may) : null;
   const isAnother = asking !== null && ![end, extension].some((one) => one !== null && one.title === asking.title);
   useEffect(() => { if (isAnother) setAsking(null); }, [isAnother]);
+  useEffect(() => setAsked(false), [live, row.since]); // its run was cleared: what there is now is another booking
   const text = row.why || (row.wait && waitOf(row)) || (STATES[row.state] || ["", "", ""])[2];
   return h("li", { className: "card", style: { listStyle: "none" }, "aria-label": `${row.dag_id} ${row.run_id}` },
     h("div", { className: "line" }, h(State, { row }), h(TimeLeft, { row }), h("span", { className: "dim grow" }, h("bdi", null, text)),
@@ -630,7 +630,7 @@ function remember(values) {
 function ofLink(params) {
   const found = {};
   for (const [name, text] of new URLSearchParams(window.location.search)) {
-    if (!(name in params)) continue;
+    if (!Object.hasOwn(params, name)) continue;
     found[name] = isList(params[name]) ? text.split(",").filter(Boolean) : text;
   }
   return found;
@@ -690,7 +690,7 @@ function Allocate({ session, onStarted, onClose }) {
     ask(`api/v2/dags/${session.dag_id}/details`).then(({ value }) => {
       if (!there) return;
       const found = Object.fromEntries(Object.entries(value.params || {}).map(([name, one]) => [name, { ...one, schema: one.schema || {} }]));
-      const before = Object.fromEntries(Object.entries(remembered()).filter(([name]) => name in found));
+      const before = Object.fromEntries(Object.entries(remembered()).filter(([name, value]) => Object.hasOwn(found, name) && Array.isArray(value) === isList(found[name]))); // by this version's form
       const defaults = Object.fromEntries(Object.entries(found).map(([name, one]) => [name, one.value]));
       setValues({ ...defaults, ...before, ...ofLink(found) });
       setParams(found);
@@ -751,7 +751,7 @@ function Trouble({ trouble, shown }) {
 
 function Cannot({ session }) {
   if (!session) return h("p", { className: "dim" }, "There is no DAG brayns_session to allocate with, or you may not see it. Whoever looks after this Airflow gets it by ", h("code", null, "airflow brayns examples DAG_FOLDER"), ".");
-  if (session.paused) return h("div", { className: "note warn" }, "The DAG ", h(Link, { to: `/dags/${session.dag_id}` }, session.dag_id), " is paused: what is asked for waits until somebody unpauses it.");
+  if (session.paused) return h("div", { className: "note warn" }, "The DAG ", h(Link, { to: `/dags/${session.dag_id}` }, session.dag_id), " is paused: what is asked for, extended or released waits until somebody unpauses it.");
   if (!session.may.includes("trigger")) return h("p", { className: "dim" }, "You may look at what runs, and not allocate: ask whoever looks after this Airflow for the right to trigger brayns_session.");
   return null;
 }
@@ -760,6 +760,8 @@ function Brayns() {
   const { shown, trouble, look } = usePolled();
   const [open, setOpen] = useState(() => new URLSearchParams(window.location.search).size > 0);
   const [started, setStarted] = useState("");
+  const isThere = Boolean(shown) && shown.services.some((row) => row.run_id === started);
+  useEffect(() => { if (isThere) setStarted(""); }, [isThere]);
   const style = h("style", null, STYLE);
   if (!shown) return h("main", { className: "brayns" }, style, h("div", null, h("h1", null, "Brayns"), trouble ? h(Trouble, { trouble, shown }) : h("p", { className: "dim", role: "status" }, "Loading …")));
   const { session } = shown;
@@ -776,7 +778,7 @@ function Brayns() {
   return h("main", { className: "brayns" }, style, h("div", null,
     h("header", null, h("h1", null, "Brayns"), h("button", { type: "button", className: "main", disabled: !may, "aria-expanded": open, onClick: () => setOpen(!open) }, "Allocate…")),
     h(Trouble, { trouble, shown }), h(Cannot, { session }),
-    started && !services.some((row) => row.run_id === started) && h("div", { className: "note", role: "status" }, "Asked for: ", h(Link, { to: runOf({ dag_id: session.dag_id, run_id: started }) }, h("bdi", null, started))),
+    started && !isThere && h("div", { className: "note", role: "status" }, "Asked for: ", h(Link, { to: runOf({ dag_id: SESSION, run_id: started }) }, h("bdi", null, started))),
     open && may && h(Allocate, { session, onStarted, onClose: () => setOpen(false) }),
     h("h2", null, `Services (${running} running)`),
     services.length === 0 && h("p", { className: "dim" }, "Nothing that you may see runs, or has ended in the last day.", may && " Allocate starts a braynsService to work with."),

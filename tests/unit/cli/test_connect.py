@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import errno
+import io
 import os
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_brayns import BraynsServiceOperator, ReleaseNodesOperator
 from airflow_brayns.brayns.client import BraynsClient
-from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cli.connect import _held, _target
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.services.booking import book_on
@@ -119,6 +124,7 @@ def test_it_moves_to_what_follows_on_and_the_port_stays(
         (["ab-ffffffffffff"], "no service of ab-ffffffffffff listens"),
         (["{name}", "--service", "other"], "take one of brayns1"),
         (["{name}", "--port", "{taken}"], "cannot be opened here"),
+        (["{name}", "--port", "70000"], "70000 cannot be opened here"),
     ],
 )
 def test_what_cannot_be_connected_to_is_said(
@@ -129,3 +135,32 @@ def test_what_cannot_be_connected_to_is_said(
         said = airflow_brayns_command("connect", *given, *HERE)
     assert said.code == 1 and not said.out
     assert told in said.err
+
+
+def test_whoever_does_not_read_the_port_is_no_port_that_is_taken() -> None:
+    """A pipe that nobody reads was told as `--port: 0 cannot be opened here: Broken pipe`."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    with pytest.raises(BrokenPipeError):
+        asyncio.run(_held(SimpleNamespace(reach=None), SimpleNamespace(), 0, Closed()))  # type: ignore[arg-type]
+
+
+def test_of_a_booking_a_job_that_is_over_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that was lost took its keeper along: no service of it has an exit code, and `services` lists none of it."""
+    listening = (ServiceStatus("brayns1", "127.0.0.1", 5000),)
+    lost = AllocationStatus("ab-000000000001001", 2, None, "7", services=listening)
+    lives = AllocationStatus("ab-000000000001000", 1, None, "8", answered=False, services=listening)
+
+    async def list_all() -> list[AllocationStatus]:
+        return [lost, lives]
+
+    def ask_each(conn_id: str, look: Any) -> Any:
+        session = SimpleNamespace(cluster=SimpleNamespace(list_all=list_all, address=str))
+        return [("here", asyncio.run(look(session)))], False
+
+    monkeypatch.setattr("airflow_brayns.cli.connect.ask_each", ask_each)
+    args = argparse.Namespace(name="ab-000000000001", service=None, cluster_conn_id="here")
+    assert _target(args).name == lives.name, "a cluster that does not say counts as one where it runs"

@@ -67,6 +67,19 @@ def test_what_failed_in_part_still_prints_the_rest(capsys: pytest.CaptureFixture
     assert "a" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("output", ["table", "plain", "json", "yaml"])
+@pytest.mark.parametrize("value", ["scene[old].py", "[fe80::1]:5000", "x [/] y", "a\\[b]"])
+def test_a_value_is_shown_with_its_brackets(capsys: pytest.CaptureFixture[str], value: str, output: str) -> None:
+    """Airflow's tables take them for marks of style: they were left out, or ended the command."""
+
+    @command
+    def work(args: argparse.Namespace) -> Answer:
+        return Answer([{"for": value}])
+
+    work(argparse.Namespace(output=output))
+    assert value in capsys.readouterr().out.replace("\\\\", "\\")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_gives_back_before_it_ends(number: signal.Signals) -> None:
     given_back = []

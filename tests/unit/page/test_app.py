@@ -79,6 +79,20 @@ def test_whoever_may_read_the_dags_is_told_of_them_and_of_what_they_may_do(
     assert told["session"] == {"dag_id": "brayns_session", "paused": False, "may": may}
 
 
+@pytest.mark.parametrize(
+    ("run_state", "state", "shown"), [("running", "up_for_retry", "asked"), ("failed", "failed", "failed")]
+)
+def test_a_session_that_booked_nothing_is_shown_whatever_else_its_tasks_have_stored(
+    the_page: Page, stored: Stored, run_state: str, state: str, shown: str
+) -> None:
+    """The operator tells of no services before it asks for nodes: where Slurm refused those, the session had no row."""
+    run = stored.run(state=run_state, end_date=NOW if run_state == "failed" else None)
+    stored.task(run, "brayns", state, services=[], brayns_tunnel="", brayns_log="", brayns_url="")
+    stored.task(run, "brayns_release", "success", brayns_released=[])
+    [row] = the_page.state()["services"]
+    assert (row["run_id"], row["state"]) == (run[2], shown)
+
+
 def test_an_extension_is_for_those_who_may_change_the_sessions_tasks_by_airflows_own_route(
     the_page: Page, stored: Stored
 ) -> None:
@@ -251,6 +265,15 @@ def test_no_file_is_sent_of_a_task_that_may_not_be_read_or_has_recorded_none(
     monkeypatch.setattr("airflow_brayns.page.access.Access.readable", lambda *_: set())
     answer = the_page.ask("admin", "/brayns/movies/movie", params=task)
     assert answer.status_code == 404 and str(tmp_path) not in answer.text
+
+
+@pytest.mark.parametrize("index", ["2147483648", "99999999999999999999", "-2"])
+def test_a_number_that_no_task_has_is_refused_before_the_database_is_asked(
+    the_page: Page, stored: Stored, tmp_path: Path, index: str
+) -> None:
+    task = a_movie(stored, tmp_path)
+    answer = the_page.ask("viewer", "/brayns/movies/movie", params=task | {"map_index": index})
+    assert answer.status_code == 422
 
 
 def test_what_has_not_changed_is_not_sent_again(the_page: Page, stored: Stored) -> None:

@@ -110,6 +110,25 @@ def test_services_that_another_task_of_the_run_waited_for_are_in_its_booking() -
     assert found["state"] == "ready" and len(found["services"]) == 1
 
 
+@pytest.mark.parametrize("unknown", ["job_id", "service"])
+@pytest.mark.parametrize("told", [None, "", "\x1b[2J", []])
+def test_an_endpoint_that_somebody_typed_in_is_of_no_booking_and_ends_no_page(unknown: str, told: Any) -> None:
+    """`BraynsServiceSensor(endpoint=…)` hands on None for its job and name: beside a movie, nobody saw a page any more."""
+    typed = task("wait", services=[service(**{unknown: told})])
+    assert row(task(allocation=booking()), typed)["state"] == "nodes"
+    [found] = Reading([typed, task("render", "running", brayns_progress=progress(1, 2))]).movies()
+    assert found["done"] == 1
+
+
+@pytest.mark.parametrize("progress_told", [None, 7, "half a te"])
+def test_a_booking_is_shown_also_where_how_far_its_movie_is_cannot_be_read(progress_told: Any) -> None:
+    """It had no row, and so no way to give its nodes back."""
+    reading = Reading([task("movie", "running", allocation=booking(), brayns_progress=progress_told)])
+    assert reading.movies() == []
+    [found] = reading.services()
+    assert (found["state"], found["name"]) == ("waiting", booking()["name"])
+
+
 def test_what_was_given_back_in_the_middle_of_a_run_has_ended() -> None:
     released = task("brayns_release", brayns_released=[booking()["name"]], at=NOW + timedelta(minutes=1))
     assert row(task(allocation=booking(), services=[service()]), released)["state"] == "ended"
@@ -119,6 +138,25 @@ def test_a_release_of_an_earlier_try_is_none_of_the_next() -> None:
     """The name of a task's bookings is the same for every try."""
     released = task("brayns_release", brayns_released=[booking()["name"]], at=NOW - timedelta(minutes=1))
     assert row(task(allocation=booking(), services=[service()]), released)["state"] == "ready"
+
+
+@pytest.mark.parametrize("state", ["", "scheduled", "queued", "up_for_retry"])
+def test_a_session_that_is_cleared_after_its_end_is_asked_for_anew(state: str) -> None:
+    """It stood there as ended, with the former's reason, and could not be ended while it was queued."""
+    later = NOW + timedelta(minutes=1)
+    held = {"allocation": booking()["name"], "until": later.isoformat(), "why": "Job 1001 was given back."}
+    others = (
+        task("keep", state, at=later, brayns_held=held),
+        task("brayns_release", state, at=later, brayns_released=[booking()["name"]]),
+    )
+    found = row(task(state=state, allocation=booking(), services=[service()]), *others)
+    assert (found["state"], {"why", "until", "keeper", "services"} & found.keys()) == ("asked", set())
+    over = Run("dag", "run", "failed", "anna", NOW, NOW)
+    found = row(
+        task(state=state, run=over, allocation=booking()),
+        task("r", "success", over, later, brayns_released=[booking()["name"]]),
+    )
+    assert found["state"] == "ended"
 
 
 def test_of_a_run_that_failed_it_is_ended_only_what_was_given_back() -> None:
