@@ -7,31 +7,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.readiness import NotYet
+from airflow_brayns.cli import near
+from airflow_brayns.cli.connect_elsewhere import connect_elsewhere
 from airflow_brayns.cli.connections import ask_each
 from airflow_brayns.cli.console import Answer, command, say
 from airflow_brayns.cluster.allocation import AllocationStatus, JobState
 from airflow_brayns.cluster.waiter import Waiter
-from airflow_brayns.errors import BraynsError, InvalidSetting
+from airflow_brayns.errors import AllocationLost, BraynsError, InvalidSetting
 from airflow_brayns.hooks.cluster import BraynsClusterHook
 from airflow_brayns.hooks.endpoint import open_endpoint
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.settings import is_name
 from airflow_brayns.services.stream import ask, endpoint_of
-from airflow_brayns.services.tunnel import local_port
-
-LOOK_SECONDS = 10.0  # from one look whether something follows on to the next
 
 
 def connect(args: argparse.Namespace) -> None:
-    """Print `localhost:PORT`, which leads to a service until somebody ends the command."""
+    """Print `localhost:PORT`, which leads to a service until somebody ends the command, or the service is over."""
     args.out = sys.stdout  # which holds only the result, once the command goes on
     _connect(args)
+
+
+_OVER = "Connect again where it has been asked for anew: `airflow brayns services` lists it."
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class _Target:
 
 @command
 def _connect(args: argparse.Namespace) -> Answer:
+    if args.api_url is not None:
+        connect_elsewhere(args)
+        return Answer()
     target = _target(args)
     hook = BraynsClusterHook(target.conn_id, quiet=True)
     hook.prepare()  # Airflow is asked here, before the loop
@@ -59,16 +64,13 @@ def _connect(args: argparse.Namespace) -> Answer:
     return Answer()
 
 
-_LISTED = "take one of those that `airflow brayns services` lists."
-
-
 def _target(args: argparse.Namespace) -> _Target:
     """Find the service that is meant; of one that follows on another, the newer.
 
     :raises InvalidSetting: there is no such service.
     """
     if not is_name(args.name):
-        raise InvalidSetting("name", f"{args.name!r} is no allocation's.", remedy=_LISTED)
+        raise InvalidSetting("name", f"{args.name!r} is no allocation's.", remedy=near.LISTED)
 
     async def look(session: Session) -> list[_Target]:
         return [
@@ -89,7 +91,7 @@ def _target(args: argparse.Namespace) -> _Target:
         raise InvalidSetting(
             "--service", f"{args.name} has no {args.service!r} that listens.", remedy=f"take one of {names}."
         )
-    raise InvalidSetting("name", f"no service of {args.name} listens.", remedy=_LISTED)
+    raise InvalidSetting("name", f"no service of {args.name} listens.", remedy=near.LISTED)
 
 
 class _Way:
@@ -117,37 +119,35 @@ class _Way:
 
 async def _held(way: _Way, hook: BraynsClusterHook, port: int, out: TextIO) -> None:
     """Hold a port of this machine's open, each connection of which is passed on to the service."""
-    async with AsyncExitStack() as opened:
-        try:
-            here = await opened.enter_async_context(local_port(way.reach, port))
-        except (OSError, OverflowError) as error:
-            why = f"{port} cannot be opened here: {getattr(error, 'strerror', None) or error}"
-            raise InvalidSetting("--port", why, remedy="name another, or leave it out.") from None
-        print(f"localhost:{here}", file=out, flush=True)
+    async with near.port(way.reach, port, out):
         say(f"It leads to {way.target.endpoint}, which counts as used meanwhile. Ctrl-C ends it.")
         async with hook.session() as session:
             await _follow(way, session)
 
 
 async def _follow(way: _Way, session: Session) -> None:
-    """Move the way whenever something that follows on is usable. What cannot be seen, or reached, is looked at again."""
+    """Move the way whenever something that follows on is usable. What cannot be seen, or reached, is looked at again.
+
+    :raises AllocationLost: its allocation has ended, and none follows on.
+    """
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(near.LOOK_SECONDS)
         try:
             target = await _following(session, way.target)
             if target is not None:
                 await asyncio.to_thread(way.move, target)
+        except AllocationLost:
+            raise
         except (BraynsError, NotYet, OSError):
             continue
         if target is not None:
-            say(
-                f"New connections lead to {target.endpoint}, which follows on. What is loaded must be loaded there again."
-            )
+            say(near.MOVED.format(target.endpoint))
 
 
 async def _following(session: Session, target: _Target) -> _Target | None:
     """The same service of the newest incarnation that follows on and is usable; None where there is none.
 
+    :raises AllocationLost: the last one has ended.
     :raises NotYet: it is there, and does not answer yet.
     :raises BraynsError: the cluster, or the service, cannot be reached.
     """
@@ -159,6 +159,8 @@ async def _following(session: Session, target: _Target) -> _Target | None:
             if status is not None and one.name == target.service and one.port and one.exit_code is None:
                 endpoint = endpoint_of(session, status, one)
                 found = endpoint, replace(target, incarnation=status.incarnation, endpoint=str(endpoint))
+    if status is not None and status.state is JobState.ENDED:
+        raise AllocationLost(f"{target.name} is over: {status.ended or 'its job has ended'}", remedy=_OVER)
     if found is None:
         return None
     await ask(session, found[0], ())

@@ -70,6 +70,11 @@ def get_commands() -> list[GroupCommand]:
                         Arg(("name",), help="as `airflow brayns services` shows it"),
                         Arg(("-s", "--service"), help="which of its services; default: the first", default=None),
                         Arg(("-p", "--port"), help="of this machine; 0: any that is free", type=int, default=5000),
+                        Arg(
+                            ("--api-url",),
+                            help="of an Airflow elsewhere that knows the service; needs a token in AIRFLOW_CLI_TOKEN, and ssh",
+                            default=None,
+                        ),
                         _CLUSTER,
                     ),
                 ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
@@ -31,6 +32,23 @@ def tunnel(endpoint: str, login: Login | None, route: str = "ssh") -> str:
         host, _, port = endpoint.rpartition(":")
         return f"ssh -N -J {login.jump} -L 5000:localhost:{port} {login.user_at(host)}"
     return f"ssh -N -L 5000:{endpoint} {login.words}"
+
+
+_TUNNEL = re.compile(
+    r"ssh -N (?:-J (?P<jump>[^\s-]\S*) )?-L 5000:(?P<target>\S+:[0-9]{1,5}) (?P<login>[^\s-]\S*)(?: -p (?P<port>[0-9]{1,5}))?"
+)
+
+
+def way_through(tunnel: str) -> list[str]:
+    """The words of the ssh command line that passes one connection to where a tunnel leads, on its standard input and
+    output; none where the text is no tunnel's.
+
+    :param tunnel: what `tunnel` or `tunnel_to` gave.
+    """
+    if (found := _TUNNEL.fullmatch(tunnel)) is None:
+        return []
+    jump, port = (["-J", found["jump"]] if found["jump"] else []), (["-p", found["port"]] if found["port"] else [])
+    return ["ssh", *jump, *port, "-W", found["target"], "--", found["login"]]
 
 
 def tunnel_to(endpoint: str, first: str, told: str) -> str:

@@ -267,8 +267,9 @@ def _service_row(told: dict[str, Any], first: dict[str, Any], tunnel: str) -> di
 def _connected(service: dict[str, Any], booked: Booked) -> dict[str, Any]:
     """A service with the command that leads to it, and to no other one of its booking."""
     name = booked.allocations.get(service["job_id"], "")
-    place = f"{name if is_name(name) else booked.name} --service {quote(service.get('service', ''))}"
-    return {**service, "connect": f"airflow brayns connect {place}"}
+    name = name if is_name(name) else booked.name
+    connect = f"airflow brayns connect {name} --service {quote(service.get('service', ''))}"
+    return {**service, "allocation": name, "connect": connect}
 
 
 def _is_endpoint(text: str) -> bool:

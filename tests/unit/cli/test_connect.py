@@ -79,7 +79,7 @@ def test_it_moves_to_what_follows_on_and_the_port_stays(
 ) -> None:
     """An open connection stays with the first service until that ends; a new one goes to the second."""
     said: list[str] = []
-    monkeypatch.setattr("airflow_brayns.cli.connect.LOOK_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_brayns.cli.near.LOOK_SECONDS", 0.5)
     monkeypatch.setattr("airflow_brayns.cli.connect.say", said.append)
     port, found = free_port(), dict[str, Any]()
     first = Allocation.from_json(context["ti"].xcom["allocation"]["allocations"][0])
@@ -115,6 +115,26 @@ def test_it_moves_to_what_follows_on_and_the_port_stays(
     assert found["before"] == found["stays"] == found["after"]
     assert len(said) == 2 and said[1].startswith("New connections lead to 127.0.0.1:")
     assert said[1] != said[0]
+
+
+def test_it_ends_with_what_it_leads_to(
+    context: Any, cluster: Any, airflow_brayns_command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on, and each new connection was closed without a word."""
+    monkeypatch.setattr("airflow_brayns.cli.near.LOOK_SECONDS", 0.5)
+    BraynsServiceOperator(task_id="task", cluster_conn_id="here").execute(context)
+    name = context["ti"].xcom["allocation"]["name"]
+    release = ReleaseNodesOperator(task_id="release", cluster_conn_id="here", allocated_by="task")
+    said: list[str] = []
+
+    def tell(words: str) -> None:
+        said.append(words)
+        threading.Thread(target=release.execute, args=(context,)).start()
+
+    monkeypatch.setattr("airflow_brayns.cli.connect.say", tell)
+    ended = airflow_brayns_command("connect", name, "--port", "0", *HERE)
+    assert ended.code == 1 and "is over: released" in ended.err and "Connect again" in ended.err
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,16 @@ import shlex
 
 import pytest
 
-from airflow_brayns.links.texts import Login, connect_lines, jobs, log_command, service_url, tunnel, tunnel_to
+from airflow_brayns.links.texts import (
+    Login,
+    connect_lines,
+    jobs,
+    log_command,
+    service_url,
+    tunnel,
+    tunnel_to,
+    way_through,
+)
 
 
 def test_the_tunnel_leads_where_the_service_listens() -> None:
@@ -54,3 +63,21 @@ def test_the_lines_that_connect_are_python() -> None:
     for certificate in (False, True):
         compile(connect_lines("localhost:5000", certificate), "lines", "exec")
     assert "SslClientContext" in connect_lines("localhost:5000", True)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (tunnel("n1:5001", Login("me", "login.site", 2222)), "ssh -p 2222 -W n1:5001 -- me@login.site"),
+        (tunnel("[::1]:5001", Login(None, "login.site")), "ssh -W [::1]:5001 -- login.site"),
+        (tunnel("n1.x:5001", Login("me", "login.site", 2222), "node"), "ssh -J me@login.site:2222 -W localhost:5001 -- me@n1.x"),
+        (tunnel("n1:5001", None), ""),
+        ("", ""),
+        ("ssh -N -L 5000:n1:5001 -oProxyCommand=x", ""),
+        ("ssh -N -J -oProxyCommand=x -L 5000:n1:5001 login", ""),
+        ("ssh -N -L 5000:n1:5001 login -p 22 rm", ""),
+        ("ssh -N -L 5000:n1:5001 login\nrm", ""),
+    ],
+)  # fmt: skip
+def test_one_connection_goes_where_the_tunnel_leads_and_no_other_word_of_it_is_run(told: str, words: str) -> None:
+    assert " ".join(way_through(told)) == words
