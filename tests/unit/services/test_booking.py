@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import itertools
 import ssl
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.slurm import SlurmCluster
@@ -124,6 +126,28 @@ async def test_what_follows_on_is_the_same_again_behind_the_one_before() -> None
     assert "/services/brayns1\n" in shell.scripts[0] and "/services/brayns2\n" in shell.scripts[0]
     assert shell.scripts[0].count("exec braynsService") == 2
     assert "brayns7" not in shell.scripts[0]
+
+
+async def test_a_next_try_finds_what_follows_on(tmp_path: Path) -> None:
+    """It is started by the script that the one before was started by, which says less than what was wanted: its nodes were
+    given back, and those of the one before.
+    """
+    cluster, settings = (
+        LocalCluster(LocalShell(), state_dir=str(tmp_path)),
+        ClusterSettings.read({"setup": "exec sleep 600"}),
+    )
+    try:
+        [first] = (await book(cluster, settings, Owner(NAME, "me"), nodes=1, plugins=[])).allocations
+        command = await cluster.command_of(first, "brayns1")
+        second = await book_on(cluster, settings, first, Owner(NAME, "me"), nodes=1, command=command)
+        again = await book_on(cluster, settings, first, Owner(NAME, "me"), nodes=1, command=command)
+        [found] = (await book(cluster, settings, Owner(NAME, "next"), nodes=1, plugins=[])).allocations
+        assert (second.incarnation, again.key, found.key) == (2, second.key, second.key)
+        assert found.adopted
+        [other] = (await book(cluster, settings, Owner(NAME, "next"), nodes=1, plugins=["braynsDTI"])).allocations
+        assert (other.incarnation, other.adopted) == (3, False), "who wants something else does not"
+    finally:
+        await cluster.release(NAME, grace=1)
 
 
 @pytest.mark.parametrize("secured", [False, True])
