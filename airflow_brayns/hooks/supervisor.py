@@ -136,6 +136,20 @@ def lacks_connection(conn_id: str) -> bool:
     return isinstance(answer, ErrorResponse) and answer.error is ErrorType.CONNECTION_NOT_FOUND
 
 
+def is_silent_about(conn_id: str) -> bool:
+    """Whether Airflow's API server, which has told of no such connection, does not say that there is none: it does not
+    answer, or only now. False where there is nobody to ask. Not for a loop.
+    """
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if comms is None:
+        return False
+    try:
+        answer = comms.send(GetConnection(conn_id=conn_id))
+    except Exception:  # whatever it is, nothing is known
+        return True
+    return not (isinstance(answer, ErrorResponse) and answer.error is ErrorType.CONNECTION_NOT_FOUND)
+
+
 def asks_in_process() -> bool:
     """Tell whether Airflow is asked in this very process, as by `airflow dags test`: then it takes no question from a loop."""
     comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
