@@ -29,7 +29,6 @@ from airflow_brayns.services.in_use import InUse
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.tasks import beside
 
-
 _LOOK_PAUSES = (1.0, 3.0)  # seconds; what hangs takes its own time besides
 
 
