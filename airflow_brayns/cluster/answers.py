@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from airflow_brayns.cluster.allocation import AllocationStatus, Job, ServiceStatus
 from airflow_brayns.cluster.protocol import ANSWERS, read
 from airflow_brayns.cluster.slices import in_slices
-from airflow_brayns.errors import AllocationLost, AskedForElsewhere, ConnectionLost, StateFolderFull, StateFolderNotOurs
+from airflow_brayns.errors import (
+    AllocationLost,
+    AskedForElsewhere,
+    ConnectionLost,
+    InvalidSetting,
+    StateFolderFull,
+    StateFolderNotOurs,
+)
 from airflow_brayns.errors.plain import one_line, visible
 
 _TIME_LEFT = re.compile(r"(?:(?:([0-9]{1,9})-)?([0-9]{1,9}):)?([0-9]{1,9}):([0-9]{1,9})")
@@ -258,6 +265,21 @@ class Released(int):
         released = super().__new__(cls, number)
         released.completing = completing
         return released
+
+
+def check_wanted(name: str, service: str, told: Iterable[tuple[str, list[str]]], wanted: str) -> None:
+    """Check that of a service which is there already the same was wanted.
+
+    :param wanted: its digest; empty where nobody knows it, as of a service that a former version has started.
+    :raises InvalidSetting: something else was.
+    """
+    there = dict(told).get("wanted", [""])[0]
+    if wanted and there and there != wanted:
+        raise InvalidSetting(
+            "service",
+            f"{service} runs in {name} already, and was started with something else.",
+            remedy="stop that one first (StopBraynsServiceOperator), or choose another name.",
+        )
 
 
 def check_released(name: str, told: Sequence[tuple[str, list[str]]]) -> None:

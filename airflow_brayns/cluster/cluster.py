@@ -14,6 +14,7 @@ from airflow_brayns.cluster.answers import (
     check_folder,
     check_ours,
     check_released,
+    check_wanted,
     decode,
     read_jobs,
     read_status,
@@ -41,6 +42,7 @@ from airflow_brayns.cluster.submission import (
     proofs,
     read_command,
     submission,
+    wanted,
 )
 from airflow_brayns.cluster.waiter import Waiter, question
 from airflow_brayns.errors import (
@@ -349,12 +351,15 @@ class Cluster:
         """Start a service in a running allocation; one that is there already is left as it is.
 
         :raises AllocationLost: the allocation has ended.
+        :raises InvalidSetting: one of that name is there, and something else was wanted of it.
         :raises StateFolderFull: it could not be written; it was not started.
         """
         check(SERVICE, "service", service.name)
         check(NAME, "name", allocation.name)
         # The command comes last: it is what announces the service.
-        written = f'put "$service_dir/proof" {proof(service)} || return 1\n{fill(service)}'
+        known = wanted(service)
+        mark = f'put "$service_dir/wanted" {known} || return 1\n' if known else ""
+        written = f'put "$service_dir/proof" {proof(service)} || return 1\n{mark}{fill(service)}'
         script = f"fill() {{\n{written}}}\nadd_service {allocation.name} {allocation.incarnation} {service.name} fill"
         told = await self.ask("services", script, COMMAND_SECONDS)
         check_folder(told)
@@ -362,6 +367,7 @@ class Cluster:
         if ended := dict(told).get("ended"):
             why = decode(ended[0])
             raise AllocationLost(f"{why}.", remedy="Allocate nodes anew.", idle=is_idle_end(why), retry=False)
+        check_wanted(allocation.name, service.name, told, known)
 
     async def command_of(self, allocation: Allocation, service: str) -> ServiceCommand:
         """The command that a service was started with, so that it can be started anew with the same.

@@ -82,7 +82,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
             "asked",
         ),
         "services": lines(
-            "added SERVICE", "present SERVICE", "ended WHY*", "stopped SERVICE", "absent SERVICE", "foreign DEPLOYMENT",
+            "added SERVICE", "present SERVICE", "wanted DIGEST...", "ended WHY*", "stopped SERVICE", "absent SERVICE", "foreign DEPLOYMENT",
             "part FILE TEXT*", "known DIGEST...", "proof DIGEST...", *_ROOM, *_TRUST,
         ),
         "extend": lines(
@@ -102,7 +102,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
 FILES = (
     "keeper.sh", "keeper.log", "about", "asked", "attempt", "job", "lease", "owner.TOKEN", "cancelled", "driven", "driver.TOKEN",
     "release", "until", "next", "limit", "ending", "ended", "heartbeat", "nodes", "claim/job", "claim/ends", "claim/nodes", "tls/cert.pem", "tls/key.pem",
-    "services/SERVICE/index", "services/SERVICE/port", "services/SERVICE/port.sed", "services/SERVICE/proof",
+    "services/SERVICE/index", "services/SERVICE/port", "services/SERVICE/port.sed", "services/SERVICE/proof", "services/SERVICE/wanted",
     "services/SERVICE/command", "services/SERVICE/node", "services/SERVICE/pid", "services/SERVICE/log",
     "services/SERVICE/launch.log", "services/SERVICE/listening", "services/SERVICE/bytes", "services/SERVICE/stop",
     "services/SERVICE/exit", "services/SERVICE/starting", "services/SERVICE/driven", "services/SERVICE/driver.TOKEN",

@@ -143,6 +143,13 @@ def _identity(service: ServiceCommand) -> str:
     return f'{head}{written}mv "$service_dir/command.new" "$service_dir/command"\n'
 
 
+def wanted(service: ServiceCommand) -> str:
+    """The digest of what is wanted of a service, by which a next try knows one that was started later; empty where its command does
+    not tell.
+    """
+    return _digest(_identity(service))[:16] if service.identity else ""
+
+
 def read_command(name: str, told: Iterable[tuple[str, list[str]]], *, must_be_known: bool) -> ServiceCommand:
     """Read what a service was started with, from what `command_of` in services.sh prints: `fill` in reverse.
 

@@ -24,7 +24,7 @@ from airflow_brayns.errors import InvalidSetting, reason_of
 from airflow_brayns.hooks.installation import deployment
 from airflow_brayns.hooks.installation import installation_id as installation_id
 from airflow_brayns.hooks.login import SSHLogin
-from airflow_brayns.hooks.supervisor import ask, asks_in_process, asks_in_worker, lacks_connection
+from airflow_brayns.hooks.supervisor import ask, asks_in_process, asks_in_worker, is_silent_about, lacks_connection
 from airflow_brayns.services.connection_test import Finding, try_connection
 from airflow_brayns.services.session import ReadLogin, Session, Told, shared_poller
 from airflow_brayns.services.settings import CONNECTION_TYPE, DEFAULT_CONN_ID, ClusterSettings, embedded_default
@@ -66,6 +66,8 @@ class BraynsClusterHook(BaseHook):
         try:
             connection = self.get_connection(self.cluster_conn_id)
         except AirflowNotFoundException:
+            if self._is_default and is_silent_about(self.cluster_conn_id):
+                raise _not_told() from None
             return self._undefined(retry=not lacks_connection(self.cluster_conn_id))
         return self._read(connection)
 
@@ -79,6 +81,8 @@ class BraynsClusterHook(BaseHook):
         try:
             connection = await self._asked(self.cluster_conn_id)
         except AirflowNotFoundException:
+            if self._is_default and await ask(partial(is_silent_about, self.cluster_conn_id)):
+                raise _not_told() from None
             settings = self._undefined()
         else:
             settings = self._read(connection)
@@ -126,8 +130,12 @@ class BraynsClusterHook(BaseHook):
             return self._logins[ssh_conn_id]
         return await ask(partial(self.login, ssh_conn_id))
 
+    @property
+    def _is_default(self) -> bool:
+        return self.cluster_conn_id == DEFAULT_CONN_ID
+
     def _undefined(self, retry: bool = True) -> ClusterSettings:
-        if self.cluster_conn_id != DEFAULT_CONN_ID:
+        if not self._is_default:
             raise InvalidSetting(
                 "cluster_conn_id",
                 f"no connection {self.cluster_conn_id!r} is defined.",
@@ -257,6 +265,18 @@ class _Login:
             return login
         except AirflowNotFoundException:
             raise _no_login(self._id, retry=True) from None  # Airflow says so, too, when its API server does not answer
+
+
+def _not_told() -> InvalidSetting:
+    """The error for a default connection of which Airflow does not say that there is none: work that belongs on a cluster would be done
+    on this machine, and be green.
+    """
+    return InvalidSetting(
+        "cluster_conn_id",
+        f"Airflow's API server does not say whether {DEFAULT_CONN_ID!r} is defined.",
+        remedy="nothing, where the task has retries; else clear it when the API server answers.",
+        retry=True,
+    )
 
 
 def _no_login(conn_id: str, *, retry: bool) -> InvalidSetting:

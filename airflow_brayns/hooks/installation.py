@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 from airflow.sdk import Variable, conf
 
+from airflow_brayns.errors import ConnectionLost
+from airflow_brayns.hooks.supervisor import is_silent_about_variable
+
 VARIABLE = "brayns_installation_id"
 CANDIDATE = "brayns_installation_candidate"  # the Variable of a new mark until all first tasks have agreed on it
 _DESCRIPTION = "Marks this Airflow's jobs on Brayns clusters; do not change."
@@ -44,7 +47,13 @@ class _InTask:
     """Variables in a task, which has them through Airflow's supervisor only."""
 
     def get(self, key: str) -> str | None:
+        """See `_Variables.get`.
+
+        :raises ConnectionLost: Airflow does not say whether there is one: what it has would be written over.
+        """
         value = Variable.get(key, default=None)
+        if value is None and is_silent_about_variable(key):
+            raise ConnectionLost(f"Airflow's API server does not say whether the Variable {key} is there.")
         return str(value) if value else None
 
     def put(self, key: str, value: str) -> None:

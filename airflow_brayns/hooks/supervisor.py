@@ -23,7 +23,7 @@ from typing import TypeVar
 from airflow.sdk import conf
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import CommsDecoder, ErrorResponse, GetConnection
+from airflow.sdk.execution_time.comms import CommsDecoder, ErrorResponse, GetConnection, GetVariable
 
 Answer = TypeVar("Answer")
 _SECRETS_BACKENDS = (("secrets", "backend"), ("workers", "secrets_backend"))
@@ -134,6 +134,29 @@ def lacks_connection(conn_id: str) -> bool:
     except Exception:  # whatever it is, nothing is known
         return False
     return isinstance(answer, ErrorResponse) and answer.error is ErrorType.CONNECTION_NOT_FOUND
+
+
+def is_silent_about(conn_id: str) -> bool:
+    """Whether Airflow's API server, which has told of no such connection, does not say that there is none: it does not
+    answer, or only now. False where there is nobody to ask. Not for a loop.
+    """
+    return _is_silent(GetConnection(conn_id=conn_id), ErrorType.CONNECTION_NOT_FOUND)
+
+
+def is_silent_about_variable(key: str) -> bool:
+    """The same of a Variable."""
+    return _is_silent(GetVariable(key=key), ErrorType.VARIABLE_NOT_FOUND)
+
+
+def _is_silent(question: GetConnection | GetVariable, none: ErrorType) -> bool:
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if comms is None:
+        return False
+    try:
+        answer = comms.send(question)
+    except Exception:  # whatever it is, nothing is known
+        return True
+    return not (isinstance(answer, ErrorResponse) and answer.error is none)
 
 
 def asks_in_process() -> bool:

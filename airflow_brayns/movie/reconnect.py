@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from airflow_brayns.brayns.client import BraynsClient
 from airflow_brayns.errors import ConnectionLost, RpcFailed, ServiceFailed, reason_of
+from airflow_brayns.errors.plain import one_line
 from airflow_brayns.movie.interfaces import Liveness, Proof, RenderService
 
 PATIENCE_SECONDS = 600.0  # a service may be out of reach for as long as a cluster may be while something is awaited
@@ -54,8 +56,8 @@ async def regain(
         most where no cluster knows the service.
     :param timed_out: whether the service has just not answered in time. braynsService goes on with what it was asked,
         whoever cancels it (3.10.1, run), so a service that is there and silent once more is not waited for.
-    :raises ServiceFailed: the service has ended, hangs, or its port is somebody else's; the error has what the cluster
-        knows of it.
+    :raises ServiceFailed: the service has ended, hangs, is of another version, or its port is somebody else's; the error has what the
+        cluster knows of it.
     :raises ConnectionLost: the service could not be reached for so long.
     """
     loop = asyncio.get_running_loop()
@@ -66,10 +68,11 @@ async def regain(
         tries += 1
         client = client_of(service)
         try:
-            trouble = await _opened(client)
+            trouble, version = await _opened(client)
             # asked only now, so the answer also holds for when the connection was made
             proof = await check_ours(service)
             if trouble is None and proof.liveness in (Liveness.OURS, Liveness.NOBODYS):
+                _check_version(service, version)
                 await restore(client, proof.liveness is Liveness.OURS)
                 return client
         except BaseException as error:
@@ -97,12 +100,28 @@ async def regain(
             )
 
 
-async def _opened(client: BraynsClient) -> ConnectionLost | RpcFailed | TimeoutError | None:
-    """Open a client's connection; return why nobody answers there, None where somebody does."""
+async def _opened(client: BraynsClient) -> tuple[ConnectionLost | RpcFailed | TimeoutError | None, Any]:
+    """Open a client's connection; return why nobody answers there, None where somebody does, and which version that is."""
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             await client.open()
-            await client.call("get-version")
+            return None, (await client.call("get-version")).result
     except (ConnectionLost, RpcFailed, TimeoutError) as error:
-        return error
-    return None
+        return error, None
+
+
+def _check_version(service: RenderService, told: Any) -> None:
+    """Check that whoever answers is of the version that the service was: somebody may have started another one in its place.
+
+    :raises ServiceFailed: its frames would be other ones.
+    """
+    parts = [told.get(part) for part in ("major", "minor", "patch")] if isinstance(told, dict) else []
+    version = ".".join(map(str, parts))
+    if service.version and version != service.version:
+        raise ServiceFailed(
+            f"{service} is braynsService {one_line(version, 40) or 'of no version'} by now, and was {service.version}: mixing them would "
+            "flicker.",
+            remedy="start the same version there, or render all of it anew in another folder.",
+            field="executable",
+            node=service.node,
+        )

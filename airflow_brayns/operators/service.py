@@ -15,7 +15,7 @@ from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.links import keys
 from airflow_brayns.links.cluster import LINKS
 from airflow_brayns.operators.cluster import AllocateNodesOperator, ReleaseNodesOperator
-from airflow_brayns.services.booking import BookingRequest, check_machine, service_commands
+from airflow_brayns.services.booking import BookingRequest, check_machine, service_commands, start_in
 from airflow_brayns.services.settings import CONNECTING
 from airflow_brayns.services.waiting import Waiting
 from airflow_brayns.task.fields import booking_of, started_of, word_list
@@ -77,7 +77,8 @@ class BraynsServiceOperator(AllocateNodesOperator):
 
 
 class StartBraynsServiceOperator(BraynsOperator):
-    """Starts a braynsService on each node of an allocation, and does not wait; `BraynsServiceSensor` does.
+    """Starts a braynsService on each node of an allocation, and does not wait; `BraynsServiceSensor` does. A retry, or a clear, finds those
+    that run; in the place of one that has ended it starts another.
 
     :param allocation: the dict that `AllocateNodesOperator` returned (templated)
     :param plugins: names of the plugins to load; default none (templated)
@@ -109,8 +110,7 @@ class StartBraynsServiceOperator(BraynsOperator):
                 statuses = await Waiting(session, booking, plugins).nodes()
                 for allocation, status in zip(booking.allocations, statuses, strict=True):
                     for command in service_commands(settings, plugins, len(status.nodes), self.service):
-                        await session.cluster.add_service(allocation, command)
-                        started.append(command.name)
+                        started.append(await start_in(session.cluster, allocation, status, command))
             return started
 
         names = self.block(main())

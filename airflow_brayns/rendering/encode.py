@@ -12,9 +12,11 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.files import install
 from airflow_brayns.cluster.shell import quote
@@ -194,21 +196,26 @@ async def encode_on_cluster(
     :return: the movie that was made, and all that is known of it.
     """
     cluster, owner = session.cluster, request.owner
-    mark = mark_of(owner.about)
+    whose = mark_of(owner.about).partition("-")[0]
     asked = booking_for_encoding(session.settings)
     sources, known = await sources_in(cluster, request.folder, owner.about)
     decided = request.decided(sources.plan.specification)
     known, target = {**metadata, **known, "encoding": decided.encoding.plain()}, str(decided.target)
     drawing = await asyncio.to_thread(Drawing.of, sources.plan)
-    async with drawn_beside(cluster, request.folder, drawing, mark) as drawn:
-        script = encode_script(
-            sources, target, decided.encoding, known, poster=request.poster, sheet=request.sheet, mark=mark,
+    async with drawn_beside(cluster, request.folder, drawing, whose) as drawn:
+        script_with = partial(
+            encode_script, sources, target, decided.encoding, known, poster=request.poster, sheet=request.sheet,
             keep=request.near is not None, drawn=drawn,
         )  # fmt: skip
+        script = script_with(mark=whose)  # what cannot be is refused before a node is asked for
         try:
             booking = await book(cluster, asked.settings, owner, nodes=asked.nodes, plugins=asked.plugins)
             await announce(booking)
-            made, sha256 = await encode_there(session, booking, script, target, sources, decided.encoding.fps)
+            # In one job the same is one writer, whichever try asks for it; in another job it is another one.
+            mark = f"{whose}-{_digest(f'{booking.allocations[0].key} {script}')[:6]}"
+            made, sha256 = await encode_there(
+                session, booking, script_with(mark=mark), target, sources, decided.encoding.fps
+            )
         finally:
             told_to_stop = isinstance(sys.exception(), asyncio.CancelledError)
             await asyncio.shield(give_back(cluster, owner, session.log, told_to_stop=told_to_stop))
@@ -265,19 +272,43 @@ async def encode_there(
     :return: the movie that was made, and its SHA-256.
     :raises RenderingFailed: ffmpeg failed, or the movie is not as long or as large as its frames make it.
     """
-    await Waiting(session, booking).nodes()
+    [status] = await Waiting(session, booking).nodes()
     allocation = booking.allocations[0]
-    await session.cluster.add_service(allocation, ServiceCommand("encode", 1, script, "0", ()))
+    step = await _begin(session.cluster, allocation, status, script)
     watch = AllocationWatch(session, allocation)
     async with aclosing(watch.statuses()) as looks:
         async for status in looks:
-            service = status.service("encode")
+            service = status.service(step)
             if service is not None and service.exit_code is not None:
                 text = watch.log_of(service)
                 if service.exit_code:
                     raise _failure(service.exit_code, service.node, text, expected)
                 return _read(text, output, expected, fps)
     raise RenderingFailed("The step that encodes was lost.", remedy="Clear the task: the frames are kept.")
+
+
+def step_name(script: str) -> str:
+    """The name of the step that runs a script: another script is another step."""
+    return f"encode-{_digest(script)[:12]}"
+
+
+async def _begin(cluster: Cluster, allocation: Allocation, status: AllocationStatus, script: str) -> str:
+    """Begin the step, and return its name. What an earlier try has begun with the same script goes on, unless it has failed;
+    what one has begun with another is stopped: it makes another movie, and would give that the names of this one.
+    """
+    name = step_name(script)
+    before = status.service(name)
+    if before is not None and (before.exit_code or before.stopped):
+        name = f"{name}-{len(status.services)}"
+    for one in status.services:
+        if one.name != name and one.exit_code is None:
+            await cluster.stop_service(allocation, one.name)
+    await cluster.add_service(allocation, ServiceCommand(name, 1, script, "0", ()))
+    return name
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _failure(code: int, node: str, said: str, expected: Sources) -> RenderingFailed:

@@ -29,6 +29,8 @@ from airflow_brayns.services.in_use import InUse
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.tasks import beside
 
+_LOOK_PAUSES = (1.0, 3.0)  # seconds; what hangs takes its own time besides
+
 
 class EndpointPool:
     """A `ServiceSource` of endpoints that nobody can start anew; an asynchronous context manager.
@@ -104,7 +106,7 @@ class EndpointPool:
         """Wait until no other movie renders with an endpoint, prove that it is usable, and offer it."""
         try:
             use = InUse(self._cluster, endpoint, self._log, direct=self._settings.route == "direct")
-            await use.look()
+            await self._look(use)
             leases = await self._leases_of(endpoint, use.found)
             if not self._wanted.isdisjoint(leases):
                 self._log.info("%s is the same service as another one of the list, and counts once.", endpoint)
@@ -122,6 +124,18 @@ class EndpointPool:
             use.found is None
         ):  # an endpoint of which the cluster could not be asked may be ours, and idle in its keeper's eyes
             await use.keep(lambda: False)
+
+    async def _look(self, use: InUse) -> None:
+        """Find out whose an endpoint is. Where the cluster does not answer it is asked again, for some seconds: a service of ours whose
+        allocation is not known has another lease than for others, so that two movies would render with it at once, and
+        nobody proves it.
+        """
+        await use.look()
+        for pause in _LOOK_PAUSES:
+            if use.is_told:
+                return
+            await asyncio.sleep(pause)
+            await use.look()
 
     def _service(
         self, endpoint: str, near: Endpoint, leases: Sequence[RenderLease], found: Finding | None, version: str

@@ -59,7 +59,7 @@ open_frames() { # open_frames MOVIE SECONDS: take the folder over; MOVIE in base
 }
 
 read_frames() { # it prints the manifest, for who takes nothing over
-    [ ! -e "$dir/manifest.jsonl" ] || sed 's/^/line /' "$dir/manifest.jsonl"
+    [ ! -e "$dir/manifest.jsonl" ] || awk '{ printf "line %s\n", $0 }' "$dir/manifest.jsonl" || return 0 # and an end for a line that was cut off
     printf 'read\n'
 }
 

@@ -90,8 +90,8 @@ class BraynsServiceSensor(BraynsOperator):
         """Wait in the worker, and return the event that the trigger would tell; None where it takes longer than some
         seconds.
         """
-        services = await within(seconds, self._wait(trigger))
-        return None if services is None else {"services": services, "at": self.now(), **trigger.place()}
+        found = await within(seconds, self._wait(trigger))
+        return None if found is None else {**found, **trigger.place()}
 
     def _trigger(self) -> BraynsServiceTrigger | EndpointTrigger:
         # imported on use, as in operators.cluster
@@ -123,15 +123,18 @@ class BraynsServiceSensor(BraynsOperator):
             since=self.now(),
         )
 
-    async def _wait(self, trigger: BraynsServiceTrigger | EndpointTrigger) -> list[dict[str, Any]]:
+    async def _wait(self, trigger: BraynsServiceTrigger | EndpointTrigger) -> dict[str, Any]:
+        """Wait, and return what was found and when: to close a connection that has stalled takes seconds."""
         from airflow_brayns.triggers.service import EndpointTrigger
 
         async with self.hook.session(self.log) as session:
             if isinstance(trigger, EndpointTrigger):
-                return [await wait_for_endpoint(session, trigger.endpoint, trigger.plugins)]
+                found = [await wait_for_endpoint(session, trigger.endpoint, trigger.plugins)]
+                return {"services": found, "at": self.now()}
             wait = Waiting(session, booking_of(self.started), trigger.plugins)
             try:
-                return [service.to_json() for service in await wait.services(trigger.services)]
+                found = [service.to_json() for service in await wait.services(trigger.services)]
+                return {"services": found, "at": self.now()}
             finally:
                 trigger.booking["told"] = session.told.to_json()
 

@@ -21,7 +21,7 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.brayns.tls import make_key_pair
-from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import Owner, part_name
 from airflow_brayns.cluster.request import MOST_NODES, AllocationRequest
@@ -113,6 +113,21 @@ def service_command(settings: ClusterSettings, plugins: Sequence[str], name: str
     """
     spec = settings.service(tuple(plugins))
     return ServiceCommand(name, index, spec.script(), settings.port, PORT_PATTERNS, identity(spec))
+
+
+async def start_in(cluster: Cluster, allocation: Allocation, status: AllocationStatus, command: ServiceCommand) -> str:
+    """Start a service in a running allocation, and return its name. One that a former try has started goes on; one that has ended
+    stays as it is, and another comes in its place: `brayns1-2`.
+
+    :param status: how the allocation was seen last.
+    :raises InvalidSetting: one of that name runs, and was started with something else.
+    """
+    name, number = command.name, 1
+    while (before := status.service(name)) is not None and before.exit_code is not None:
+        number += 1
+        name = f"{command.name}-{number}"
+    await cluster.add_service(allocation, replace(command, name=name))
+    return name
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,16 @@ class InUse:
         except (BraynsError, TimeoutError) as error:
             self._tell(reason_of(error))
             return
+        self._tell("")
         if self.found is not None:
             check_ours(self.found)
             if self.found.fate is Fate.ENDED:  # what was found is an earlier service at this port
                 self.found = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the cluster could be asked at last; else an endpoint that was not found may be ours all the same."""
+        return not self._troubled
 
     async def _find(self) -> None:
         where = Endpoint.parse(self._endpoint)

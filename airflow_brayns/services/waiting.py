@@ -62,13 +62,21 @@ class _Tally:
         """The names of an allocation's services that count, in node order."""
         return [one.name for one in status.services if self._names is None or one.name in self._names]
 
+    def unlisted(self) -> set[str]:
+        """The names of services that must be usable, and that no look has told of: a shared file system may show a new
+        service late, and others must not be taken for all.
+        """
+        if self._min_ready or self._names is None:
+            return set()
+        return set(self._names).difference(*self._expected.values())
+
     def settled(self) -> bool:
         """Tell whether enough services are usable.
 
         :raises BraynsError: the first failure, once too few can still become usable.
         """
         total = sum(map(len, self._expected.values()))
-        known = len(self._expected) == len(self._booking.allocations) and total > 0
+        known = len(self._expected) == len(self._booking.allocations) and total > 0 and not self.unlisted()
         want = min(self._min_ready or total, total)
         if self._failed and (not self._min_ready or (known and total - len(self._failed) < want)):
             raise next(iter(self._failed.values()))
@@ -142,14 +150,19 @@ class Waiting:
             while not (events.is_read and tally.settled()):
                 event = await anext(events)
                 tally.take(event)
-                if isinstance(event, Looked) and (error := self._look(event, tally.wanted(event.status))):
-                    tally.take(Lost(event.allocation, error))
+                if isinstance(event, Looked):
+                    listed = [] if tally.unlisted() else tally.wanted(event.status)
+                    if error := self._look(event, listed):
+                        tally.take(Lost(event.allocation, error))
         passed = (datetime.now(UTC) - self._since).total_seconds()
         self.waits["brayns.start_wait"] = passed - self.waits.get("brayns.queue_wait", 0.0)
         return tally.services()
 
     def _look(self, event: Looked, services: Sequence[str]) -> BraynsError | None:
-        """Judge a look: an error where the wait is in vain, since nothing was started in the allocation; else None."""
+        """Judge a look: an error where the wait is in vain, since what is waited for was not started in the allocation; else None.
+
+        :param services: those that are waited for, where it has all of them.
+        """
         self._tell(event.status)
         if not event.status.nodes:
             return None
@@ -169,7 +182,8 @@ class Waiting:
 
     async def still_there(self, found: Sequence[dict[str, Any]] | None) -> list[tuple[AllocationStatus, ServiceStatus]]:
         """Look once at services that were found before, which must still be there as far as the cluster knows. The log has
-        shown before what they and their jobs say, and is shown none of it again.
+        shown before what they and their jobs say, and is shown none of it again. A service that a shared file system shows late is looked
+        for once more.
 
         :param found: entries of XCom's `services`; None to look at the nodes only.
         :return: the services with their allocations' states, for `still_answer`.
@@ -182,8 +196,11 @@ class Waiting:
             if jobs is not None and allocation.job_id not in jobs:
                 continue
             watch = AllocationWatch(self._session, allocation, self._plugins, self._since, shows=False)
+            wanted = {name for job_id, name in names or () if job_id == allocation.job_id}
             async with aclosing(watch.statuses()) as looks:
-                status = await anext(looks)
+                async for status in looks:
+                    if wanted.issubset(one.name for one in status.services):
+                        break
             for service in status.services:
                 if names is not None and (allocation.job_id, service.name) in names:
                     watch.check(service)

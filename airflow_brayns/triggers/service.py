@@ -84,6 +84,7 @@ class BraynsServiceTrigger(BraynsTrigger):
                     found: Any = [node for status in await wait.nodes() for node in status.nodes]
                 else:
                     found = [service.to_json() for service in await wait.services(self.services)]
+                at = datetime.now(UTC).isoformat()  # to close a connection that has stalled takes seconds
         except asyncio.CancelledError:
             if self.task_instance is None:  # `airflow dags test` was stopped by Ctrl-C; it calls no `on_kill`
                 await self._give_back()
@@ -94,7 +95,6 @@ class BraynsServiceTrigger(BraynsTrigger):
             await self._give_back()
             event = failed(error, **self.place())
         else:
-            at = datetime.now(UTC).isoformat()
             event = {"status": "success", self.until: found, "at": at, **self.place(), "waits": wait.waits}
         await self.hold()
         yield TriggerEvent(event)
@@ -179,9 +179,10 @@ class EndpointTrigger(BraynsTrigger):
             self.check_known()
             async with hook.session(self.log) as session:
                 service = await wait_for_endpoint(session, self.endpoint, self.plugins)
+                at = datetime.now(UTC).isoformat()
         except BraynsError as error:
             event = failed(error)
         else:
-            event = {"status": "success", "services": [service], "at": datetime.now(UTC).isoformat()}
+            event = {"status": "success", "services": [service], "at": at}
         await self.hold()
         yield TriggerEvent(event)

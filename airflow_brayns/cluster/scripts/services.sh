@@ -14,7 +14,7 @@ add_service() { # add_service NAME N SERVICE FILL: a function that writes the se
     fi
     check_folder || return 0
     if [ -e "$service_dir/command" ]; then
-        printf 'present %s\n' "$3"
+        printf 'present %s\nwanted %s\n' "$3" "$(first "$service_dir/wanted")"
         return
     fi
     if ! { mkdir -p "$service_dir" 2>/dev/null && "$4"; }; then

@@ -22,6 +22,8 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
         printf 'over\n'
         return
     }
+    # What follows on is known by what was asked for first: that is what a next try asks for.
+    [ "$3" -eq 0 ] || { folder_of "$1" "$3" && [ ! -s "$folder/asked" ]; } || asked=$(first "$folder/asked")
     n=$(latest "$1")
     [ "$n" -le "$3" ] || ! adopt "$1" "$2" "$3" "$n" || return 0
     if [ "$3" -eq 0 ]; then

@@ -28,7 +28,7 @@ PACKAGE = Path(airflow_brayns.__file__).parent
 PAGE = (PACKAGE.parent / "docs" / "protocol.rst").read_text()
 NAME = "ab-0123456789abcde"
 _FORMAT = re.compile(
-    r"printf '(?:\\n)?((?:[a-z]+[^'\n]*?\\n)+)'|echo ([a-z]+)\b|stat -L -c '([^']*)'|sed 's/\^/([a-z]+) /'",
+    r"printf '(?:\\n)?((?:[a-z]+[^'\n]*?\\n)+)'|echo ([a-z]+)\b|stat -L -c '([^']*)'|sed 's/\^/([a-z]+) /'|awk '\{ printf \"([a-z]+) ",
     re.MULTILINE,
 )
 

@@ -56,6 +56,44 @@ def test_a_connection_that_is_not_there_is_final_only_where_airflow_says_so(
     assert told.value.retry is retry
 
 
+@pytest.mark.parametrize("asks", ["worker", "loop"])
+@pytest.mark.parametrize("answer", [None, *ErrorType, "defined"])
+def test_the_default_is_this_machine_only_where_airflow_says_that_it_is_not_defined(
+    monkeypatch: pytest.MonkeyPatch, answer: ErrorType | str | None, asks: str
+) -> None:
+    """With an API server that did not answer once, a movie was rendered by the worker's emulator, and green."""
+
+    def send(question: GetConnection) -> ErrorResponse | ConnectionResult:
+        if isinstance(answer, ErrorType):
+            return ErrorResponse(error=answer)
+        if answer is None:
+            raise OSError("no answer")
+        return ConnectionResult(
+            conn_id=question.conn_id, conn_type="brayns_cluster", host=None, login=None, password=None, schema=None, port=None, extra="{}"
+        )  # fmt: skip
+
+    def nothing(*_: object) -> None:
+        raise AirflowNotFoundException("isn't defined")
+
+    async def nothing_in_loop(*_: object) -> None:
+        nothing()
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send, asend=None), raising=False)
+    hook = BraynsClusterHook(quiet=True)
+    monkeypatch.setattr(hook, "get_connection", nothing)
+    monkeypatch.setattr(hook, "aget_connection", nothing_in_loop)
+
+    def settings() -> ClusterSettings:
+        return hook.settings if asks == "worker" else asyncio.run(hook.asettings())
+
+    if answer is ErrorType.CONNECTION_NOT_FOUND:
+        assert settings().scheduler == "local"
+        return
+    with pytest.raises(InvalidSetting, match="does not say whether 'brayns_default' is defined") as told:
+        settings()
+    assert told.value.retry
+
+
 async def test_a_trigger_that_a_dag_test_runs_knows_the_connections_of_its_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,9 +6,16 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse, PutVariable
 
+from airflow_brayns.errors import ConnectionLost
 from airflow_brayns.hooks.installation import (
     CANDIDATE,
     VARIABLE,
@@ -48,6 +55,32 @@ class Together(Database):
             self._seen.once = True
             self._barrier.wait(10)
         return found
+
+
+@pytest.mark.parametrize("answer", [None, *ErrorType])
+def test_a_mark_that_airflow_does_not_tell_is_not_written_over(
+    monkeypatch: pytest.MonkeyPatch, answer: ErrorType | None
+) -> None:
+    """An API server that does not answer looks as if there were no mark: all that this Airflow has asked for would be another's."""
+    kept: dict[str, str] = {}
+
+    def send(question: Any) -> ErrorResponse | OKResponse:
+        if isinstance(question, PutVariable):
+            kept[question.key] = str(question.value)
+            return OKResponse(ok=True)
+        if answer is None:
+            raise OSError("no answer")
+        return ErrorResponse(error=answer)
+
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=send), raising=False)
+    monkeypatch.setattr(Variable, "get", lambda key, default: kept.get(key, default))
+    if answer is ErrorType.VARIABLE_NOT_FOUND:
+        assert len(settle(_variables(), 0)) == 32
+        assert VARIABLE in kept
+        return
+    with pytest.raises(ConnectionLost, match="does not say whether the Variable brayns_installation_id is there"):
+        settle(_variables(), 0)
+    assert not kept
 
 
 def test_two_databases_with_one_fernet_key_have_two_marks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_brayns.brayns.client import BraynsClient
+from airflow_brayns.brayns.client import BraynsClient, Reply
 from airflow_brayns.errors import ConnectionLost, RenderingFailed, ServiceFailed
 from airflow_brayns.movie.interfaces import FixedServices, Liveness, Proof, RenderService
 from airflow_brayns.movie.reconnect import check_ours, regain
@@ -235,7 +235,7 @@ async def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # ---- on a clock that jumps ---------------------------------------------------------------------------------------------
-SERVICE = RenderService("127.0.0.1:40000", "brayns1", "r1i1n0", told="r1i1n0:43210")
+SERVICE = RenderService("127.0.0.1:40000", "brayns1", "r1i1n0", version="3.10.1", told="r1i1n0:43210")
 REFUSED = ConnectionLost("refused")
 REFUSED.__cause__ = ConnectionRefusedError()
 
@@ -252,6 +252,7 @@ class Away:
         self.opened = self.closed = 0
         self.restored: list[bool] = []
         self.restore_fails: list[BaseException] = []
+        self.version: Any = {"major": 3, "minor": 10, "patch": 1, "tag": "x"}
         monkeypatch.setattr("airflow_brayns.movie.reconnect.client_of", lambda _: self)
         self.service = replace(SERVICE, prove=self._prove)
 
@@ -263,8 +264,9 @@ class Away:
         if isinstance(now, BaseException):
             raise now
 
-    async def call(self, method: str) -> None:
+    async def call(self, method: str) -> Reply:
         assert method == "get-version"
+        return Reply(self.version)
 
     async def close(self) -> None:
         self.closed += 1
@@ -303,6 +305,18 @@ class TestRegain:
         assert await away.regain() < 1
         assert away.restored == [certain]
         assert not away.closed
+
+    @pytest.mark.parametrize(
+        "version", [{"major": 3, "minor": 9, "patch": 0}, {}, None, "3.10.1", {"major": 3, "minor": 10}]
+    )
+    async def test_another_version_in_its_place_renders_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, version: Any
+    ) -> None:
+        """Somebody had started their service anew, by another one: the movie's frames were of both, and it was green."""
+        away = Away(monkeypatch, [None], Proof(Liveness.NOBODYS))
+        away.version = version
+        await away.gives_up(ServiceFailed, "by now, and was 3.10.1")
+        assert not away.restored
 
     async def test_it_is_tried_with_growing_pauses(self, monkeypatch: pytest.MonkeyPatch) -> None:
         away = Away(monkeypatch, [ConnectionLost("x")] * 6 + [None], Proof(Liveness.OURS))

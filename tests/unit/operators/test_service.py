@@ -279,6 +279,11 @@ def test_the_steps_one_by_one(context: Any, cluster: Any) -> None:
     with pytest.raises(Exception, match="cannot be reached|Connect|refused|TCP"):
         asyncio.run(probe(Endpoint.parse(endpoints[0])))
     assert any("keeper.sh" in command for command in cluster.running())
+    again = StartBraynsServiceOperator(task_id="start", allocation=allocation, plugins=[PLUGIN], **here).execute(
+        context
+    )
+    assert again["services"] == ["brayns1-2", "brayns2-2"], "cleared, it starts them anew"
+    assert len(BraynsServiceSensor(task_id="wait", started=again, deferrable=False, **here).execute(context)) == 2
     release(context, cluster)
 
 

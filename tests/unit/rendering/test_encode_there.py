@@ -35,6 +35,7 @@ from airflow_brayns.rendering.encode import (
     encode_there,
     kept_name,
     sources_in,
+    step_name,
 )
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.services.session import Session
@@ -51,6 +52,9 @@ FACTS = {"low": [0, 0, 0], "high": [1, 1, 1], "first": 0, "last": 0, "dt": 0}
 LOG = logging.getLogger("encode")
 
 
+STEP = step_name("the script")
+
+
 def sources(frames: int = 50) -> Sources:
     plan = Plan(specification(Path("/a.obj"), frames=frames), SceneFacts.from_plain(FACTS), "scene")
     return Sources("/frames", plan, "/s/bin/ffmpeg")
@@ -64,19 +68,32 @@ def said(frames: int = 50, size: str = "96x64", seconds: str = "00:00:02.00", sh
     )
 
 
-async def made(log: str = "", exited: str = "0 the service ended", before: Sequence[str] = (), **ends: Any) -> Any:
+async def made(
+    log: str = "",
+    exited: str = "0 the service ended",
+    before: Sequence[str] = (),
+    found: Sequence[str] = (),
+    step: str = STEP,
+    calls: list[str] | None = None,
+    **ends: Any,
+) -> Any:
     """What comes of a step that runs for two looks, and then has ended.
 
     :param before: further looks, before it has ended.
+    :param found: services of earlier tries.
+    :param calls: takes what the cluster is asked to do.
     """
-    ended = look(NAME, services=[service("encode", exited=exited)], **ends) + log_of(log, "encode", NAME)
-    running = look(NAME, services=[service("encode")])
-    seen = iter([running, running, *before])
+    ended = look(NAME, services=[*found, service(step, exited=exited)], **ends) + log_of(log, step, NAME)
+    first = look(NAME, services=list(found) or [service(step)])
+    seen = iter([first, look(NAME, services=[*found, service(step)]), *before])
 
     async def answer(script: str) -> str:
         patience = re.search(r"^look_for [0-9]+ ([0-9]+) ", script, re.MULTILINE)
         if patience is None:
-            return "added encode\n"
+            call = script.rstrip().rpartition("\n")[2]
+            if calls is not None:
+                calls.append(call)
+            return f"stopped {call.split()[-1]}\n" if call.startswith("stop_service") else "added encode\n"
         await asyncio.sleep(int(patience[1]))
         return next(seen, ended)
 
@@ -84,9 +101,9 @@ async def made(log: str = "", exited: str = "0 the service ended", before: Seque
     session = Session(
         Poller(SlurmCluster(shell, state_dir="/s"), 10), ClusterSettings.read({"scheduler": "slurm"}), LOG
     )
-    found = await encode_there(session, BOOKING, "the script", "/out/movie.mp4", sources(), 25.0)
-    assert any("the script" in script and "add_service" in script for script in shell.scripts)
-    return found
+    told = await encode_there(session, BOOKING, "the script", "/out/movie.mp4", sources(), 25.0)
+    assert any("the script" in script and f"add_service {NAME} 1 {step} " in script for script in shell.scripts)
+    return told
 
 
 @pytest.mark.usefixtures("jumping_clock")
@@ -96,6 +113,31 @@ async def test_what_the_step_tells_is_the_movie() -> None:
         Path("/out/movie.mp4"), 50, 2.0, 96, 64, "h264", 4321,
     )  # fmt: skip
     assert sha256 == "a" * 64
+
+
+@pytest.mark.usefixtures("jumping_clock")
+async def test_what_an_earlier_try_encodes_otherwise_is_stopped_and_not_taken_for_this_movie() -> None:
+    """Its worker had been killed, and the movie is to be another one by now: of another codec, at another place."""
+    calls: list[str] = []
+    other = step_name("another script")
+    movie, _ = await made(
+        said(), found=[service(other), service("encode"), service("encode-0", exited="0 done")], calls=calls
+    )
+    assert movie.frames == 50
+    assert [call.split() for call in calls[:2]] == [
+        ["stop_service", NAME, "1", other],
+        ["stop_service", NAME, "1", "encode"],
+    ]
+    assert calls[2].startswith("add_service")
+
+
+@pytest.mark.usefixtures("jumping_clock")
+@pytest.mark.parametrize(("exited", "step"), [("", STEP), ("65 x", f"{STEP}-1"), ("0 stopped", f"{STEP}-1")])
+async def test_what_an_earlier_try_encodes_alike_goes_on_unless_it_has_failed(exited: str, step: str) -> None:
+    calls: list[str] = []
+    found = [service(STEP, exited=exited)] if step != STEP else []
+    await made(said(), found=found, step=step, calls=calls)
+    assert [call.split()[0] for call in calls] == ["add_service"]
 
 
 @pytest.mark.usefixtures("jumping_clock")
@@ -116,7 +158,7 @@ async def test_a_movie_that_is_not_what_it_should_be_is_refused(log: str, why: s
 @pytest.mark.usefixtures("jumping_clock")
 async def test_a_step_is_waited_for_until_it_has_ended() -> None:
     """Also one that its keeper has not begun yet: then nothing is told of it."""
-    running = look(NAME, services=[service("encode")]) + log_of("frame=12\n", "encode", NAME)
+    running = look(NAME, services=[service(STEP)]) + log_of("frame=12\n", STEP, NAME)
     movie, _ = await made(said(), before=[look(NAME), running, running])
     assert movie.frames == 50
 
@@ -176,6 +218,7 @@ async def test_on_the_worker_the_log_names_the_movie_and_the_pictures_that_are_a
     assert ("movie.poster.jpg" in caplog.text, "movie.sheet.jpg" in caplog.text) == (poster, sheet)
 
 
+H264 = Encoding("h264", 25.0)
 MADE = Encoded(Path("/out/movie.mp4"), 50, 2.0, 96, 64, "h264", 4321)
 
 
@@ -224,11 +267,13 @@ def sources_with(overlays: Any, steps: list[Any]) -> Any:
     return find
 
 
-async def on_cluster(steps: list[Any], near: Path | None = None, answers: Any = "") -> tuple[Encoded, dict[str, Any]]:
+async def on_cluster(
+    steps: list[Any], near: Path | None = None, answers: Any = "", encoding: Encoding = H264
+) -> tuple[Encoded, dict[str, Any]]:
     shell = FakeShell(answers)
     read = ClusterSettings.read({"scheduler": "slurm", "packing": "job_per_node"})
     session = Session(Poller(SlurmCluster(shell, state_dir="/s"), 10), read, LOG)
-    request = EncodeRequest("/frames", Path("/out/movie.mp4"), Encoding("h264", 25.0), False, False, OWNER, near=near)
+    request = EncodeRequest("/frames", Path("/out/movie.mp4"), encoding, False, False, OWNER, near=near)
 
     async def announce(booking: Booking) -> None:
         assert booking is BOOKING
@@ -261,6 +306,24 @@ async def test_a_movie_that_is_wanted_here_is_fetched_by_its_second_name_which_g
     assert (word, brought[1:]) == ("fetch", [str(near), "4321", "dag/run/task"])
     assert brought[0] == kept_name("/out/movie.mp4", brought[0].split(".")[2])
     assert removed == f"rm -f {brought[0]}"
+
+
+async def test_the_same_in_the_same_job_is_one_writer(steps: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A next try goes on with the step of the one before, and fetches what that has made; in another job it is another writer."""
+    scripts: list[str] = []
+
+    async def encode(session: Any, booking: Booking, script: str, *rest: Any) -> Any:
+        scripts.append(script)
+        return MADE, "a" * 64
+
+    monkeypatch.setattr(module, "encode_there", encode)
+    for crf in (18, 18, 20):
+        await on_cluster(steps, encoding=Encoding("h264", 25.0, crf))
+    other = Booking(BOOKING.name, (Allocation(NAME, 2, "78", folder=f"/s/{NAME}/2"),))
+    monkeypatch.setitem(globals(), "BOOKING", other)
+    await on_cluster(steps, encoding=Encoding("h264", 25.0, 18))
+    assert scripts[0] == scripts[1]
+    assert len({re.search(r"^movie_part=(.*)$", one, re.MULTILINE)[1] for one in scripts}) == 3  # type: ignore[index]
 
 
 async def test_overlays_that_cannot_be_drawn_are_told_before_a_node_is_asked_for(

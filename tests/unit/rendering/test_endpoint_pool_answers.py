@@ -119,6 +119,24 @@ async def test_a_service_of_ours_is_taken_in_its_allocation_and_can_be_proved() 
     assert place.leases() == [f"{NAME}/1/services/brayns1"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+async def test_whose_it_is_is_asked_again_where_the_cluster_does_not_answer_at_first(times: int) -> None:
+    """It counted as nobody's: another movie, which had been answered, took another lease, and both rendered with it at once."""
+    place = Place(ours=True)
+    answer, silent = place.shell.answers, iter(range(times))
+
+    def answers(script: str) -> Any:
+        if "\nlistening_at " in script and next(silent, None) is not None:
+            return ConnectionLost("the login node is away")
+        return answer(script)
+
+    place.shell.answers = answers
+    async with pool(place, ONE) as one:
+        [found] = await all_of(one)
+        assert (await found.prove()).liveness is Liveness.OURS
+    assert place.leases() == [f"{NAME}/1/services/brayns1"]
+
+
 async def test_one_that_is_named_twice_counts_once() -> None:
     async with pool(Place(), ONE, ONE, f"[::ffff:{ONE.partition(':')[0]}]:5000") as one:
         assert len(await all_of(one)) == 1

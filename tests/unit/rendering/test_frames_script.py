@@ -60,6 +60,22 @@ def test_a_line_that_was_cut_off_is_told_and_swallows_no_other(run, tmp_path: Pa
     assert len(cut) < 900
 
 
+def test_a_last_line_that_was_cut_off_is_read_and_so_is_the_end_of_the_answer(run, tmp_path: Path) -> None:
+    """The folder was full: without an end of that line the manifest counted as not read to its own, at each later try."""
+    run("open_frames bW92aWU= 60")
+    manifest(tmp_path).write_text('{"a":1}\n{"b":')
+    for body in ("open_frames bW92aWU= 60", "read_frames"):
+        assert run(body)[-3:] == ['line {"a":1}', 'line {"b":', "read"]
+
+
+def test_a_manifest_that_cannot_be_read_is_not_taken_for_an_empty_one(run, tmp_path: Path) -> None:
+    """All frames would be rendered anew; and of the folder it was said that nothing was ever rendered there."""
+    run("open_frames bW92aWU= 60")
+    manifest(tmp_path).write_text('{"a":1}\n')
+    assert "read" not in run("read_frames", 'awk() { echo "line 1"; return 2; }')
+    assert run("read_frames")[-1] == "read"
+
+
 def test_a_claim_that_cannot_be_written_opens_nothing(run, tmp_path: Path) -> None:
     long = "bW92" * 1000
     assert [line.split(" ")[0] for line in run(f"open_frames {long} 60", LIMIT)] == ["unwritable"]

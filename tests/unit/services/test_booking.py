@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import itertools
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +13,12 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.shell import LocalShell
 from airflow_brayns.cluster.slurm import SlurmCluster
 from airflow_brayns.cluster.submission import ServiceCommand
+from airflow_brayns.cluster.waiter import Waiter
 from airflow_brayns.errors import (
     BraynsError,
     ConnectionLost,
@@ -22,7 +27,7 @@ from airflow_brayns.errors import (
     SubmissionRefused,
     SubmissionUnsure,
 )
-from airflow_brayns.services.booking import Booking, Service, book, book_on, service_commands, until_known
+from airflow_brayns.services.booking import Booking, Service, book, book_on, service_commands, start_in, until_known
 from airflow_brayns.services.settings import ClusterSettings
 from tests.support.clock import jumping_clock
 from tests.support.shell import FakeShell
@@ -124,6 +129,66 @@ async def test_what_follows_on_is_the_same_again_behind_the_one_before() -> None
     assert "/services/brayns1\n" in shell.scripts[0] and "/services/brayns2\n" in shell.scripts[0]
     assert shell.scripts[0].count("exec braynsService") == 2
     assert "brayns7" not in shell.scripts[0]
+
+
+async def test_a_next_try_finds_what_follows_on(tmp_path: Path) -> None:
+    """It is started by the script that the one before was started by, which says less than what was wanted: its nodes were
+    given back, and those of the one before.
+    """
+    cluster, settings = (
+        LocalCluster(LocalShell(), state_dir=str(tmp_path)),
+        ClusterSettings.read({"setup": "exec sleep 600"}),
+    )
+    try:
+        [first] = (await book(cluster, settings, Owner(NAME, "me"), nodes=1, plugins=[])).allocations
+        command = await cluster.command_of(first, "brayns1")
+        second = await book_on(cluster, settings, first, Owner(NAME, "me"), nodes=1, command=command)
+        again = await book_on(cluster, settings, first, Owner(NAME, "me"), nodes=1, command=command)
+        [found] = (await book(cluster, settings, Owner(NAME, "next"), nodes=1, plugins=[])).allocations
+        assert (second.incarnation, again.key, found.key) == (2, second.key, second.key)
+        assert found.adopted
+        [other] = (await book(cluster, settings, Owner(NAME, "next"), nodes=1, plugins=["braynsDTI"])).allocations
+        assert (other.incarnation, other.adopted) == (3, False), "who wants something else does not"
+    finally:
+        await cluster.release(NAME, grace=1)
+
+
+# ---- services that are started later ------------------------------------------------------------------------------------
+@pytest.fixture
+async def started(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[str]]]:
+    """Starts a service in an allocation, as a task or its next try does, and returns its name."""
+    cluster = LocalCluster(LocalShell(), state_dir=str(tmp_path))
+    [allocation] = (await book(cluster, ClusterSettings.read({}), Owner(NAME, "me"), nodes=1, plugins=None)).allocations
+
+    async def start(setup: str, *, ends: bool = False) -> str:
+        [command] = service_commands(ClusterSettings.read({"setup": setup}), [], 1)
+        async with asyncio.timeout(20):
+            while not (seen := (await cluster.look([Waiter(*allocation.key)]))[allocation.key]).nodes:
+                await asyncio.sleep(0.1)
+        name = await start_in(cluster, allocation, seen, command)
+        if ends:
+            await cluster.stop_service(allocation, name)
+        return name
+
+    yield start
+    await cluster.release(NAME, grace=1)
+
+
+async def test_a_next_try_finds_the_service_that_was_started_and_only_where_the_same_is_wanted(
+    started: Callable[..., Awaitable[str]],
+) -> None:
+    assert [await started("exec sleep 600"), await started("exec sleep 600")] == ["brayns1", "brayns1"]
+    with pytest.raises(InvalidSetting, match="brayns1 runs in .* already, and was started with something else") as told:
+        await started("exec sleep 700")
+    assert (told.value.field, told.value.retry) == ("service", False)
+
+
+async def test_in_the_place_of_a_service_that_has_ended_a_next_try_starts_another(
+    started: Callable[..., Awaitable[str]],
+) -> None:
+    """Each error said so, and the task that was cleared left all as it was."""
+    assert await started("exec sleep 600", ends=True) == "brayns1"
+    assert [await started("exec sleep 700"), await started("exec sleep 700")] == ["brayns1-2", "brayns1-2"]
 
 
 @pytest.mark.parametrize("secured", [False, True])

@@ -304,6 +304,13 @@ class TestLooks:
         assert shell.commands == 1
         assert await soon(wait.still_there([{"job_id": "78", "service": "brayns1"}])) == []
 
+    async def test_what_was_found_before_and_is_listed_late_is_looked_for(self) -> None:
+        """It was handed on without a look."""
+        looks = [look(), look(), look(services=[service(exited="9 it ended")])]
+        wait, _ = waiting(lambda number: looks[min(number, 2)])
+        with pytest.raises(ServiceFailed, match="it ended"):
+            await soon(wait.still_there([{"job_id": "77", "service": "brayns1"}]))
+
     @pytest.mark.parametrize(
         ("exited", "why"),
         [("0 stopped", "brayns1 on r1i1n0 was stopped meanwhile"), ("9 it ended", "before it was usable: it ended")],
@@ -330,6 +337,25 @@ async def test_services_that_are_usable_come_in_the_order_of_their_nodes(serving
     assert 590 < (datetime.fromisoformat(found[0].ends_at) - datetime.now(UTC)).total_seconds() < 601
     assert 5 <= wait.waits["brayns.queue_wait"] < 9
     assert 0 <= wait.waits["brayns.start_wait"] < 5
+
+
+async def test_a_service_that_is_listed_late_is_waited_for(serving_two: list[str]) -> None:
+    """A shared file system shows a new folder to another login node up to a minute later: one of two was handed on."""
+    ports = [int(endpoint.rpartition(":")[2]) for endpoint in serving_two]
+    listed = [service(f"brayns{index}", "127.0.0.1", port) for index, port in enumerate(ports, 1)]
+    looks = [look(nodes=("127.0.0.1",), services=listed[:number]) for number in (1, 1, 2)]
+    wait, _ = waiting(lambda number: looks[min(number, 2)], poll_interval=1)
+    found = await asyncio.wait_for(wait.services(["brayns1", "brayns2"]), 15)
+    assert [one.name for one in found] == ["brayns1", "brayns2"]
+    wait, _ = waiting(looks[0], min_ready=1)
+    assert len(await asyncio.wait_for(wait.services(["brayns1", "brayns2"]), 15)) == 1, "as many as are wanted"
+
+
+async def test_a_service_that_was_started_and_is_never_listed_is_not_left_out(serving_two: list[str]) -> None:
+    listed = [service("brayns1", "127.0.0.1", int(serving_two[0].rpartition(":")[2]))]
+    wait, _ = waiting(look(nodes=("127.0.0.1",), services=listed), poll_interval=1, start_timeout=2)
+    with pytest.raises(NotReadyInTime, match="no such service is in the allocation"):
+        await asyncio.wait_for(wait.services(["brayns1", "brayns2"]), 15)
 
 
 async def test_enough_are_enough(serving_two: list[str]) -> None:

@@ -159,6 +159,29 @@ def test_an_endpoint_typed_in_is_asked_once_more(
     assert "endpoint" not in context["ti"].xcom
 
 
+@pytest.mark.parametrize("what", ["endpoint", "started"])
+def test_what_a_sensor_found_is_as_old_as_its_proof_however_long_closing_takes(
+    context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Ten seconds could pass between proof and hand-over: five of closing did not count."""
+    [endpoint] = service().execute(context)
+    booking = {**context["ti"].xcom["allocation"], "services": ["brayns1"], "plugins": []}
+    closed: list[datetime] = []
+    close = Poller.close
+
+    async def closing(self: Poller) -> None:
+        closed.append(datetime.now(UTC))
+        await close(self)
+
+    monkeypatch.setattr(Poller, "close", closing)
+    given: dict[str, Any] = {"endpoint": endpoint} if what == "endpoint" else {"started": booking}
+    sensor = BraynsServiceSensor(task_id="wait", deferrable=False, **given, **HERE)
+    event = sensor.block(sensor._look(sensor._trigger(), None))
+    assert event is not None and datetime.fromisoformat(event["at"]) < closed[0]
+    assert [one["endpoint"] for one in event["services"]] == [endpoint]
+    release(context, cluster)
+
+
 def test_a_connection_that_cannot_be_closed_delays_nothing(
     context: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import structlog.testing
 
 from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.errors import ConnectionLost
 from airflow_brayns.services.booking import Booking
 from airflow_brayns.triggers import service as module
@@ -93,6 +94,26 @@ async def test_services_are_told_as_the_next_task_needs_them(shell: FakeShell, n
         3,
     )
     assert 30 <= event["waits"]["brayns.queue_wait"] < 60
+
+
+@pytest.mark.parametrize("kind", ["services", "endpoint"])
+async def test_what_was_found_is_as_old_as_its_proof_however_long_closing_takes(
+    shell: FakeShell, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    closed: list[datetime] = []
+    close = Poller.close
+
+    async def closing(self: Poller) -> None:
+        closed.append(datetime.now(UTC))
+        await close(self)
+
+    monkeypatch.setattr(Poller, "close", closing)
+    async with serving(Scripted()) as one:
+        port = int(one.endpoint.rpartition(":")[2])
+        shell.answers = look(NAME, nodes=("127.0.0.1",), services=[service("brayns1", "127.0.0.1", port)])
+        trigger = EndpointTrigger(endpoint=one.endpoint, plugins=[], cluster_conn_id="there", overrides={})
+        event = await only_event(waiting(until="services") if kind == "services" else trigger)
+    assert datetime.fromisoformat(event["at"]) < closed[0]
 
 
 @pytest.mark.parametrize(("owner", "cancels"), [("me", ["cancel_all ab-0123456789ab me"]), (None, [])])
