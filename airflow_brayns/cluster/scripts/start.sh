@@ -4,8 +4,8 @@
 # What start files have set or said (perhaps half a line), and where they send it, is not the command's; without a login shell the
 # modules are still /etc/profile's.
 # shellcheck disable=SC2016 # for the shell on the node
-begin='{ : >>"$2"; } 2>/dev/null && exec </dev/null >>"$2" 2>&1
-command -p rm -f -- "$1"; shift 2; [ ! -s /dev/fd/1 ] || echo; set +eufvxnC; set +o pipefail; trap - EXIT ERR DEBUG RETURN
+begin='{ : >>"${1%/*}/log"; } 2>/dev/null && exec </dev/null >>"${1%/*}/log" 2>&1
+command -p rm -f -- "$1"; shift; [ ! -s /dev/fd/1 ] || echo; set +eufvxnC; set +o pipefail; trap - EXIT ERR DEBUG RETURN
 unset IFS
 shopt -q login_shell || [ ! -r /etc/profile ] || . /etc/profile
 export AB_BEGUN=yes
@@ -19,7 +19,7 @@ start_service() { # start_service COMMAND: the lock on its port (8) is ours alon
     ! setpriv --pdeathsig KILL true 2>/dev/null || apart="setpriv --pdeathsig KILL $apart"
     background=
     { printf '' >"$service_dir/starting"; } 2>/dev/null # the command takes it away
-    AB_PORT=$port_given AB_FOLDER=$dir AB_SERVICE=$service AB_JOB=$own $apart bash $login -c "$begin" "$1" "$service_dir/starting" "$service_dir/log" \
+    AB_PORT=$port_given AB_FOLDER=$dir AB_SERVICE=$service AB_JOB=$own $apart bash $login -c "$begin" "$1" "$service_dir/starting" \
         >>"$service_dir/log" 2>&1 </dev/null 8>&- &
     service_pid=$!
     put "$service_dir/pid" "$service_pid"
