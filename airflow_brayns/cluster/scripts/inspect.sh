@@ -42,9 +42,10 @@ partition() { # partition NAME: whether there is one of each name between the co
     done
 }
 
-tested() { # tested WORD...: what sbatch says of a request with these options; it submits nothing
+tested() { # tested WORD...: what sbatch, with what it gets of a submission (NAMED), says of a request with these options; it submits nothing
     local said code
-    said=$(printf '#!/bin/sh\n' | without_ours 30 sbatch --test-only "$@" 2>&1)
+    said=$(printf '#!/bin/sh\n' | at_most 30 env -i ${HOME:+"HOME=$HOME"} ${USER:+"USER=$USER"} ${LOGNAME:+"LOGNAME=$LOGNAME"} \
+        ${PATH:+"PATH=$PATH"} ${SLURM_CONF:+"SLURM_CONF=$SLURM_CONF"} sbatch --test-only "$@" 2>&1)
     code=$?
     printf 'tested %s %s\n' "$code" "$(printf '%s' "$said" | coded)"
 }

@@ -133,6 +133,18 @@ def test_what_cannot_work_is_told_with_its_remedy(
     assert list(dict.fromkeys(failures(lines))) == fields, lines
 
 
+def test_what_sbatch_is_not_given_by_a_submission_it_is_not_given_here(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its libraries were found by the login's own variables, and each submission failed."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/slurm/lib")
+    needs = "[ -n \"$LD_LIBRARY_PATH\" ] || { echo 'sbatch: error while loading shared libraries: libslurmfull.so' >&2; exit 127; }\n"
+    install(path, sbatch=needs + SBATCH)
+    good, lines = tried(monkeypatch, tmp_path, scheduler="slurm")
+    assert (good, failures(lines)) == (False, ["scheduler"])
+    assert "libslurmfull.so" in " ".join(lines)
+
+
 GREETS = 'echo "Welcome to the site"; echo "prod and proj3, too"\n'
 SWALLOWED = "echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 0"
 WRAPPED: list[tuple[dict[str, str], dict[str, str], dict[str, str]]] = [
