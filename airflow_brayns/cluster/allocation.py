@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+# What Slurm's limits of one job, of one job on a node, and of the least that a QOS takes count (job_state_reason.c of Slurm 20.11 and later).
+_COUNTED = ("Cpu", "Mem", "Memory", "Node", "GRES", "License", "BB", "Energy", "Billing", "Unknown")
+_LIMITS = {f"Max{what}{per}" for what in _COUNTED for per in ("PerJob", "PerNode", "MinutesPerJob")}
 # Slurm's reasons for a pending job that no waiting mends. Some impossible requests are not refused but pend for ever
 # (22.05 and 24.11, run).
 HOPELESS_REASONS = frozenset(
@@ -13,10 +16,15 @@ HOPELESS_REASONS = frozenset(
         "PartitionTimeLimit", "PartitionNodeLimit", "PartitionDown", "PartitionInactive", "AccountNotAllowed",
         "QOSNotAllowed", "InvalidAccount", "InvalidQOS", "BadConstraints", "AssocMaxWallDurationPerJobLimit",
         "QOSMaxWallDurationPerJobLimit", "launch failed requeued held", "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "PartitionConfig",
+        "AssocMaxCpuPerJobLimit", "QOSMaxCpuPerJobLimit", "AssocMaxCpuMinutesPerJobLimit", "QOSMaxCpuMinutesPerJobLimit",
+        "QOSMinCpuNotSatisfied", "MaxMemPerLimit", "DependencyNeverSatisfied", "ReservationDeleted",
+        *(f"{whose}{limit}" for whose in ("Assoc", "QOS") for limit in _LIMITS), *(f"QOSMin{what}" for what in _COUNTED),
     }
 )  # fmt: skip
 # Those of them that say nothing of another partition: with several, Slurm shows the reason of the one it looked at last.
-HOPELESS_ANYWHERE = frozenset({"InvalidAccount", "InvalidQOS", "launch failed requeued held"})
+HOPELESS_ANYWHERE = frozenset(
+    {"InvalidAccount", "InvalidQOS", "launch failed requeued held", "DependencyNeverSatisfied", "ReservationDeleted"}
+)
 
 
 class JobState(Enum):

@@ -9,6 +9,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from airflow_brayns.cluster.allocation import AllocationStatus, Job, ServiceStatus
 from airflow_brayns.cluster.protocol import ANSWERS, read
@@ -79,8 +80,19 @@ def is_job_line(job: Job, status: AllocationStatus) -> bool:
     return (
         job.name == f"{status.name}-{status.incarnation}"
         and job.job_id == status.job_id
-        and (not status.submitted or job.submitted == status.submitted)
+        and (not status.submitted or _is_same_time(job.submitted, status.submitted))
     )
+
+
+def _is_same_time(one: str, other: str) -> bool:
+    """Tell whether two times may be the same, each in its machine's own zone: zones are quarters of an hour apart, and within 26 hours."""
+    if one == other or not ("T" in one and "T" in other):  # the local cluster's are numbers
+        return one == other
+    try:
+        apart = abs((datetime.fromisoformat(one) - datetime.fromisoformat(other)).total_seconds())
+    except (TypeError, ValueError):
+        return False
+    return apart <= 26 * 3600 and not apart % 900
 
 
 @dataclass

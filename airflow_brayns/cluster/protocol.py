@@ -92,7 +92,7 @@ ANSWERS: Mapping[str, Mapping[str, Line]] = MappingProxyType(
         "inspect": lines(
             "program NAME VERSION...", "missing NAME", "accounts NAMES*", "partitions LINES*", "associations LINES*", "reservations LINES*",
             "known PARTITION", "unknown PARTITION", "tested CODE SAID*", "kept FOLDER...",
-            "legible FILE...", "ran CODE SAID*", "failing NODE JOBS WHY*", *_ROOM, *_TRUST,
+            "legible FILE...", "ran CODE SAID*", "failing NODE JOBS WHY*", *_QUEUE, *_ROOM, *_TRUST,
         ),
         "step": lines("failed WHY*"),  # the script on the node prints what it likes besides
     }

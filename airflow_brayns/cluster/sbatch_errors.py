@@ -31,6 +31,7 @@ REFUSALS = "|".join(pattern for pattern, _, _ in _REFUSALS)
 # For `grep -iE` too: the lines that are Slurm's own, the surest first. What a site greets with, or its plugins remark, decides nothing
 # where one of them tells why.
 SLURMS_OWN = (r"submission failed: ", r"sbatch: (error|fatal): ", r"sbatch: ")
+NOT_FOUND = "put Slurm's programs on the PATH that ssh gives (~/.bashrc), or set ssh_conn_id, or scheduler to local."
 UNSPECIFIED = "unspecified error"  # a site's plugin refused the job, and says why in a line of its own
 
 
@@ -42,9 +43,12 @@ def refusal(text: str, code: str, queued: int = 0) -> SubmissionRefused:
     :param queued: how many jobs of this user wait or run: while there are any, a limit of jobs may pass with their ends.
     """
     said = " ".join(text.split())[:500] or f"nothing, with exit code {code}"
-    if code == "127" or re.search(r"sbatch: (command )?not found", text):
+    ran = any(
+        re.search(pattern, text, re.IGNORECASE) for pattern in SLURMS_OWN[:2]
+    )  # and a wrapper's own end may be a 127
+    if not ran and (code == "127" or re.search(r"sbatch: (command )?not found", text)):
         where = f"sbatch was not found where the Slurm commands are run ({said})."
-        return SubmissionRefused(where, remedy="set ssh_conn_id, or scheduler to local.", field="scheduler")
+        return SubmissionRefused(where, remedy=NOT_FOUND, field="scheduler")
     own = _slurms_own(text)
     for pattern, field, remedy in _REFUSALS:
         if re.search(pattern, own, re.IGNORECASE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from airflow_brayns.cluster.cluster import COMMAND_SECONDS, Cluster
@@ -15,6 +16,7 @@ from airflow_brayns.cluster.location import (
 )
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.shell import Shell, quote
+from airflow_brayns.errors import InvalidSetting
 
 
 class SlurmCluster(Cluster):
@@ -36,6 +38,9 @@ class SlurmCluster(Cluster):
         deployment: str = "",
     ) -> None:
         super().__init__(shell, state_dir=state_dir, shared_parents=shared_parents, deployment=deployment)
+        if found := re.search(r"%[0-9AaJjNnstuxb%]", state_dir):
+            why = f"{state_dir!r}: sbatch would take {found[0]} for something else in the names of a job's files."
+            raise InvalidSetting("state_dir", why, remedy="choose a folder without % in its path.")
         self._node_suffix = node_suffix
 
     def keeper_for(

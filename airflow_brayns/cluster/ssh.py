@@ -90,18 +90,25 @@ class SSHShell:
                         retry=False,
                     ) from error
                 except asyncssh.PermissionDenied as error:
-                    raise _not_connected(
-                        f"the login node refused the login ({reason_of(error)}).",
-                        remedy="check the connection's user name and key (key_file or private_key).",
-                        retry=False,
-                    ) from error
+                    raise self._refused(error) from error
                 except (OSError, asyncssh.Error, TimeoutError) as error:
+                    # What sshd says to who has tried more keys (an agent's, those in ~/.ssh) than it takes.
+                    if isinstance(error, asyncssh.ProtocolError) and "authentication failures" in error.reason:
+                        raise self._refused(error) from error
                     last = error
             reason = self._why_not(last)
             raise _not_connected(
                 f"the login node cannot be reached: {reason}.",
                 remedy="check the connection's host and port, and that the node is up.",
             ) from last
+
+    @staticmethod
+    def _refused(error: BaseException) -> ConnectionLost:
+        return _not_connected(
+            f"the login node refused the login ({reason_of(error)}).",
+            remedy="check the connection's user name and key (key_file or private_key).",
+            retry=False,
+        )
 
     def _why_not(self, error: BaseException) -> str:
         """Words for an error that a connection could not be opened by."""

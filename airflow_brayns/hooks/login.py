@@ -79,6 +79,9 @@ class SSHLogin:
             raise InvalidSetting(
                 "ssh_conn_id", text, remedy="put the key there, or correct key_file (on worker and triggerer)."
             ) from error
+        except (asyncssh.ConfigParseError, UnicodeDecodeError) as error:
+            text = f"~/.ssh/config cannot be read where Airflow runs: {error}"
+            raise InvalidSetting("ssh_conn_id", text, remedy="correct that file (on worker and triggerer).") from error
         except ValueError as error:  # asyncssh.KeyImportError is a ValueError
             raise InvalidSetting(
                 "ssh_conn_id",
@@ -132,10 +135,14 @@ def _configured_port(host: str) -> int | None:
     config = Path("~/.ssh/config").expanduser()
     if not config.is_file():
         return None
-    from paramiko.config import SSHConfig  # type: ignore[import-untyped]
+    import asyncssh
 
-    port = str(SSHConfig.from_path(str(config)).lookup(host).get("port", ""))
-    return int(port) if port.isdecimal() and len(port) < 6 else None
+    try:  # by asyncssh's own rules, by which the rest is read, too
+        return asyncssh.SSHClientConnectionOptions(
+            config=[str(config)], host=host, client_keys=None, known_hosts=None
+        ).port
+    except (OSError, ValueError):  # to connect tells what is wrong there
+        return None
 
 
 def _default_is_there() -> bool:

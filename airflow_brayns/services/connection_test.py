@@ -21,13 +21,15 @@ from airflow_brayns.services.settings import ClusterSettings
 _NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 _OPTIONAL = ("sinfo", "sacct")
 _CERTIFICATES = ("tls_certificate_file", "tls_private_key_file")
-_SETUP_SECONDS, _ALL_SECONDS = 30, 90.0
+_SETUP_SECONDS, _ALL_SECONDS = 30, 120.0
 _TIMED_OUT = 124  # of coreutils' timeout
 _NOT_OURS = frozenset(range(126)) - {SETUP_FAILED, SETUP_ENDED, GENERATION_UNKNOWN, _TIMED_OUT}  # 128 is a signal's
 _OF_AN_END = re.compile(
     r"\bTerminated$|^airflow-brayns: the shell ended "
 )  # what bash, and we, say of one that was ended
 _VERSION = re.compile(r"version( \S+)?")
+_WOULD_START = re.compile(r"\bJob [0-9]+ to start at ")
+_NOT_TAKEN = re.compile(r"(allocation failure|submission failed|sbatch: (error|fatal)): ")
 _WIDTH = 116
 
 Told = Sequence[tuple[str, list[str]]]
@@ -87,6 +89,7 @@ def _calls(settings: ClusterSettings) -> Iterator[str]:
             yield "accounts"
         if settings.partition:
             yield f"partition {quote(settings.partition)}"
+        yield "look_at_jobs"
         yield f"tested {' '.join(quote(word) for word in settings.request(1).sbatch_arguments())}"
     yield "kept"
     if settings.tls == "given":
@@ -113,6 +116,10 @@ def _slurm(told: Told, settings: ClusterSettings) -> Iterator[Finding]:
         yield Finding("partition", None, f"{settings.partition} was not looked up: sinfo gives no answer")
     if settings.account:
         yield _account(words.get("accounts"), settings.account)
+    if "silent" in words:
+        yield Finding(
+            "squeue", False, f"gives no listing: {decode(words['silent'][0])}", "try `squeue -u $USER` by hand"
+        )
     yield from _tested(words.get("tested"), bool(unknown))
 
 
@@ -120,7 +127,7 @@ def _account(listed: list[str] | None, account: str) -> Finding:
     if listed is None:
         return Finding("account", None, f"{account} was not looked up: this cluster's accounts cannot be listed")
     yours = sorted(set(decode(listed[0]).split()))
-    if account in yours:
+    if account.lower() in map(str.lower, yours):  # Slurm keeps them in lower case
         return Finding("account", True, account)
     return Finding("account", False, f"{account} is none of yours", f"yours are {', '.join(yours)}")
 
@@ -132,12 +139,15 @@ def _tested(answer: list[str] | None, known: bool) -> Iterator[Finding]:
     """
     if answer is None:
         yield Finding("sbatch --test-only", False, "gave no answer", "try it by hand")
-    elif answer[0] == "0":
-        said = decode(answer[1]).replace("sbatch: ", "").strip().splitlines()
-        yield Finding("request", True, f"Slurm would take it: {said[-1] if said else 'one node'}")
+        return
+    said = decode(answer[1])
+    starts = [line for line in said.splitlines() if _WOULD_START.search(line)]
+    # A site's wrapper may end with any code, and say more.
+    if starts or (answer[0] == "0" and not _NOT_TAKEN.search(said)):
+        told = (starts or said.splitlines() or ["one node"])[-1].replace("sbatch: ", "").strip()
+        yield Finding("request", True, f"Slurm would take it: {told}")
     elif not known:
-        error = refusal(decode(answer[1]), answer[0])
-        yield _failed(error, "request")
+        yield _failed(refusal(said, answer[0]), "request")
 
 
 def _failed(error: BraynsError, what: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+_HEAD = re.compile(r"^([a-z_]+\(\) \{) # .*")  # a function's first line, and what is said of it
+
 
 @cache
 def script_of(command: str) -> str:
@@ -70,7 +73,7 @@ def script_of(command: str) -> str:
 
 def _sent(name: str) -> str:
     """The text of a file without what only its readers need: a command sends it each time, while a keeper's lies in a folder."""
-    lines = (line.lstrip() for line in file_text(name).splitlines())
+    lines = (_HEAD.sub(r"\1", line.lstrip()) for line in file_text(name).splitlines())
     return "".join(f"{line}\n" for line in lines if line and not line.startswith("#"))
 
 

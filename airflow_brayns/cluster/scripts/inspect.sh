@@ -8,7 +8,7 @@ programs() { # programs NAME...: which of them are on the PATH; of sbatch, the v
             continue
         fi
         version=
-        [ "$one" != sbatch ] || version=$(at_most 10 sbatch --version 2>/dev/null | head -n 1)
+        [ "$one" != sbatch ] || version=$(at_most 10 sbatch --version 2>/dev/null | plain | sed -n '/^slurm/{p;q;}')
         printf 'program %s %s\n' "$one" "$version"
     done
 }
@@ -16,6 +16,7 @@ programs() { # programs NAME...: which of them are on the PATH; of sbatch, the v
 accounts() { # accounts: those that the user may charge; nothing where the site keeps none
     local found
     found=$(at_most 15 sacctmgr -nP show assoc "user=$(id -un)" "format=account" 2>/dev/null) || return 0
+    found=$(printf '%s\n' "$found" | plain | sed 's/[| ]*$//' | grep -x '[A-Za-z0-9_.@+-]*') # a greeting has more words than one
     [ -z "$found" ] || printf 'accounts %s\n' "$(printf '%s\n' "$found" | coded)"
 }
 
@@ -29,16 +30,22 @@ offered() { # offered: what the user may ask for; nothing of what nobody tells
 }
 
 partition() { # partition NAME: whether there is one of each name between the commas; nothing where nobody answers
-    local one found
+    local one found code
     for one in $(printf '%s' "$1" | tr ',' ' '); do
-        found=$(at_most 15 sinfo -h -p "$one" -o '%P' 2>/dev/null) || return 0
-        if [ -n "$found" ]; then printf 'known %s\n' "$one"; else printf 'unknown %s\n' "$one"; fi
+        found=$(at_most 15 sinfo -h -p "$one" -o '%P' 2>&1)
+        code=$?
+        if printf '%s\n' "$found" | plain | tr -d ' *' | grep -qxF -e "$one"; then
+            printf 'known %s\n' "$one"
+        elif [ "$code" -eq 0 ] && [ -z "$found" ]; then # else a wrapper greets, or has swallowed an error
+            printf 'unknown %s\n' "$one"
+        fi
     done
 }
 
-tested() { # tested WORD...: what sbatch says of a request with these options; it submits nothing
+tested() { # tested WORD...: what sbatch, with what it gets of a submission (NAMED), says of a request with these options; it submits nothing
     local said code
-    said=$(printf '#!/bin/sh\n' | without_ours 30 sbatch --test-only "$@" 2>&1)
+    said=$(printf '#!/bin/sh\n' | at_most 30 env -i ${HOME:+"HOME=$HOME"} ${USER:+"USER=$USER"} ${LOGNAME:+"LOGNAME=$LOGNAME"} \
+        ${PATH:+"PATH=$PATH"} ${SLURM_CONF:+"SLURM_CONF=$SLURM_CONF"} sbatch --test-only "$@" 2>&1)
     code=$?
     printf 'tested %s %s\n' "$code" "$(printf '%s' "$said" | coded)"
 }

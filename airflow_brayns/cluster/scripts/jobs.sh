@@ -83,6 +83,7 @@ give_up() { # give_up DIR: the keeper is asked where there is one; a job that ha
 is_over() { # is_over STATE
     case $1 in
     PENDING | CONFIGURING | RUNNING | COMPLETING | STAGE_OUT | SUSPENDED | STOPPED | SIGNALING | RESIZING | REQUEUE*) return 1 ;;
+    RESV_DEL_HOLD | SPECIAL_EXIT) return 1 ;; # held in the queue
     *) return 0 ;;
     esac
 }

@@ -4,6 +4,7 @@
 shared=${shared-}
 place=${place-}
 tilde='~'
+export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}" # a service of systemd's has none
 # shellcheck disable=SC2016 # as somebody wrote it
 for one in '$USER' '${USER}'; do
     case $state_dir in *"$one"*) state_dir=${state_dir%%"$one"*}$(id -un)${state_dir#*"$one"} ;; esac

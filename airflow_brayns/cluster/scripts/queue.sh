@@ -21,11 +21,16 @@ slurm_jobs() {
 %i|%T|%r|%N|%k|%j|%V|%S|%L' 2>"$errors")
     code=$?
     listing=$(printf '%s\n' "$listing" | plain)
-    if ! printf '%s\n' "$listing" | grep -q '^JOBID|STATE|REASON|'; then
-        [ "$code" -eq 0 ] || return 1
-        printf '%s\n' "$listing" | cat "$errors" - | grep -qE '(error|fatal): ' && return 1
-    fi
-    printf '%s\n' "$listing" | grep '^[0-9][^|]*|.*|ab-[0-9a-f]*-[0-9]*|'
+    # Without it, whatever is said beside lines with bars is no answer; nor is one that was cut off (124: in time; 128: by a signal).
+    {
+        [ "$code" -ne 124 ] && [ "$code" -lt 128 ] && printf '%s\n' "$listing" | grep -q '^JOBID|STATE|REASON|'
+    } || {
+        [ "$code" -eq 0 ] && ! printf '%s\n' "$listing" | cat "$errors" - | grep -qE '^[^|]+$'
+    } || {
+        printf %.300s "$listing" >>"$errors"
+        return 1
+    }
+    printf '%s\n' "$listing" | grep '^[0-9].*|ab-[0-9a-f]*-[0-9]*|'
     return 0
 }
 

@@ -7,10 +7,16 @@ ask_slurm() { # ask_slurm NAME N AFTER: what sbatch prints is the site's; whethe
     local said code why job id submitted found
     said=$(request "$1-$2" "$dir" 2>"$errors")
     code=$?
-    why=$({ [ "$code" -eq 0 ] || printf '%s\n' "$said"; } | cat "$errors" -)
+    why=$(printf '%s\n' "$said" | cat "$errors" -)
     found=
     job=$(find_job "$dir") && found=answered
-    if [ -n "$avoid" ] && [ -n "$found" ] && [ -z "$job" ] && [ "$code" -ne 0 ] && is_refused "$why"; then
+    id=$(told_id "$said")
+    # A wrapper's own exit code is not sbatch's: slurmctld itself knows the id, where squeue's listing may be one of before.
+    if [ -z "$job" ] && [ -n "$id" ] && [ "$code" -ne 0 ]; then
+        put "$dir/job" "$id" && job=$(told_job "$dir")
+        [ -n "$job" ] || rm -f "$dir/job"
+    fi
+    if [ -n "$avoid" ] && [ -n "$found" ] && [ -z "$job$id" ] && was_refused "$code" "$why" "$found"; then
         avoid= # the others are perhaps not enough
         ask_slurm "$1" "$2" "$3"
         return
@@ -18,8 +24,8 @@ ask_slurm() { # ask_slurm NAME N AFTER: what sbatch prints is the site's; whethe
     if [ -n "$job" ]; then
         id=${job%%|*}
         submitted=$(printf '%s\n' "$job" | awk -F'|' '{ print $(NF - 2) }')
-    elif [ "$code" -ne 0 ] || ! id=$(told_id "$said"); then
-        not_taken "$code" "$why" "$found" "$3"
+    elif [ "$code" -ne 0 ] || [ -z "$id" ]; then
+        not_taken "$code" "$why" "$found" "$3" "$id"
         return
     fi
     put "$dir/job" "$id ${submitted-}" || {
@@ -46,7 +52,22 @@ why_refused() { # why_refused TEXT: what Slurm itself says of it; all that was s
     printf '%s\n' "${found:-$1}"
 }
 
-is_refused() { why_refused "$1" | grep -qiE -e "$refusals"; }
+is_sure() { printf '%s\n' "$1" | grep -qiE 'submission failed: |sbatch: (error|fatal): '; } # there are errors of Slurm's own
+
+is_refused() { # is_refused TEXT: of words that are a site's own, a line is one only where it begins as Slurm's; and none beside a lost answer
+    local begin
+    begin=
+    is_sure "$1" || {
+        ! printf '%s\n' "$1" | grep -qiE "$lost_answers" || return 1
+        printf '%s\n' "$1" | grep -qi 'sbatch: ' || begin=^
+    }
+    why_refused "$1" | grep -qiE -e "$begin($refusals)"
+}
+
+was_refused() { # was_refused CODE TEXT ANSWERED: a wrapper may swallow the exit code; then the queue was seen without the job, too
+    [ "$1" -ne 0 ] || { [ -n "$3" ] && is_sure "$2"; } || return 1
+    is_refused "$2"
+}
 
 give_way() { # give_way AFTER WHY: nothing follows on AFTER; that is told before the end, which nobody is to take for the end of both
     [ "$1" -eq 0 ] || { folder_of "$(basename "${dir%/*}")" "$1" && rm -f "$folder/next"; }
@@ -54,8 +75,8 @@ give_way() { # give_way AFTER WHY: nothing follows on AFTER; that is told before
     put "$dir/ended" "$2"
 }
 
-not_taken() { # not_taken CODE WHY ANSWERED AFTER: only what is known for a refusal is one; anything else may pass by itself
-    if [ "$1" -eq 127 ] || is_refused "$2"; then
+not_taken() { # not_taken CODE WHY ANSWERED AFTER ID: only what is known for a refusal is one; anything else may pass by itself
+    if { [ "$1" -eq 127 ] && [ -z "$5" ] && ! is_sure "$2"; } || was_refused "$1" "$2" "$3"; then
         give_way "$4" "refused"
         printf 'refused %s %s\nqueued %s\n' "$1" "$(printf '%s' "$2" | coded)" "$(queued)"
         # Nothing can arrive for it, and at a limit a task asks again and again. The number of what was to follow on is known to others.

@@ -1,9 +1,12 @@
 # The service's command starts below a login shell, whose start files are its account's own.
 # Shared: service_pid background login.
 
-# What start files have set or said (perhaps half a line) is not the command's; without a login shell the modules are still /etc/profile's.
+# What start files have set or said (perhaps half a line), and where they send it, is not the command's; without a login shell the
+# modules are still /etc/profile's.
 # shellcheck disable=SC2016 # for the shell on the node
-begin='rm -f -- "$1"; shift; [ ! -s /dev/fd/1 ] || echo; set +eufvxnC; set +o pipefail; trap - EXIT ERR DEBUG RETURN
+begin='{ : >>"${1%/*}/log"; } 2>/dev/null && exec </dev/null >>"${1%/*}/log" 2>&1
+command -p rm -f -- "$1"; shift; [ ! -s /dev/fd/1 ] || echo; set +eufvxnC; set +o pipefail; trap - EXIT ERR DEBUG RETURN
+unset IFS
 shopt -q login_shell || [ ! -r /etc/profile ] || . /etc/profile
 export AB_BEGUN=yes
 . "$0"'

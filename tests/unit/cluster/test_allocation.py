@@ -111,14 +111,30 @@ def test_an_allocation_travels_as_json(more: dict[str, Any]) -> None:
     "reason",
     ["PartitionTimeLimit", "PartitionNodeLimit", "PartitionDown", "PartitionInactive", "PartitionConfig", "AccountNotAllowed", "QOSNotAllowed",
      "InvalidAccount", "InvalidQOS", "BadConstraints", "AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit",
-     "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "launch failed requeued held"],
+     "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "launch failed requeued held",
+     "QOSMaxCpuPerJobLimit", "AssocMaxCpuMinutesPerJobLimit", "QOSMaxMemoryPerJob", "AssocMaxMemPerNode", "QOSMaxGRESPerJob",
+     "QOSMaxBillingMinutesPerJob", "QOSMinCpuNotSatisfied", "QOSMinGRES", "MaxMemPerLimit", "DependencyNeverSatisfied", "ReservationDeleted"],
 )  # fmt: skip
 def test_what_no_waiting_mends(reason: str) -> None:
     assert reason in HOPELESS_REASONS
 
 
 @pytest.mark.parametrize(
-    "reason", ["Priority", "Resources", "None", "Dependency", "QOSMaxJobsPerUserLimit", "ReqNodeNotAvail", "BeginTime"]
+    "reason",
+    [
+        "Priority",
+        "Resources",
+        "None",
+        "Dependency",
+        "QOSMaxJobsPerUserLimit",
+        "ReqNodeNotAvail",
+        "BeginTime",
+        "QOSMaxGRESPerUser",
+        "MaxCpuPerAccount",
+        "AssocGrpGRESMinutes",
+        "QOSGrpCpuLimit",
+        "JobHeldUser",
+    ],
 )
 def test_what_waiting_mends(reason: str) -> None:
     assert reason not in HOPELESS_REASONS

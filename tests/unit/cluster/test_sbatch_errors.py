@@ -94,6 +94,11 @@ def test_a_word_that_is_not_found_is_sbatch_itself() -> None:
     assert refusal("sh: sbatch: not found", "1").field == refusal("", "127").field == "scheduler"
 
 
+def test_where_sbatch_is_not_found_the_commonest_cause_comes_first() -> None:
+    """With ssh_conn_id set, it said 'set ssh_conn_id'."""
+    assert str(refusal("sh: 1: sbatch: not found", "127")).startswith("scheduler: put Slurm's programs on the PATH")
+
+
 def test_what_is_not_known_is_told_as_it_is() -> None:
     assert str(refusal("  something\n  else ", "1")).splitlines()[1] == "    Slurm refused the request: something else"
     assert str(refusal("", "3")).splitlines()[1] == "    Slurm refused the request: nothing, with exit code 3"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from airflow_brayns.cluster.keeper import KeeperSettings
 from airflow_brayns.cluster.request import AllocationRequest
 from airflow_brayns.cluster.slurm import SlurmCluster
+from airflow_brayns.errors import InvalidSetting
 from tests.support.shell import FakeShell
 
 
@@ -35,3 +38,15 @@ async def test_an_airflow_that_is_told_apart_from_no_other_leaves_nothing_alone(
     shell = FakeShell("asked\n")
     await SlurmCluster(shell).release("ab-0123456789ab000")
     assert "\nplace=''\n" in shell.scripts[0]
+
+
+@pytest.mark.parametrize(
+    ("folder", "good"), [("/scratch/%u/brayns", False), ("/p/a%%b", False), ("/p/run%4j", False), ("/p/100%/x", True)]
+)
+def test_a_folder_whose_name_sbatch_would_change_is_refused(folder: str, good: bool) -> None:
+    """The folder was made by that name, the job's log could not be opened elsewhere: the job had FAILED, without a word of it."""
+    if good:
+        assert SlurmCluster(FakeShell(), state_dir=folder).state_dir == folder
+    else:
+        with pytest.raises(InvalidSetting, match="^state_dir: choose a folder without %"):
+            SlurmCluster(FakeShell(), state_dir=folder)

@@ -215,7 +215,8 @@ async def test_a_login_node_that_says_nothing_has_its_time_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "why"), [(refused(), "refused the login .no key is known."), (unknown_host(), "host key is not trusted .another key.")]
+    ("error", "why"), [(refused(), "refused the login .no key is known."), (unknown_host(), "host key is not trusted .another key."),
+                       (asyncssh.ProtocolError("Too many authentication failures"), "refused the login .Too many")]
 )  # fmt: skip
 async def test_what_is_refused_is_not_tried_again(error: BaseException, why: str) -> None:
     """Three wrong logins lock an account at some sites."""

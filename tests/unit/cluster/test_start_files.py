@@ -28,6 +28,9 @@ PROFILES = {
     "a broken line": "if then",
     "errors that end it": "set -e; false",
     "an agent, and then another shell": "setsid -f sleep 30; exec sh",
+    "a log of its own": "exec >>~/login.log 2>&1",
+    "nobody to hear it": "exec >&- 2>&- <&- 9>/dev/null",
+    "words that end at colons": "IFS=:",
 }
 ENDED = (
     "another shell", "another shell that is not there", "an end", "an end that failed", "a trap that ends it", "errors that end it",
@@ -46,7 +49,7 @@ async def test_a_service_starts_whatever_the_start_files_do(
     (home / ".bash_profile").write_text(f"{PROFILES[what]}\n")
     monkeypatch.setenv("HOME", str(home))
     cluster = make()
-    script = f'false\n[ -n "${{NOT_SET-}}" ] || {SERVER}'
+    script = f'false\none=a:b; set -- $one; [ $# -eq 1 ] || exit 8\n[ -n "${{NOT_SET-}}" ] || {SERVER}'
     await cluster.submit(NAME, "a", AllocationRequest(), [service(script)])
     status = await until(cluster, lambda s: s.services[0].port is not None or s.services[0].exit_code is not None, 30)
     assert status.services[0].port, status.services[0].exit_text
@@ -56,12 +59,13 @@ async def test_a_service_starts_whatever_the_start_files_do(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("profile", ["setsid -f sleep 30", 'rm() { command mv -- "$@" ~/trash; }', "PATH=~/bin"])
 async def test_a_service_that_ends_by_itself_is_not_started_a_second_time(
-    make: Callable[..., LocalCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., LocalCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: str
 ) -> None:
-    """Nor does an agent of the start files go on for it."""
+    """Nor does an agent of the start files go on for it. With an `rm` that throws nothing away it was."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / ".bash_profile").write_text("setsid -f sleep 30\n")
+    (tmp_path / ".bash_profile").write_text(f"{profile}\n")
     cluster = make()
     await cluster.submit(NAME, "a", AllocationRequest(), [service(f"echo once >>{tmp_path}/ran; exit 0")])
     status = await until(cluster, lambda s: s.services[0].exit_code is not None, 30)

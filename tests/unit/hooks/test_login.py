@@ -204,14 +204,33 @@ def test_the_user_is_the_configs_or_the_processs(
 @pytest.mark.parametrize(
     ("config", "given", "port"),
     [("Host si*\n  Port 2222\n", None, 2222), ("Host site\n  Port 2222\n", 22022, 22022), ("Host other\n  Port 2222\n", None, 22),
-     ("Host site\n  Port x\n", None, 22), (None, None, 22), ("Host site\n  Port 2222\n", 0, 2222)],
+     ("Host site\n  Port x\n", None, 22), (None, None, 22), ("Host site\n  Port 2222\n", 0, 2222),
+     ("Include conf.d/*\n", None, 2244), ("Match host site exec \"true\"\n  Port 2222\n", None, 2222),
+     ("CanonicalizeHostname yes\nCanonicalDomains invalid\nCanonicalizeFallbackLocal no\nHost site\n  Port 2222\n", None, 2222)],
 )  # fmt: skip
 def test_the_port_is_the_connections_or_the_configs(
     home: Path, config: str | None, given: int | None, port: int
 ) -> None:
     if config is not None:
         (home / ".ssh" / "config").write_text(config)
+    (home / ".ssh" / "conf.d").mkdir()
+    (home / ".ssh" / "conf.d" / "cluster").write_text("Host site\n  Port 2244\n")
     assert login_of(port=given).port == port
+
+
+@pytest.mark.parametrize(
+    "config", ["Host site\n  Port\n", "Host site\n  Port x\n", "# caf\xe9\n", 'Host "site\n']
+)  # fmt: skip
+async def test_a_config_that_cannot_be_read_is_named(home: Path, config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that ended too soon, and a letter that is no UTF-8, were tracebacks; 'correct key, passphrase or known_hosts' else."""
+    (home / ".ssh" / "config").write_text(config, encoding="latin-1")
+
+    async def connect(host: str, *_: Any, **__: Any) -> None:
+        await asyncssh.SSHClientConnectionOptions.construct(host=host, config=())
+
+    monkeypatch.setattr(asyncssh, "connect", connect)
+    with pytest.raises(InvalidSetting, match=r"^ssh_conn_id: correct that file .*\n +~/.ssh/config cannot be read"):
+        await login_of().connect()
 
 
 @pytest.mark.parametrize("host", [None, ""])

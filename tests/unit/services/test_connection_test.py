@@ -133,6 +133,49 @@ def test_what_cannot_work_is_told_with_its_remedy(
     assert list(dict.fromkeys(failures(lines))) == fields, lines
 
 
+def test_what_sbatch_is_not_given_by_a_submission_it_is_not_given_here(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its libraries were found by the login's own variables, and each submission failed."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/slurm/lib")
+    needs = "[ -n \"$LD_LIBRARY_PATH\" ] || { echo 'sbatch: error while loading shared libraries: libslurmfull.so' >&2; exit 127; }\n"
+    install(path, sbatch=needs + SBATCH)
+    good, lines = tried(monkeypatch, tmp_path, scheduler="slurm")
+    assert (good, failures(lines)) == (False, ["scheduler"])
+    assert "libslurmfull.so" in " ".join(lines)
+
+
+GREETS = 'echo "Welcome to the site"; echo "prod and proj3, too"\n'
+SWALLOWED = "echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 0"
+WRAPPED: list[tuple[dict[str, str], dict[str, str], dict[str, str]]] = [
+    ({"partition": "nix"}, {"sinfo": GREETS + PROGRAMS["sinfo"], "sbatch": SBATCH.replace("=nix", "=none")}, {"partition": "-"}),
+    ({"partition": "prod"}, {"sinfo": "printf '\\033[1mprod*\\033[0m\\r\\n'; exit 1"}, {"partition": "ok"}),
+    ({"partition": "prod"}, {"sinfo": SWALLOWED}, {"partition": "-"}),
+    ({"partition": "prod"}, {"sinfo": f"{{ {SWALLOWED}; }} 2>&1"}, {"partition": "-"}),
+    ({"account": "proj3"}, {"sacctmgr": "echo 'We keep our own books: see mybalance'"}, {"account": "-"}),
+    ({"account": "Welcome"}, {"sacctmgr": GREETS + PROGRAMS["sacctmgr"]}, {"account": "FAIL"}),
+    ({"account": "PROJ3"}, {"sacctmgr": GREETS + "printf 'proj3|\\r\\n'"}, {"account": "ok"}),
+    ({"account": "nobody"}, {"sbatch": f"( {SBATCH} ); echo bye", "sacctmgr": "exit 1"}, {"account": "FAIL"}),
+    ({"constraint": "nix"}, {"sbatch": f"( {SBATCH} ) 2>&1 | cat"}, {"constraint": "FAIL"}),
+    ({}, {"sbatch": f"( {SBATCH} ); echo 'Your balance: 17'; exit 3"}, {"request": "ok"}),
+    ({}, {"squeue": "echo 'You ask too often; wait a minute'"}, {"squeue": "FAIL"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("extra", "programs", "marks"), WRAPPED)
+def test_what_a_sites_wrappers_say_and_swallow_is_not_believed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, str], programs: dict[str, str | None],
+    marks: dict[str, str],
+) -> None:  # fmt: skip
+    """A partition that does not exist was 'ok' behind a greeting, a request that Slurm refused was 'Slurm would take it: bye'."""
+    install(path, **programs)
+    good, lines = tried(monkeypatch, tmp_path, **{"scheduler": "slurm", **extra})
+    told = {line[5:].partition(":")[0]: line[:4].strip() for line in lines if line[0] != " "}
+    assert {what: told.get(what) for what in marks} == marks, lines
+    assert good is ("FAIL" not in marks.values())
+    assert "Your balance" not in " ".join(lines)
+
+
 def test_files_that_the_way_there_needs_are_looked_for(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

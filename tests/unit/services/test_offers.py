@@ -59,6 +59,11 @@ async def test_partitions_accounts_and_what_else_there_is(tmp_path: Path) -> Non
     assert await offers_of(site(tmp_path, sinfo=SINFO, sacctmgr=ASSOC)) == ALL
 
 
+async def test_colours_and_carriage_returns_are_no_names(tmp_path: Path) -> None:
+    painted = SINFO.replace("prod*", "\033[1;32mprod*\033[0m").replace("\n", "\r\n")
+    assert await offers_of(site(tmp_path, sinfo=painted, sacctmgr=ASSOC.replace("\n", "\r\n"))) == ALL
+
+
 async def test_what_slurm_does_not_tell_is_left_out(tmp_path: Path) -> None:
     """A site without accounting, and one whose `sinfo` fails for this user."""
     found = await offers_of(site(tmp_path, sinfo=SINFO, sacctmgr=""))
