@@ -59,6 +59,14 @@ def loaders_of(file: str) -> list[str]:
     return [one["name"] for one in _shipped() if any(_ends(file, ending) for ending in one["extensions"])]
 
 
+def plugin_of(loader: str) -> str:
+    """The plugin that a loader comes with, as a service is told to load it; empty for one that every service has, and for one that
+    is not known here.
+    """
+    name = next((one["plugin"] for one in _shipped() if one["name"] == loader), "Core")
+    return "" if name == "Core" else f"brayns{name.replace(' ', '')}"
+
+
 def _ends(file: str, ending: str) -> bool:
     return f".{file}".endswith(f".{ending.removeprefix('.')}")
 

@@ -65,6 +65,8 @@ def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> Non
         (SMALL + "FPS = 60\ndef frame(service, number): number / FPS\n", r"^growth\.py line 2, FPS: add `fps = FPS`: without it the movie's is 25"),
         (SMALL + "RESOLUTION = (640, 360)\ndef frame(service, number): RESOLUTION\n", r"^growth\.py line 2, RESOLUTION: add `resolution = RESOLUTION`"),
         (SMALL + "samples_per_pixel = 64\n" + FRAME, r"^growth\.py line 2, samples_per_pixel: write it inside of `renderer`"),
+        (SMALL + "renderer = {'background_color': [0, 0, 0, 0]}\n" + FRAME, r"^growth\.py line 2, renderer: h264 keeps no transparency: take .*brayns\.Color4\(0, 0, 0, 1\)"),
+        (SMALL + "codec = 'h265'\nrenderer = {'background_color': [0, 0, 0, 0]}\n" + FRAME, r"^growth\.py line 2, codec: h265 keeps no transparency"),
         (SMALL + "class Quick: ...\nrenderer = Quick\n" + FRAME, r"^growth\.py line 3, renderer: is the class Quick itself; write `Quick\(\)`"),
         (SMALL + "import signal\nsignal.signal(signal.SIGTERM, print)\n" + FRAME, r"(?s)^growth\.py line 3: .*signal only works in main thread"),
         (SMALL + FRAME + "raise GeneratorExit\n", r"(?s)^growth\.py line 3: .*It fails when it is loaded\. GeneratorExit"),
