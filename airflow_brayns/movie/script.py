@@ -66,11 +66,11 @@ class ScriptSpecification(MovieSpecification):
     script: ScriptSource
 
     def _problems(self) -> Iterator[tuple[str, str]]:
-        for field, text in super()._problems():
-            if field == "codec" and "codec" not in self.model_fields_set:  # it is its renderer that the file sets
+        for word, text in super()._problems():
+            if word == "codec" and "codec" not in self.model_fields_set:  # it is its renderer that the file sets
                 yield "renderer", f"{text}, such as brayns.Color4(0, 0, 0, 1): the client's own is transparent"
             else:
-                yield field, text
+                yield word, text
 
 
 def script_of(specification: MovieSpecification) -> ScriptSource | None:

@@ -139,7 +139,9 @@ def _refuse_odd(events: Iterable[yaml.Event], source: str) -> None:
     depth = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise InvalidSetting(source, "YAML's aliases (*name) are not taken here.", remedy="write it out.")
+            where = f"{source} line {event.start_mark.line + 1}" if event.start_mark else source
+            told = f"YAML's aliases (*{event.anchor}) are not taken here."
+            raise InvalidSetting(where, told, remedy="write it out.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             where = f"{source} line {event.start_mark.line + 1}" if event.start_mark else source

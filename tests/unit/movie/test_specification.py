@@ -45,7 +45,7 @@ KEYS = [{"frame": 0, "position": [0, 0, 1], "target": [0, 0, 0]}]
         ("  path: turntable", "  path: keyframes", r"line 7, camera: `keyframes` are given with path 'keyframes'"),
         ("frames: 60", "frames: 60\nframe_range: [0, 60]", r"line 6, frame_range: the movie's last frame is 59"),
         ("frames: 60", "frames: 60\nsimulation: {}", r"line 5, frames: follows from `simulation`"),
-        ("fps: 24", "fps: &a 24\ncrf: *a", "aliases"),
+        ("fps: 24", "fps: &a 24\ncrf: *a", r"(?s)m\.yaml line 5: write it out.*aliases \(\*a\)"),
         ("fps: 24", "? [1]\n: 2", "a key must be a word"),
         (TEXT, "- a list", "must be a mapping"),
         ("/data/neuron.swc", "/data/neuron.swc\n    color: red", r"line 4, models\.0\.color: a colour is"),
