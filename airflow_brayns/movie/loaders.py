@@ -19,6 +19,7 @@ _ONLY_BY_ENDING = {
     "Neuron Morphology loader": ("swc", "h5", "asc"),
     "SONATA loader": ("json",),
 }
+_OF_CIRCUITS = ("SONATA loader", "BBP loader")
 _SECTIONS = ("load_soma", "load_axon", "load_dendrites")
 _WITHOUT_NAME = ("spikes",)  # there is one of them in a simulation
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -115,6 +116,17 @@ def _report_problems(properties: Mapping[str, Any], at: Location) -> Iterator[Pr
         )
     for index, one in enumerate(properties.get("node_population_settings", ())):
         yield from _report_problems(one, (*at, "node_population_settings", index))
+
+
+def asks_for_no_section(loader: str, properties: Mapping[str, Any]) -> bool:
+    """Tell whether nothing of the cells of a circuit is asked for: neither soma nor axon nor dendrites of any population."""
+    if loader not in _OF_CIRCUITS:
+        return False
+    asked = [
+        one.get("neuron_morphology_parameters", {})
+        for one in properties.get("node_population_settings", None) or [properties]
+    ]
+    return not any(one.get(name) for one in asked for name in _SECTIONS)
 
 
 def endings(loader: str) -> tuple[str, ...]:
