@@ -218,8 +218,19 @@ def part_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for one in get_args(annotation) if (found := part_in(one)) is not None), None)
 
 
-# What others call a key: the official client, other programs.
-_MEANT = {"type": "kind", "name": "kind", "position": "translation", "normal": "coefficients"}
+# What others call a key, such as the official client and other programs, and the keys that it may be here.
+_MEANT = {
+    "type": ("kind", "name", "projection", "method"),
+    "name": ("kind", "projection", "title"),
+    "position": ("translation",),
+    "normal": ("coefficients",),
+    "look_at": ("target",),
+    "samples": ("samples_per_pixel",),
+    "spp": ("samples_per_pixel",),
+    "size": ("resolution",),
+    "framerate": ("fps",),
+    "duration": ("frames",),
+}
 
 
 def unknown_key(key: str, known: Sequence[str], inside: Sequence[str] = ()) -> str:
@@ -227,7 +238,7 @@ def unknown_key(key: str, known: Sequence[str], inside: Sequence[str] = ()) -> s
 
     :param inside: the known keys in which there is one of that name.
     """
-    meant = [one for one in [_MEANT.get(key)] if one in known]
+    meant = [one for one in _MEANT.get(key, ()) if one in known]
     near = meant or get_close_matches(key, known, 1) or get_close_matches(key.lower(), known, 1)
     remedy = f"did you mean {near[0]}?" if near else "correct it, or leave it out."
     if inside and not meant:
