@@ -254,12 +254,16 @@ def first_of(model: type[BaseModel], error: ValidationError) -> tuple[tuple[int 
     """Where the first mistake in a specification is, and what is wrong there."""
     found = error.errors()
     first = found[0]
-    location = tuple(part for part in first["loc"] if not (isinstance(part, str) and _TYPE.fullmatch(part)))
+    whole, unknown = first["loc"], first["type"] == "extra_forbidden"
+    location = tuple(
+        part for part in whole[: len(whole) - unknown] if not (isinstance(part, str) and _TYPE.fullmatch(part))
+    )
+    location = (*location, *whole[len(whole) - unknown :])  # a key that there is not may have any name
     inner = first.get("ctx", {}).get("error")
     message = str(inner) if isinstance(inner, ValueError) else first["msg"]
     if isinstance(inner, Misplaced):
         return (*location, *inner.location), inner.text
-    if first["type"] == "extra_forbidden":
+    if unknown:
         key, part = str(location[-1]), part_at(model, location[:-1])
         message = unknown_key(key, keys_at(model, location[:-1]), _keys_inside(part, key))
     elif first["type"] == "missing" and isinstance(location[-1], str):

@@ -44,6 +44,7 @@ MOVIE: dict[str, Any] = {"models": [{"path": "/a.obj"}], "frames": 3}
         ({"models": [{"path": "/a.obj", "transform": {"position": [0, 0, 1]}}]}, "position: did you mean translation"),
         ({"clipping": [{"kind": "plane", "normal": [0, 0, 1]}]}, r"clipping\.0\.normal: did you mean coefficients\?"),
         ({"lights": [{"type": "ambient"}]}, r"lights\.0\.type: did you mean kind\?"),
+        ({"list[a]": 1}, r"list\[a\]: correct it, or leave it out"),
         ({"renderer": {"type": "production"}}, r"renderer\.type: did you mean name\?"),
         ({"renderer": {"spp": 64}}, r"renderer\.spp: did you mean samples_per_pixel\?"),
         ({"camera": {"type": "orthographic"}}, r"camera\.type: did you mean projection\?"),
