@@ -109,11 +109,16 @@ def still_of(output: str) -> str | None:
     return next((name for name, one in TABLE.items() if one.still and ending in one.endings), None)
 
 
+_OTHER_PICTURES = (".tif", ".tiff", ".exr", ".bmp", ".webp", ".tga", ".hdr")
+
+
 def other_ending(output: str, codec: str) -> str:
     """What to say of a movie whose ending is not its codec's."""
     ending = Path(output).suffix.lower()
     others = [name for name, endings in CODECS.items() if ending in endings and name != codec]
     instead = f", or take codec {' or '.join(others)}" if others else ""
+    if ending in _OTHER_PICTURES:
+        instead = ", or, for a picture, in .png or .jpg"
     return f"{output!r} must end in {' or '.join(CODECS[codec])} for {codec}{instead}"
 
 

@@ -35,7 +35,9 @@ def _from_hex(value: Any) -> Any:
     if re.fullmatch(r"[0-9A-Fa-f]{3}", digits):
         digits = "".join(digit * 2 for digit in digits)
     if not value.startswith("#") or not re.fullmatch(r"[0-9A-Fa-f]{6}", digits):
-        raise ValueError("a colour is [red, green, blue] with numbers from 0 to 1, or '#rrggbb'")
+        raise ValueError(
+            "a colour is [red, green, blue] with numbers from 0 to 1, a fourth for its alpha (0 is transparent), or '#rrggbb'"
+        )
     return [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
 
 
@@ -62,7 +64,8 @@ NodeHours = Annotated[float, Field(gt=0, le=MOST_NODE_HOURS)]
 Vector = tuple[Number, Number, Number]
 Share = Annotated[float, Field(ge=0, le=1)]
 Color = Annotated[
-    tuple[Share, Share, Share] | tuple[Share, Share, Share, Share],
+    tuple[Share, ...],
+    Field(min_length=3, max_length=4),
     BeforeValidator(_from_hex),
     WithJsonSchema(
         {
@@ -184,14 +187,28 @@ def text_of(path: Path, field: str, encoding: str = "utf-8") -> str:
         ) from None
 
 
-def keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The keys that are known at a place of a specification; empty where any are."""
+def part_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    """The part at a place of a specification; None where there is none."""
     found: Any = model
     for part in location:
         if isinstance(part, str):
             fields = found.model_fields if found is not None else {}
             found = part_in(fields[part].annotation) if part in fields else None
+    return found  # type: ignore[no-any-return]
+
+
+def keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """The keys that are known at a place of a specification; empty where any are."""
+    found = part_at(model, location)
     return list(found.model_fields) if found is not None else []
+
+
+def _keys_inside(part: type[BaseModel] | None, key: str) -> list[str]:
+    """The keys of a part whose own parts have a key."""
+    fields = part.model_fields.items() if part is not None else ()
+    return [
+        name for name, one in fields if (inner := part_in(one.annotation)) is not None and key in inner.model_fields
+    ]
 
 
 def part_in(annotation: Any) -> type[BaseModel] | None:
@@ -201,10 +218,31 @@ def part_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for one in get_args(annotation) if (found := part_in(one)) is not None), None)
 
 
-def unknown_key(key: str, known: Sequence[str]) -> str:
-    """What to say of a key that there is not: the one that was meant, as far as can be guessed, and all there are."""
-    near = get_close_matches(key, known, 1) or get_close_matches(key.lower(), known, 1)
+# What others call a key, such as the official client and other programs, and the keys that it may be here.
+_MEANT = {
+    "type": ("kind", "name", "projection", "method"),
+    "name": ("kind", "projection", "title"),
+    "position": ("translation",),
+    "normal": ("coefficients",),
+    "look_at": ("target",),
+    "samples": ("samples_per_pixel",),
+    "spp": ("samples_per_pixel",),
+    "size": ("resolution",),
+    "framerate": ("fps",),
+    "duration": ("frames",),
+}
+
+
+def unknown_key(key: str, known: Sequence[str], inside: Sequence[str] = ()) -> str:
+    """What to say of a key that there is not: the one that was meant, as far as can be guessed, and all there are.
+
+    :param inside: the known keys in which there is one of that name.
+    """
+    meant = [one for one in _MEANT.get(key, ()) if one in known]
+    near = meant or get_close_matches(key, known, 1) or get_close_matches(key.lower(), known, 1)
     remedy = f"did you mean {near[0]}?" if near else "correct it, or leave it out."
+    if inside and not meant:
+        remedy = f"write it inside of {' or '.join(f'`{one}`' for one in inside)}."
     return f"{remedy}\nIt is not known here. Known: {', '.join(known)}."
 
 
@@ -216,18 +254,31 @@ def first_of(model: type[BaseModel], error: ValidationError) -> tuple[tuple[int 
     """Where the first mistake in a specification is, and what is wrong there."""
     found = error.errors()
     first = found[0]
-    location = tuple(part for part in first["loc"] if not (isinstance(part, str) and _TYPE.fullmatch(part)))
+    whole, unknown = first["loc"], first["type"] == "extra_forbidden"
+    location = tuple(
+        part for part in whole[: len(whole) - unknown] if not (isinstance(part, str) and _TYPE.fullmatch(part))
+    )
+    location = (*location, *whole[len(whole) - unknown :])  # a key that there is not may have any name
     inner = first.get("ctx", {}).get("error")
     message = str(inner) if isinstance(inner, ValueError) else first["msg"]
     if isinstance(inner, Misplaced):
         return (*location, *inner.location), inner.text
-    if first["type"] == "extra_forbidden":
-        message = unknown_key(str(location[-1]), keys_at(model, location[:-1]))
+    if unknown:
+        key, part = str(location[-1]), part_at(model, location[:-1])
+        message = unknown_key(key, keys_at(model, location[:-1]), _keys_inside(part, key))
+    elif first["type"] == "missing" and isinstance(location[-1], str):
+        beside = [
+            f"`{one['loc'][-1]}`"
+            for one in found
+            if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1]
+        ]
+        instead = f" in place of {' or '.join(beside)}, which is not known here" if beside else ""
+        message = f"missing, and required: write `{location[-1]}: …`{instead}"
     elif first["type"] == "missing" and isinstance(have := location[-1], int):
         location = location[:-1]
         lacking = sum(one["type"] == "missing" and one["loc"][:-1] == first["loc"][:-1] for one in found)
         message = f"missing: it has {have} of {have + lacking} values (it is {shown(first['input'])})"
-    elif first["type"] != "value_error" and first["type"] != "missing":
+    elif first["type"] != "value_error":
         message = f"{_in_plain_words(first)} (it is {shown(first['input'])})"
     return location, message
 
@@ -236,6 +287,8 @@ def _in_plain_words(error: Mapping[str, Any]) -> str:
     """pydantic's message, where it has words of Python for what somebody has written in YAML."""
     about = error.get("ctx", {})
     match error["type"]:
+        case "tuple_type" if isinstance(error["input"], Mapping):
+            return "must be a list, such as [{key: value}]"
         case "tuple_type":
             return "must be a list, such as [1, 2]"
         case "model_type" | "dict_type":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ _ONLY_BY_ENDING = {
     "Neuron Morphology loader": ("swc", "h5", "asc"),
     "SONATA loader": ("json",),
 }
+_OF_CIRCUITS = ("SONATA loader", "BBP loader")
+_SECTIONS = ("load_soma", "load_axon", "load_dendrites")
 _WITHOUT_NAME = ("spikes",)  # there is one of them in a simulation
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "object": ((dict,), "a mapping"),
@@ -41,9 +45,42 @@ class Problem:
 
 
 @cache
+def _shipped() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((Path(__file__).parent / "loaders.json").read_text())
+    return found
+
+
+@cache
 def _schemas() -> dict[str, Schema]:
-    found = json.loads((Path(__file__).parent / "loaders.json").read_text())
-    return {loader["name"]: loader["input_parameters_schema"] for loader in found}
+    return {loader["name"]: loader["input_parameters_schema"] for loader in _shipped()}
+
+
+def loaders_of(file: str) -> list[str]:
+    """The loaders that say they take a file of some name, by its ending or as a whole; none where none does."""
+    return [one["name"] for one in _shipped() if any(_ends(file, ending) for ending in one["extensions"])]
+
+
+def plugin_of(loader: str) -> str:
+    """The plugin that a loader comes with, as a service is told to load it; empty for one that every service has, and for one that
+    is not known here.
+    """
+    name = next((one["plugin"] for one in _shipped() if one["name"] == loader), "Core")
+    return "" if name == "Core" else f"brayns{name.replace(' ', '')}"
+
+
+def _ends(file: str, ending: str) -> bool:
+    return f".{file}".endswith(f".{ending.removeprefix('.')}")
+
+
+def other_spelling(loader: str) -> str:
+    """The loader that is meant by another spelling of its name, such as `SonataLoader`; empty where none is."""
+    if loader in _schemas():
+        return ""
+    return next((one for one in _schemas() if _letters(one) == _letters(loader)), "")
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower()).removesuffix("loader")
 
 
 def property_problem(loader: str, properties: Mapping[str, Any]) -> Problem | None:
@@ -53,7 +90,17 @@ def property_problem(loader: str, properties: Mapping[str, Any]) -> Problem | No
     schema = _schemas().get(loader)
     if schema is None:
         return None
-    return next(_problems(schema, properties, ()), None) or next(_report_problems(properties, ()), None)
+    return next(
+        chain(_problems(schema, properties, ()), _report_problems(properties, ()), _none_problems(loader, properties)),
+        None,
+    )
+
+
+def _none_problems(loader: str, properties: Mapping[str, Any]) -> Iterator[Problem]:
+    """A cell of which nothing is to be loaded is refused (3.10.1, recorded)."""
+    if loader == "Neuron Morphology loader" and not any(properties.get(name) for name in _SECTIONS):
+        told = "nothing of the cell would be loaded; let one of them be true"
+        yield Problem((_SECTIONS[0],), f"is false, and so are {' and '.join(_SECTIONS[1:])}: {told}")
 
 
 def _report_problems(properties: Mapping[str, Any], at: Location) -> Iterator[Problem]:
@@ -69,6 +116,17 @@ def _report_problems(properties: Mapping[str, Any], at: Location) -> Iterator[Pr
         )
     for index, one in enumerate(properties.get("node_population_settings", ())):
         yield from _report_problems(one, (*at, "node_population_settings", index))
+
+
+def asks_for_no_section(loader: str, properties: Mapping[str, Any]) -> bool:
+    """Tell whether nothing of the cells of a circuit is asked for: neither soma nor axon nor dendrites of any population."""
+    if loader not in _OF_CIRCUITS:
+        return False
+    asked = [
+        one.get("neuron_morphology_parameters", {})
+        for one in properties.get("node_population_settings", None) or [properties]
+    ]
+    return not any(one.get(name) for one in asked for name in _SECTIONS)
 
 
 def endings(loader: str) -> tuple[str, ...]:

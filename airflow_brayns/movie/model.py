@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from airflow_brayns.movie.fields import Color, Part, is_path, misplaced, path_problem
-from airflow_brayns.movie.loaders import endings, property_problem
+from airflow_brayns.movie.loaders import endings, loaders_of, other_spelling, property_problem
 from airflow_brayns.movie.surface import ColorRamp, Material, Transform
 
 MORPHOLOGY_LOADER = "Neuron Morphology loader"
@@ -26,6 +26,13 @@ _MORPHOLOGY = {
 }
 
 
+def _as_words(values: Any) -> Any:
+    """Ids, layers and the like, which YAML reads as numbers, as the words that they are to Brayns."""
+    if not isinstance(values, dict):
+        return values
+    return {str(one) if isinstance(one, int) and not isinstance(one, bool) else one: values[one] for one in values}
+
+
 class Coloring(Part):
     """The colours of a model by a method of Brayns' `color-model`.
 
@@ -34,7 +41,7 @@ class Coloring(Part):
     """
 
     method: str
-    values: dict[str, Color] = Field(min_length=1)
+    values: Annotated[dict[str, Color], Field(min_length=1), BeforeValidator(_as_words)]
 
 
 class Model(Part):
@@ -91,8 +98,11 @@ class Model(Part):
                 "properties or colors hold something that JSON does not have: a date, NaN, half a character, keys that are no words"
             ) from None
         if not self.loader and self.extension not in LOADERS:
+            kind = f"'.{self.extension}' files" if self.extension else "files without an ending"
+            takes = loaders_of(Path(self.path).name)
+            such = f" (such as {' or '.join(takes)})" if takes else ""
             raise ValueError(
-                f"no loader is known for '.{self.extension}' files; give `loader`, or one of {', '.join(sorted(LOADERS))}"
+                f"no loader is known for {kind}; give `loader`{such}, or one of {', '.join(sorted(LOADERS))}"
             )
         if self.color is not None and self.colors is not None:
             raise ValueError("give `color` or `colors`, not both")
@@ -101,8 +111,11 @@ class Model(Part):
 
     def _check_loader(self) -> None:
         name = self.loader_name
+        if meant := other_spelling(name):
+            raise misplaced(("loader",), f"did you mean {meant!r}? braynsService takes its exact name only")
         if problem := property_problem(name, self.loader_properties):
-            raise misplaced(("properties", *problem.location), f"{problem.text} (of the {name})")
+            told = "" if self.loader else f", by the ending .{self.extension}; give `loader` for another"
+            raise misplaced(("properties", *problem.location), f"{problem.text} (of the {name}{told})")
         if (takes := endings(name)) and self.extension not in takes:
             told = "the circuit's or simulation's JSON file" if takes == ("json",) else f"{', '.join(takes)} files"
             raise misplaced(("path",), f"{self.path!r} is not for the {name}, which takes {told}")

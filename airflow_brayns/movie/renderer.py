@@ -22,7 +22,7 @@ class Renderer(Part):
 
     name: Literal["interactive", "production"] = "production"
     samples_per_pixel: int | None = Field(default=None, ge=1, le=1_000_000)
-    max_ray_bounces: int = Field(default=3, ge=1, le=1_000_000)
+    max_ray_bounces: int = Field(default=3, ge=0, le=1_000_000)
     ao_samples: int = Field(default=1, ge=0, le=1_000_000)
     enable_shadows: bool = True
     background_color: Color = (0.006, 0.01, 0.03)

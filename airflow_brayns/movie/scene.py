@@ -13,6 +13,7 @@ from airflow_brayns.brayns.words import NO_FILE
 from airflow_brayns.errors import BraynsError, InvalidSetting, RenderingFailed, RpcFailed
 from airflow_brayns.movie.camera import Bounds
 from airflow_brayns.movie.fields import Color
+from airflow_brayns.movie.loaders import asks_for_no_section
 from airflow_brayns.movie.plan import LOOKS as _LOOKS
 from airflow_brayns.movie.plan import Plan
 from airflow_brayns.movie.scene_calls import (
@@ -261,6 +262,9 @@ def _not_loaded(model: Model, where: str, error: RpcFailed, loaders: set[str] | 
         (one for one in _texts(model.loader_properties) if one[1] in error.message), key=_length, default=None
     ):
         field, remedy = ".".join(["properties", *named[0]]), f"name what the file has in place of {named[1]!r}."
+    elif asks_for_no_section(model.loader_name, model.loader_properties):
+        hint = " Nothing of its cells is asked for: load_soma, load_axon and load_dendrites are false where they are not given."
+        remedy = "let one of them be true, in `neuron_morphology_parameters`; and look at the file."
     return InvalidSetting(
         f"{where}.{field}", f"{model.path} cannot be loaded: {error.said.rstrip('.')}.{hint}", remedy=remedy
     )

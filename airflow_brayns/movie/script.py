@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -64,6 +64,13 @@ class ScriptSpecification(MovieSpecification):
 
     models: tuple[Model, ...] = ()
     script: ScriptSource
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        for word, text in super()._problems():
+            if word == "codec" and "codec" not in self.model_fields_set:  # it is its renderer that the file sets
+                yield "renderer", f"{text}, such as brayns.Color4(0, 0, 0, 1): the client's own is transparent"
+            else:
+                yield word, text
 
 
 def script_of(specification: MovieSpecification) -> ScriptSource | None:

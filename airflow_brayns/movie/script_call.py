@@ -251,5 +251,6 @@ def _snapshot(wanted: Wanted) -> dict[str, Any]:
 def _dark(frame: int) -> str:
     return (
         f"frame {frame} would be rendered by the production renderer without a light, which kills braynsService 3.10.1. Add "
-        "one in `scene`: brayns.add_light(service, brayns.DirectionalLight(4)); or do not remove them all."
+        "one in `scene`: brayns.add_light(service, brayns.DirectionalLight(4)); or do not remove them all: "
+        "clear_models takes the lights, too, and clear_renderables leaves them."
     )

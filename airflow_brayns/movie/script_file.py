@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.fields import check_is_file, path_problem, unknown_key
+from airflow_brayns.movie.renderer import Renderer
 from airflow_brayns.movie.script import Functions, ScriptSource, ScriptSpecification
 from airflow_brayns.movie.script_digest import (
     assigned,
@@ -39,6 +40,8 @@ SUFFIX = ".py"
 SETTINGS = (
     "frames", "fps", "resolution", "tiles", "output", "format", "quality", "codec", "crf", "renderer", "frame_range", "overlays", "budget",
 )  # fmt: skip
+_HAVE_A_DEFAULT = ("fps", "resolution")  # what a movie has whether or not a file sets it, and shows in every frame
+_OF_RENDERER = frozenset({*Renderer.model_fields} - {"name"})
 FORM = "def frame(service, number)"
 _numbers = itertools.count(1)
 
@@ -128,11 +131,11 @@ class ScriptFile:
         settings = {
             name: plain_setting(found[name]) for name in SETTINGS if name in found and not _is_code(found[name])
         }
+        self._check_names(tree, found)
         if "frames" not in settings:
             raise InvalidSetting(
                 f"{self.name}: frames", "There is none.", remedy="say how many at the top, such as `frames = 250`."
             )
-        self._check_names(tree, found)
         inputs = self._inputs(found.get("inputs"), lines.get("inputs"))
         source = ScriptSource(
             file=str(self.path),
@@ -182,8 +185,10 @@ class ScriptFile:
         except BaseException as error:  # the code's own: this runs in no main thread, which alone hears Ctrl-C
             line = line_of(error, self.folder, self.path)
             where = f"{self.name} line {line}" if line else self.name
+            connects = type(error).__module__.startswith("brayns.network")
+            remedy = "leave it out: `scene` and `frame` are given the service." if connects else "correct it."
             raise InvalidSetting(
-                where, f"It fails when it is loaded. {traceback_of(error, self.folder)}", remedy="correct it."
+                where, f"It fails when it is loaded. {traceback_of(error, self.folder)}", remedy=remedy
             ) from None
         return vars(module)
 
@@ -207,8 +212,14 @@ class ScriptFile:
         known, read = (*SETTINGS, "inputs"), names_read(tree)
         for name in assigned(tree):
             value = found.get(name.id)
+            if problem := _setting_problem(name.id, found, is_read=name.id in read):
+                raise InvalidSetting(f"{self.name} line {name.lineno}, {name.id}", problem)
             if name.id in {*known, *read, "frame", "scene"} or value is None or _is_code(value) or name.id[0] == "_":
                 continue
+            if name.id in _OF_RENDERER:
+                raise InvalidSetting(
+                    f"{self.name} line {name.lineno}, {name.id}", unknown_key(name.id, known, ("renderer",))
+                )
             if name.id in ScriptSpecification.model_fields or get_close_matches(name.id.lower(), known, 1, 0.8):
                 raise InvalidSetting(f"{self.name} line {name.lineno}, {name.id}", unknown_key(name.id, known))
 
@@ -307,6 +318,25 @@ def _is_begun_only(function: Any) -> bool:
     """Tell whether a call of a function only begins it: of one with `async` or `yield`."""
     kinds = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     return any(is_kind(function) for is_kind in kinds)
+
+
+def _setting_problem(name: str, found: Mapping[str, Any], *, is_read: bool) -> str:
+    """What to say of a global that looks like a setting and sets nothing; empty for another one.
+
+    :param found: the file's globals.
+    :param is_read: whether the file's code reads it, so that it is no mistyped one.
+    """
+    value, small = found.get(name), name.lower()
+    if name in SETTINGS and inspect.isclass(value):
+        return f"is the class {value.__name__} itself; write `{value.__name__}()`, with what differs in the brackets"
+    if not is_read or name == small or small not in _HAVE_A_DEFAULT or found.get(small) is not None or _is_code(value):
+        return ""
+    usual, set_to = plain_setting(ScriptSpecification.model_fields[small].default), plain_setting(value)
+    numbers = set_to if isinstance(set_to, list) else [set_to]
+    size = 2 if small == "resolution" else 1
+    if set_to == usual or len(numbers) != size or not all(isinstance(one, int | float) for one in numbers):
+        return ""
+    return f"add `{small} = {name}`: without it the movie's is {usual}, whatever {name} is"
 
 
 def _is_code(value: Any) -> bool:

@@ -19,8 +19,10 @@ from typing import Any
 from airflow_brayns.brayns.client import BraynsClient, Reply
 from airflow_brayns.brayns.official import official_client
 from airflow_brayns.errors import BraynsError, RpcFailed
+from airflow_brayns.movie.loaders import plugin_of
 from airflow_brayns.movie.script_traceback import cut
 
+_INVALID_PARAMS = -32602
 _CANCELLED = 20  # braynsService's own code for a request that was cancelled
 _POLL_SECONDS = 1.0
 _ENDING = ("quit", "exit-later")
@@ -44,6 +46,7 @@ class ScriptService:
         self._client, self._size, self._strict = client, size, strict
         self._loop = asyncio.get_running_loop()
         self._running: dict[Any, tuple[Any, Future[Reply]]] = {}
+        self._loaders: dict[Any, str] = {}  # the loader that a request asks for
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self.deadline = 0.0
         self.lost: BraynsError | None = None
@@ -119,6 +122,8 @@ class ScriptService:
         )  # fmt: skip
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         self._running[key] = task, future
+        if isinstance(request.params, dict) and isinstance(loader := request.params.get("loader_name"), str):
+            self._loaders[key] = loader
         future.add_done_callback(lambda _: events.put((key, "", None)))
         if number is None:
             return JsonRpcFuture.from_reply(JsonRpcReply.for_notifications())
@@ -164,6 +169,7 @@ class ScriptService:
     def _finish(self, key: Any, task: Any, future: Future[Reply]) -> None:
         from brayns.network import ConnectionClosedError, JsonRpcError, JsonRpcReply
 
+        loader = self._loaders.pop(key, "")
         if future.cancelled():
             task.set_error(JsonRpcError(key, _CANCELLED, "the request was cancelled"))
             return
@@ -172,7 +178,10 @@ class ScriptService:
             reply = future.result()
             task.set_reply(JsonRpcReply(key, reply.result, reply.binary))
         elif isinstance(error, RpcFailed):
-            task.set_error(JsonRpcError(key, error.code, error.message, error.data))
+            refused = JsonRpcError(key, error.code, error.message, error.data)
+            if error.code == _INVALID_PARAMS and error.data is None and (plugin := plugin_of(loader)):
+                refused.add_note(f"The {loader} is of the plugin {plugin}: name it in `plugins`, if it is not there.")
+            task.set_error(refused)
         elif isinstance(error, BraynsError):
             self.lost = self.lost or error
             raise ConnectionClosedError(str(error))

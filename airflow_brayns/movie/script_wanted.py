@@ -68,9 +68,19 @@ def _of_snapshot(value: Any, size: tuple[int, int], *, strict: bool) -> Wanted:
     asked = None if value.resolution is None else tuple(value.resolution)
     if strict and asked not in (None, size):
         raise Refused(f"frame {other_size(asked or (), size)}")
+    _check_is_made(value.renderer)
     renderer = None if value.renderer is None else _named(value.renderer.get_properties_with_name())
     camera = Wanted() if value.camera is None else _camera(value.camera)
     return Wanted(camera.view, camera.projection, camera.near_clip, camera.region, renderer, value.frame)
+
+
+def _check_is_made(value: Any) -> None:
+    """Refuse a class in place of what it makes: the official client's examples have brackets in some places only.
+
+    :raises Refused: it is one.
+    """
+    if isinstance(value, type):
+        raise Refused(f"frame returned the class {value.__name__} itself; write brayns.{value.__name__}()")
 
 
 def _plain_number(value: Any) -> Any:
@@ -85,6 +95,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _camera(camera: Any) -> Wanted:
+    _check_is_made(camera.projection)
     view = {name: list(getattr(camera.view, name)) for name in ("position", "target", "up")}
     region = {"image_start": list(camera.image_start), "image_end": list(camera.image_end)}
     return Wanted(view, _named(camera.projection.get_properties_with_name()), camera.near_clipping_distance, region)

@@ -42,6 +42,8 @@ class Simulation(Part):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.keyframes:
+            if (self.start < 0) == (self.end < 0) and self.start > self.end:
+                raise misplaced(("end",), f"give one behind the start: {self.end} is before {self.start}")
             return self
         for name, value in (("start", 0), ("end", -1), ("slowing_factor", 1.0)):
             if getattr(self, name) != value:

@@ -19,6 +19,9 @@ _HALVES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|\\.", re.IG
 # Of a key that takes colours, whatever follows them; another's comment is one unless it can hardly be anything else.
 _COLOR = re.compile(r"[ \t\[]*:?[ \t\[]*(?:\r?\n[ \t\[]*(?:- *)?)?(#[0-9A-Fa-f]{3,8})\b")
 _SIX_DIGITS = re.compile(r"[ \t]*:?[ \t]*(#[0-9A-Fa-f]{6})[ \t]*\r?$", re.MULTILINE)
+# Before the first # of a line, and from there on: a colour that hides the end of a list or mapping.
+_BEFORE_HIDING = re.compile(r"(?:^|[ \t{,\[])([a-z]{1,30}_)?colors?[ \t]*:[ \t\[]*$")
+_HIDING = re.compile(r"#[0-9A-Fa-f]{3,8}\b(?=.*[]}])")
 _TAKES_COLORS = re.compile(r"(.+_)?color|colors")
 
 
@@ -73,6 +76,7 @@ class Text:
             _refuse_odd(yaml.parse(text, Loader=_LOADER), source)
             node = yaml.compose(text, Loader=_LOADER)
         except yaml.YAMLError as error:
+            _refuse_hiding_color(text, source)
             raise _no_text(source, error) from None
         if not isinstance(node, yaml.MappingNode):
             raise InvalidSetting(
@@ -139,7 +143,9 @@ def _refuse_odd(events: Iterable[yaml.Event], source: str) -> None:
     depth = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise InvalidSetting(source, "YAML's aliases (*name) are not taken here.", remedy="write it out.")
+            where = f"{source} line {event.start_mark.line + 1}" if event.start_mark else source
+            told = f"YAML's aliases (*{event.anchor}) are not taken here."
+            raise InvalidSetting(where, told, remedy="write it out.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             where = f"{source} line {event.start_mark.line + 1}" if event.start_mark else source
@@ -179,6 +185,19 @@ def _refuse_lost_colors(node: yaml.Node, text: str, source: str) -> None:
                 f"{source} line {mark.line + 1}",
                 f"{found[1]} is a comment in YAML, so there is no value.",
                 remedy=f"write the colour in quotes: '{found[1]}'.",
+            )
+
+
+def _refuse_hiding_color(text: str, source: str) -> None:
+    """Refuse, in a text that is no YAML, a colour without quotes, behind which the end of a `{` or `[` is a comment, too."""
+    for number, line in enumerate(text.splitlines(), 1):
+        before = line.partition("#")[0]
+        found = _HIDING.match(line, len(before))
+        if found is not None and _BEFORE_HIDING.search(before[-60:]):
+            raise InvalidSetting(
+                f"{source} line {number}",
+                f"{found[0]} is a comment in YAML, and so is what is behind it.",
+                remedy=f"write the colour in quotes: '{found[0]}'.",
             )
 
 

@@ -7,7 +7,7 @@ import pytest
 from airflow_brayns.errors import InvalidSetting
 from airflow_brayns.movie.specification import MovieSpecification
 
-WAY = {"path": "keyframes", "keyframes": [{"frame": 0, "position": [0, 0, 5], "target": [0, 0, 0]}]}
+WAY: dict[str, Any] = {"path": "keyframes", "keyframes": [{"frame": 0, "position": [0, 0, 5], "target": [0, 0, 0]}]}
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,8 @@ WAY = {"path": "keyframes", "keyframes": [{"frame": 0, "position": [0, 0, 5], "t
         ({"view": "above"}, "view", "'top' or 'bottom'"),
         ({"projection": "orthographic", "aperture_radius": 2}, "aperture_radius", "no depth of field.*`perspective`"),
         ({"projection": "orthographic", "focus_distance": 2}, "focus_distance", "no depth of field"),
+        ({"projection": "orthographic", "fovy": 30}, "fovy", "no field of view; give `height`"),
+        ({"projection": "orthographic", "path": "keyframes", "keyframes": [{**WAY["keyframes"][0], "fovy": 30}]}, "fovy", "no field of view"),
         ({"projection": "orthographic", "height": 0}, "height", "greater than 0"),
         ({"projection": "fisheye"}, "projection", "'perspective' or 'orthographic'"),
         ({"height": 3}, "height", "is for `projection: orthographic`"),

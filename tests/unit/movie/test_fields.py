@@ -31,8 +31,28 @@ MOVIE: dict[str, Any] = {"models": [{"path": "/a.obj"}], "frames": 3}
         ({"FRAMES": 3}, r"FRAMES: did you mean frames\?"),
         ({"output": "m.webm"}, r"output: 'm.webm' must end in .* for h264, or take codec vp9"),
         ({"output": "m.avi"}, r"output: 'm.avi' must end in .* for h264$"),
+        ({"output": "m.tif"}, r"output: 'm.tif' must end in .* for h264, or, for a picture, in \.png or \.jpg$"),
+        ({"renderer": {"background_color": [0, 0, 0, 255]}}, r"background_color\.3: .*less than or equal to 1 \(it is 255"),
+        ({"overlays": {"color": [0, -1, 0, 1]}}, r"overlays\.color\.1: .*greater than or equal to 0 \(it is -1"),
+        ({"overlays": {"color": [0, 0, 0, 1, 1]}}, r"overlays\.color: has 5 values; at most 4 are taken"),
+        ({"renderer": {"background_color": "#00000000"}}, r"background_color: .*a fourth for its alpha \(0 is transparent\)"),
+        ({"clipping": {"kind": "plane"}}, r"clipping: must be a list, such as \[\{key: value\}\]"),
+        ({"background_color": [0, 0, 0]}, "background_color: write it inside of `renderer`"),
+        ({"title": "Growth"}, "title: write it inside of `shots` or `overlays`"),
+        ({"camera": {"path": "still", "position": [0, 0, 9]}}, r"camera\.position: write it inside of `keyframes`"),
+        ({"models": [{"path": "/a.obj", "opacity": 0.5}]}, r"models\.0\.opacity: write it inside of `material`"),
+        ({"models": [{"path": "/a.obj", "transform": {"position": [0, 0, 1]}}]}, "position: did you mean translation"),
+        ({"clipping": [{"kind": "plane", "normal": [0, 0, 1]}]}, r"clipping\.0\.normal: did you mean coefficients\?"),
+        ({"lights": [{"type": "ambient"}]}, r"lights\.0\.type: did you mean kind\?"),
+        ({"list[a]": 1}, r"list\[a\]: correct it, or leave it out"),
+        ({"renderer": {"type": "production"}}, r"renderer\.type: did you mean name\?"),
+        ({"renderer": {"spp": 64}}, r"renderer\.spp: did you mean samples_per_pixel\?"),
+        ({"camera": {"type": "orthographic"}}, r"camera\.type: did you mean projection\?"),
+        ({"size": [640, 480]}, r"size: did you mean resolution\?"),
+        ({"primitives": [{"type": "sphere"}]}, r"primitives\.0\.kind: missing, .*in place of `type`, which is not known here"),
+        ({"shots": [{"title": "a"}]}, r"shots\.0\.frames: missing, and required: write `frames: …`$"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_told_without_words_of_python(words: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidSetting, match=told) as error:
         MovieSpecification.check({**MOVIE, **words})

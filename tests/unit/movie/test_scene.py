@@ -234,3 +234,17 @@ async def test_what_the_circuit_lacks_is_told_at_the_key_that_names_it(message: 
         with pytest.raises(InvalidSetting, match=message) as error:
             await prepare(client, specification(Path("/a.obj"), models=[circuit]))
     assert error.value.field == field
+
+
+@pytest.mark.parametrize(("asked", "told"), [({}, True), ({"load_axon": False}, True), ({"load_soma": True}, False)])
+async def test_a_circuit_of_whose_cells_nothing_is_asked_for_is_told_so(asked: dict[str, bool], told: bool) -> None:
+    """The loader's own values ask for nothing; the error told to look at the file."""
+    settings = [{"node_population": "All", "neuron_morphology_parameters": asked}]
+    circuit = {"path": "/c.json", "loader": "SONATA loader", "properties": {"node_population_settings": settings}}
+    service = refuses(-32603, "OSPData: shared buffer is NULL")
+    service.loaders = ("SONATA loader",)
+    async with serving(service), BraynsClient(service.endpoint) as client:
+        with pytest.raises(InvalidSetting) as error:
+            await prepare(client, specification(Path("/a.obj"), models=[circuit]))
+    assert error.value.field == "models.0.path"
+    assert ("load_soma, load_axon and load_dendrites are false" in str(error.value)) is told

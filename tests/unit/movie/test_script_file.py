@@ -13,7 +13,7 @@ import pytest
 from airflow_brayns.errors import InvalidSetting, RenderingFailed
 from airflow_brayns.movie.script import ScriptSpecification, specification_of
 from airflow_brayns.movie.script_file import ScriptFile, is_movie
-from tests.support.script import script
+from tests.support.script import NEEDS_CLIENT, script
 
 SMALL = "frames = 4\n"
 FRAME = "def frame(service, number): ...\n"
@@ -61,6 +61,13 @@ def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> Non
         (SMALL + "frame = max\n", r"(?s)^growth\.py: .*frame is <built-in function max>, which tells no arguments"),
         (SMALL + "step = 5\n" + FRAME, r"(?s)^growth\.py line 2, step: .*not known here"),
         (SMALL + "FPS = 60\n" + FRAME, r"^growth\.py line 2, FPS: did you mean fps\?"),
+        ("FRAMES = 60\n" + FRAME, r"^growth\.py line 1, FRAMES: did you mean frames\?"),
+        (SMALL + "FPS = 60\ndef frame(service, number): number / FPS\n", r"^growth\.py line 2, FPS: add `fps = FPS`: without it the movie's is 25"),
+        (SMALL + "RESOLUTION = (640, 360)\ndef frame(service, number): RESOLUTION\n", r"^growth\.py line 2, RESOLUTION: add `resolution = RESOLUTION`"),
+        (SMALL + "samples_per_pixel = 64\n" + FRAME, r"^growth\.py line 2, samples_per_pixel: write it inside of `renderer`"),
+        (SMALL + "renderer = {'background_color': [0, 0, 0, 0]}\n" + FRAME, r"^growth\.py line 2, renderer: h264 keeps no transparency: take .*brayns\.Color4\(0, 0, 0, 1\)"),
+        (SMALL + "codec = 'h265'\nrenderer = {'background_color': [0, 0, 0, 0]}\n" + FRAME, r"^growth\.py line 2, codec: h265 keeps no transparency"),
+        (SMALL + "class Quick: ...\nrenderer = Quick\n" + FRAME, r"^growth\.py line 3, renderer: is the class Quick itself; write `Quick\(\)`"),
         (SMALL + "import signal\nsignal.signal(signal.SIGTERM, print)\n" + FRAME, r"(?s)^growth\.py line 3: .*signal only works in main thread"),
         (SMALL + FRAME + "raise GeneratorExit\n", r"(?s)^growth\.py line 3: .*It fails when it is loaded\. GeneratorExit"),
         (SMALL + "class Of:\n    async def __call__(self, service, number): ...\nframe = Of()\n", r"(?s)^growth\.py: .*frame is a coroutine"),
@@ -79,6 +86,26 @@ def test_what_cannot_work_names_file_line_and_remedy(tmp_path: Path, text: str, 
     with pytest.raises(InvalidSetting, match=told) as error:
         read(tmp_path, text)
     assert not error.value.retry
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FPS, RESOLUTION = 60, (640, 480)\nfps, resolution = FPS, RESOLUTION\ndef frame(service, number): FPS\n",
+        "FPS, RESOLUTION = 25, (1920, 1080)\ndef frame(service, number): FPS, RESOLUTION\n",
+        "RESOLUTION, FPS = (8, 8, 8), 'a text'\ndef frame(service, number): FPS, RESOLUTION\n",
+    ],
+)
+def test_capitals_that_set_nothing_wrong_are_taken(tmp_path: Path, text: str) -> None:
+    read(tmp_path, SMALL + text)
+
+
+@NEEDS_CLIENT
+def test_a_connection_of_the_files_own_is_told_to_be_left_out(tmp_path: Path) -> None:
+    """A script's first lines; 'correct it' did not say how."""
+    text = "import brayns\nbrayns.Connector('127.0.0.1:9').connect()\n"
+    with pytest.raises(InvalidSetting, match=r"line 3: leave it out: `scene` and `frame` are given the service"):
+        read(tmp_path, SMALL + text + FRAME)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_brayns.brayns.client import Reply
+from airflow_brayns.errors import RpcFailed
 from airflow_brayns.movie.script_service import Refused, ScriptService
 from tests.support.script import NEEDS_CLIENT
 
@@ -80,3 +81,28 @@ async def test_calls_that_run_beside_one_another_get_their_own_answers() -> None
     assert found == [{"answers": "a"}, {"answers": "b"}]
     assert one.is_running(0)
     one.give_up()
+
+
+@pytest.mark.parametrize(
+    ("loader", "data", "told"),
+    [
+        ("SONATA loader", None, "is of the plugin braynsCircuitExplorer: name it in `plugins`"),
+        ("xyz", None, "is of the plugin braynsMoleculeExplorer"),
+        ("SONATA loader", ["missing required property 'node_population_settings'"], ""),
+        ("mesh", None, ""),
+        ("a site's own", None, ""),
+    ],
+)
+async def test_a_loader_that_is_refused_is_told_with_its_plugin(loader: str, data: list[str] | None, told: str) -> None:
+    """'Correct growth.py' was no remedy for a plugin that nobody had asked for."""
+    from brayns.network import JsonRpcError
+
+    class Refuses(Client):
+        async def call(self, method: str, params: Any = None, **_: Any) -> Reply:
+            raise RpcFailed(method, -32602, "Invalid loader name", data)
+
+    with pytest.raises(JsonRpcError) as raised:
+        await asyncio.to_thread(service(Refuses()).request, "add-model", {"loader_name": loader})
+    notes = getattr(raised.value, "__notes__", [])
+    assert len(notes) == bool(told)
+    assert told in "".join(notes)

@@ -87,3 +87,14 @@ def test_what_is_left_out_is_as_the_service_stands() -> None:
     assert wanted_of(None, SIZE, strict=True) == Wanted()
     with pytest.raises(Refused, match="frame returned str; return"):
         wanted_of("x", SIZE, strict=True)
+
+
+def test_a_class_in_place_of_what_it_makes_is_told_with_its_brackets() -> None:
+    """An argument of Python's own, `self`, was said to be missing."""
+    brayns = official_client()
+    with pytest.raises(
+        Refused, match=r"the class PerspectiveProjection itself; write brayns\.PerspectiveProjection\(\)"
+    ):
+        wanted_of(brayns.Camera(projection=brayns.PerspectiveProjection), SIZE, strict=True)
+    with pytest.raises(Refused, match=r"write brayns\.InteractiveRenderer\(\)"):
+        wanted_of(brayns.Snapshot(renderer=brayns.InteractiveRenderer), SIZE, strict=True)

@@ -53,3 +53,17 @@ def test_what_cannot_be_shown_is_told_at_its_key(
     with pytest.raises(InvalidSetting, match=says) as error:
         assert plan(*keyframes, **simulation).shown
     assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "taken"), [(100, 50, False), (-1, -5, False), (5, 5, True), (-5, -1, True), (40, -1, True), (-10, 45, True)]
+)  # fmt: skip
+def test_an_end_before_the_start_is_refused_before_the_simulation_is_known(start: int, end: int, taken: bool) -> None:
+    """Of a short simulation it was one frame, of a long one it failed behind the load."""
+    values = {"models": [{"path": "/a.obj"}], "simulation": {"start": start, "end": end}}
+    if taken:
+        assert MovieSpecification.check(values)
+    else:
+        with pytest.raises(InvalidSetting, match=f"give one behind the start: {end} is before {start}") as error:
+            MovieSpecification.check(values)
+        assert error.value.field == "simulation.end"

@@ -45,7 +45,7 @@ KEYS = [{"frame": 0, "position": [0, 0, 1], "target": [0, 0, 0]}]
         ("  path: turntable", "  path: keyframes", r"line 7, camera: `keyframes` are given with path 'keyframes'"),
         ("frames: 60", "frames: 60\nframe_range: [0, 60]", r"line 6, frame_range: the movie's last frame is 59"),
         ("frames: 60", "frames: 60\nsimulation: {}", r"line 5, frames: follows from `simulation`"),
-        ("fps: 24", "fps: &a 24\ncrf: *a", "aliases"),
+        ("fps: 24", "fps: &a 24\ncrf: *a", r"(?s)m\.yaml line 5: write it out.*aliases \(\*a\)"),
         ("fps: 24", "? [1]\n: 2", "a key must be a word"),
         (TEXT, "- a list", "must be a mapping"),
         ("/data/neuron.swc", "/data/neuron.swc\n    color: red", r"line 4, models\.0\.color: a colour is"),
@@ -122,6 +122,15 @@ POPULATION = {"node_population": "All", "node_percentage": 0.5, "neuron_morpholo
         ({"path": "/v.raw", "loader": "raw-volume", "properties": {"dimensions": [8, 8], "spacing": [1, 1, 1], "data_type": "float"}}, r"properties\.dimensions: has 2 values instead of 3"),
         ({"path": "/a.swc", "loader": "mesh"}, r"models\.0\.path: .*obj, ply, stl, off"),
         ({"path": "/a.obj", "loader": "Neuron Morphology loader"}, r"models\.0\.path: .*swc, h5, asc"),
+        ({"path": "/a.swc", "properties": {"load_soma": False, "load_axon": False, "load_dendrites": False}}, r"properties\.load_soma: is false, and so are load_axon and load_dendrites"),
+        ({"path": "/c/circuit.morphologies.h5", "properties": {"morphology_folder": "/m"}}, r"morphology_folder: .*of the Neuron Morphology loader, by the ending \.h5; give `loader` for another"),
+        ({**SONATA, "loader": "SonataLoader"}, r"models\.0\.loader: did you mean 'SONATA loader'\?"),
+        ({**SONATA, "loader": "Sonata Loader"}, r"models\.0\.loader: did you mean 'SONATA loader'\?"),
+        ({"path": "/a.obj", "loader": "Mesh"}, r"models\.0\.loader: did you mean 'mesh'\?"),
+        ({"path": "/v.raw", "loader": "RawVolumeLoader"}, r"models\.0\.loader: did you mean 'raw-volume'\?"),
+        ({"path": "/c/circuit_config.json"}, r"no loader is known for '\.json' files; give `loader` \(such as SONATA loader or DTI loader\)"),
+        ({"path": "/v.mhd"}, r"give `loader` \(such as mhd-volume\)"),
+        ({"path": "/c/BlueConfig"}, r"no loader is known for files without an ending; give `loader` \(such as BBP loader\)"),
     ],
 )  # fmt: skip
 def test_what_a_loader_would_refuse_is_refused_before_a_node_is_asked_for(model: dict[str, Any], says: str) -> None:
@@ -135,6 +144,8 @@ def test_what_a_loader_would_refuse_is_refused_before_a_node_is_asked_for(model:
         {**SONATA, "properties": {"node_population_settings": [POPULATION]}},
         {"path": "/a.swc", "properties": {"radius_multiplier": 2, "growth": 0.5, "geometry_type": "spheres"}},
         {"path": "/a.OBJ"},
+        {"path": "/a.swc", "properties": {"load_soma": False, "load_axon": False}},
+        {"path": "/a.obj", "loader": "mesh loader of a site"},
         {**SONATA, "properties": {"node_population_settings": [{**POPULATION, "report_type": "compartment", "report_name": "soma"}]}},
         {"path": "/c/BlueConfig", "loader": "BBP loader", "properties": {"report_type": "spikes", "targets": ["Mosaic"]}},
         {"path": "/v.raw", "loader": "raw-volume", "properties": {"dimensions": [8, 8, 8], "spacing": [1, 1, 0.5], "data_type": "unsinged_char"}},
@@ -237,6 +248,23 @@ def test_a_files_ending_tells_its_loader(path: str, loader: str) -> None:
     model = MovieSpecification.check({"models": [{"path": f"/{path}"}], "frames": 1}).models[0]
     assert model.loader_name == loader
     assert bool(model.loader_properties) is (loader != "mesh"), "a morphology has Brayns' usual values"
+
+
+def test_ids_and_layers_are_words_to_brayns() -> None:
+    """YAML reads them as numbers; the error said that 1 is no string."""
+    text = "models:\n- path: /a.swc\n  colors: {method: layer, values: {1: '#f00', 2: [0, 1, 0]}}\nframes: 1\n"
+    colors = MovieSpecification.read(text).models[0].colors
+    assert colors is not None
+    assert colors.values == {"1": (1, 0, 0), "2": (0, 1, 0)}
+    with pytest.raises(InvalidSetting, match=r"line 3, models\.0\.colors\.values"):
+        MovieSpecification.read(text.replace("1:", "true:"))
+
+
+def test_light_that_never_bounces_is_taken_as_the_service_takes_it() -> None:
+    found = MovieSpecification.check(
+        {"models": [{"path": "/a.obj"}], "frames": 1, "renderer": {"name": "interactive", "max_ray_bounces": 0}}
+    )
+    assert found.renderer.parameters()["max_ray_bounces"] == 0
 
 
 def test_a_renderer_asks_for_what_it_knows() -> None:

@@ -24,6 +24,9 @@ from airflow_brayns.movie.yaml_text import Text
         ("background_color: #fff # white\n", 1),
         ("color_ramp:\n  colors: [#f00, #00f\n  ]\n", 2),
         ("title: #aabbcc\n", 1),
+        ("models: [{path: a.obj, color: #ff0000}]\nframes: 3\n", 1),
+        ("frames: 3\nrenderer: {background_color: #000, samples_per_pixel: 4}\n", 2),
+        ("frames: 3\ncolor_ramp: {colors: [#008, #f00]}\n", 2),
     ],
 )
 def test_a_colour_without_quotes_is_no_comment(text: str, line: int) -> None:
@@ -46,6 +49,12 @@ def test_a_colour_without_quotes_is_no_comment(text: str, line: int) -> None:
 )
 def test_a_comment_is_one(text: str) -> None:
     assert Text.read(text, "m.yaml").value
+
+
+@pytest.mark.parametrize("text", ["a: [1\n# color: #fff]\n", "color: # [1]\n] ]\n", "a: [title: #addition]\n"])
+def test_what_is_no_yaml_for_another_reason_is_told_as_that(text: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"(?s)^m\.yaml line \d: correct the file.*not YAML or JSON"):
+        Text.read(text, "m.yaml")
 
 
 @pytest.mark.parametrize(
