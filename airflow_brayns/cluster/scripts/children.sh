@@ -80,7 +80,9 @@ look_after_children() {
         # The wrapper was killed before it could say why: the node was lost, or srun could not start it.
         [ -e "$one/exit" ] || {
             [ "$scheduler" = local ] && [ -e "$one/pid" ] && kill_service "${child%:*}"
-            why="$code the wrapper on $(first "$one/node") ended with exit code $code: $(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')"
+            why=$(tail -n 3 "$one/launch.log" 2>/dev/null | tr '\n' ' ')
+            [ -n "$why" ] || [ -e "$one/pid" ] || [ "$scheduler" = local ] || why="srun said nothing; where it is a script of the site's, see that it hands on its words as they are (\"\$@\")"
+            why="$code the wrapper on $(first "$one/node") ended with exit code $code: $why"
             [ ! -e "$one/stop" ] || why="0 stopped" # it was asked to, and ended before it could say so: the job's end tells why
             settle "$one/exit" "$why" ||
                 untold="$untold ${child%:*}:$code"

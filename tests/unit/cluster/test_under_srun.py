@@ -75,3 +75,25 @@ async def test_a_wrapper_that_slurm_has_forgotten_ends_once_the_allocation_is_to
         while not (service / "exit").exists():
             await asyncio.sleep(0.05)
     assert (service / "exit").read_text() == "0 stopped\n"
+
+
+async def test_a_script_of_the_sites_that_splits_words_is_told_of(tmp_path: Path) -> None:
+    """`srun $*`: what was to run on the node was cut to pieces, which ended with success and without a word."""
+    folder, programs = tmp_path / "allocation", tmp_path / "bin"
+    service = folder / "services" / "brayns1"
+    service.mkdir(parents=True)
+    programs.mkdir()
+    for name, text in (("srun", 'while [ "$1" != sh ]; do shift; done; exec $*'), ("scontrol", "echo node1")):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    for name, text in {"index": "1", "port": "0", "port.sed": PATTERN[0], "command": SERVER}.items():
+        (service / name).write_text(f"{text}\n")
+    (folder / "keeper.sh").write_text(keeper_script(KeeperSettings(), scheduler="slurm"))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "node1"}
+    keeper = await asyncio.create_subprocess_exec("/bin/sh", folder / "keeper.sh", folder, env=environment)
+    async with asyncio.timeout(20):
+        while not (service / "exit").exists():
+            await asyncio.sleep(0.05)
+        (folder / "release").touch()
+        await keeper.wait()
+    assert 'see that it hands on its words as they are ("$@")' in (service / "exit").read_text()
