@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from airflow_brayns.links.texts import way_through
 from airflow_brayns.services.settings import is_name
 
 TOKEN = "AIRFLOW_CLI_TOKEN"  # as airflowctl calls it
+_IS_TOKEN = re.compile(r"[!-~]+")
 _SECONDS = 30.0  # for one answer of Airflow's
 _GET_ONE = "get one: POST {url}/auth/token with username and password, or `airflowctl auth login`."
 
@@ -72,6 +74,9 @@ class _Airflow:
         self._url = url.rstrip("/")
         if not token:
             raise InvalidSetting(TOKEN, "It is not set.", remedy=_GET_ONE.format(url=self._url))
+        if not _IS_TOKEN.fullmatch(token):  # httpx would print it, or blame the URL
+            told = "It holds what no token does, such as the end of a line."
+            raise InvalidSetting(TOKEN, told, remedy=_GET_ONE.format(url=self._url))
         try:
             self._client = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS)
             self._request = self._client.build_request("GET", f"{self._url}/brayns/state")

@@ -34,8 +34,11 @@ def tunnel(endpoint: str, login: Login | None, route: str = "ssh") -> str:
     return f"ssh -N -L 5000:{endpoint} {login.words}"
 
 
+# Users, hosts and ports only: ssh hands what stands behind -J to a shell (older ones unchecked), and the login's to that of a
+# person's own ProxyCommand.
+_PLACE = r"[\w.\[][\w.+=@:\[\]-]*"
 _TUNNEL = re.compile(
-    r"ssh -N (?:-J (?P<jump>[^\s-]\S*) )?-L 5000:(?P<target>\S+:[0-9]{1,5}) (?P<login>[^\s-]\S*)(?: -p (?P<port>[0-9]{1,5}))?"
+    rf"ssh -N (?:-J (?P<jump>{_PLACE}) )?-L 5000:(?P<target>{_PLACE}:[0-9]{{1,5}}) (?P<login>{_PLACE})(?: -p (?P<port>[0-9]{{1,5}}))?"
 )
 
 

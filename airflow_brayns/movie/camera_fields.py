@@ -13,7 +13,6 @@ from airflow_brayns.movie.easing import Easing
 from airflow_brayns.movie.fields import LARGEST, MOST_FRAMES, Angle, Part, Vector, misplaced
 
 NEAR_CLIP = 1e-6  # braynsService's own value
-_FOVY = 45.0
 Size = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
 
 
@@ -78,7 +77,7 @@ class Camera(Part):
     start_angle: Angle = 0.0
     elevation: float = Field(default=0.0, ge=-89, le=89)
     projection: Literal["perspective", "orthographic"] = "perspective"
-    fovy: float = Field(default=_FOVY, gt=0, lt=180)
+    fovy: float = Field(default=45.0, gt=0, lt=180)
     height: Size | None = None
     aperture_radius: float = Field(default=0.0, ge=0, le=LARGEST, allow_inf_nan=False)
     focus_distance: Size | None = None
@@ -120,8 +119,6 @@ class Camera(Part):
             for name in ("aperture_radius", "focus_distance"):
                 if getattr(self, name):
                     yield name, "an orthographic camera has no depth of field; leave it out, or take `perspective`"
-            if self.fovy != _FOVY or any(one.fovy is not None for one in self.keyframes):
-                yield "fovy", "an orthographic camera has no field of view; give `height`, or take `perspective`"
         elif self.height is not None:
             yield "height", "is for `projection: orthographic`; a perspective has `fovy` and `distance`"
         elif self.focus_distance is not None and not self.aperture_radius:

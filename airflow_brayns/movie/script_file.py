@@ -333,10 +333,14 @@ def _setting_problem(name: str, found: Mapping[str, Any], *, is_read: bool) -> s
         return ""
     usual, set_to = plain_setting(ScriptSpecification.model_fields[small].default), plain_setting(value)
     numbers = set_to if isinstance(set_to, list) else [set_to]
-    size = 2 if small == "resolution" else 1
-    if set_to == usual or len(numbers) != size or not all(isinstance(one, int | float) for one in numbers):
+    size, kinds = (2, (int,)) if small == "resolution" else (1, (int, float))
+    if (
+        len(numbers) != size or not all(type(one) in kinds for one in numbers) or set_to == usual
+    ):  # numpy's are no truth
         return ""
-    return f"add `{small} = {name}`: without it the movie's is {usual}, whatever {name} is"
+    return (
+        f"add `{small} = {name}`, or, where that is another one, `{small} = {usual}`: without it the movie's is {usual}"
+    )
 
 
 def _is_code(value: Any) -> bool:

@@ -223,6 +223,16 @@ def test_an_airflow_that_does_not_tell_is_named(
     assert said.code == 1 and told in said.err and "a-token" not in said.err
 
 
+@pytest.mark.parametrize("token", ["a-token\r", "a-token\u2026", "a-token\nx", "a token"])
+def test_a_token_that_is_none_is_told_as_that_and_not_shown(
+    elsewhere: Elsewhere, airflow_brayns_command: CommandLine, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """One from a file of Windows ends with a carriage return: it was printed, as an Airflow that does not answer."""
+    monkeypatch.setenv(TOKEN, token)
+    said = airflow_brayns_command("connect", NAME, "--api-url", elsewhere.url)
+    assert said.code == 1 and f"{TOKEN}: get one" in said.err and "a-token" not in said.err and not elsewhere.tokens
+
+
 @pytest.mark.parametrize("lacks", ["token", "ssh"])
 def test_what_is_missing_here_is_said(
     elsewhere: Elsewhere, airflow_brayns_command: CommandLine, monkeypatch: pytest.MonkeyPatch, lacks: str

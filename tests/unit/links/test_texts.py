@@ -77,6 +77,11 @@ def test_the_lines_that_connect_are_python() -> None:
         ("ssh -N -J -oProxyCommand=x -L 5000:n1:5001 login", ""),
         ("ssh -N -L 5000:n1:5001 login -p 22 rm", ""),
         ("ssh -N -L 5000:n1:5001 login\nrm", ""),
+        ("ssh -N -J x;touch${IFS}y; -L 5000:localhost:5001 n1", ""),
+        ("ssh -N -J $(touch${IFS}y)@x -L 5000:localhost:5001 n1", ""),
+        ("ssh -N -L 5000:n1:5001 `touch${IFS}y`@login", ""),
+        ("ssh -N -L 5000:n1:5001 me@'%r", ""),
+        ("ssh -N -L 5000:n1|x:5001 login", ""),
     ],
 )  # fmt: skip
 def test_one_connection_goes_where_the_tunnel_leads_and_no_other_word_of_it_is_run(told: str, words: str) -> None:

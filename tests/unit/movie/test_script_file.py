@@ -62,8 +62,8 @@ def test_a_file_is_a_specification_that_plain_values_keep(tmp_path: Path) -> Non
         (SMALL + "step = 5\n" + FRAME, r"(?s)^growth\.py line 2, step: .*not known here"),
         (SMALL + "FPS = 60\n" + FRAME, r"^growth\.py line 2, FPS: did you mean fps\?"),
         ("FRAMES = 60\n" + FRAME, r"^growth\.py line 1, FRAMES: did you mean frames\?"),
-        (SMALL + "FPS = 60\ndef frame(service, number): number / FPS\n", r"^growth\.py line 2, FPS: add `fps = FPS`: without it the movie's is 25"),
-        (SMALL + "RESOLUTION = (640, 360)\ndef frame(service, number): RESOLUTION\n", r"^growth\.py line 2, RESOLUTION: add `resolution = RESOLUTION`"),
+        (SMALL + "FPS = 60\ndef frame(service, number): number / FPS\n", r"^growth\.py line 2, FPS: add `fps = FPS`, or, where that is another one, `fps = 25\.0`"),
+        (SMALL + "RESOLUTION = (640, 360)\ndef frame(service, number): RESOLUTION\n", r"^growth\.py line 2, RESOLUTION: add `resolution = RESOLUTION`, or, where that is another one, `resolution = \[1920, 1080\]`"),
         (SMALL + "samples_per_pixel = 64\n" + FRAME, r"^growth\.py line 2, samples_per_pixel: write it inside of `renderer`"),
         (SMALL + "renderer = {'background_color': [0, 0, 0, 0]}\n" + FRAME, r"^growth\.py line 2, renderer: h264 keeps no transparency: take .*brayns\.Color4\(0, 0, 0, 1\)"),
         (SMALL + "codec = 'h265'\nrenderer = {'background_color': [0, 0, 0, 0]}\n" + FRAME, r"^growth\.py line 2, codec: h265 keeps no transparency"),
@@ -94,6 +94,9 @@ def test_what_cannot_work_names_file_line_and_remedy(tmp_path: Path, text: str, 
         "FPS, RESOLUTION = 60, (640, 480)\nfps, resolution = FPS, RESOLUTION\ndef frame(service, number): FPS\n",
         "FPS, RESOLUTION = 25, (1920, 1080)\ndef frame(service, number): FPS, RESOLUTION\n",
         "RESOLUTION, FPS = (8, 8, 8), 'a text'\ndef frame(service, number): FPS, RESOLUTION\n",
+        "RESOLUTION, FPS = (0.5, 0.25), True\ndef frame(service, number): FPS, RESOLUTION\n",
+        "class Array:\n    shape = (2, 2)\n    def __eq__(self, other): return Truth()\nclass Truth:\n    def __bool__(self): raise ValueError\n"
+        "RESOLUTION, FPS = [Array(), Array()], Array()\ndef frame(service, number): FPS, RESOLUTION\n",
     ],
 )
 def test_capitals_that_set_nothing_wrong_are_taken(tmp_path: Path, text: str) -> None:
