@@ -27,6 +27,7 @@ from airflow_brayns.services.settings import is_name
 TOKEN = "AIRFLOW_CLI_TOKEN"  # as airflowctl calls it
 _IS_TOKEN = re.compile(r"[!-~]+")
 _SECONDS = 30.0  # for one answer of Airflow's
+_OVER = "Connect again where it has been asked for anew: the page Brayns shows it."
 _GET_ONE = "get one: POST {url}/auth/token with username and password, or `airflowctl auth login`."
 
 
@@ -41,12 +42,16 @@ def connect_elsewhere(args: argparse.Namespace) -> None:
         raise InvalidSetting(
             "name", f"{args.name!r} is no allocation's.", remedy="take one that the page Brayns shows."
         )
-    with _Airflow(args.api_url, os.environ.get(TOKEN, "")) as airflow:
+    asyncio.run(_connect(args))
+
+
+async def _connect(args: argparse.Namespace) -> None:
+    async with _Airflow(args.api_url, os.environ.get(TOKEN, "")) as airflow:
         wanted = _Wanted(args.name, args.service)
-        way = _Way(wanted.found(airflow.state()))
+        way = _Way(wanted.found(await airflow.state()))
         if way.service.command and shutil.which(way.service.command[0]) is None:
             raise InvalidSetting("ssh", "It is not on the PATH.", remedy="install an SSH client, such as OpenSSH's.")
-        asyncio.run(_held(way, wanted, airflow, args))
+        await _held(way, wanted, airflow, args)
 
 
 @dataclass(frozen=True)
@@ -78,25 +83,29 @@ class _Airflow:
             told = "It holds what no token does, such as the end of a line."
             raise InvalidSetting(TOKEN, told, remedy=_GET_ONE.format(url=self._url))
         try:
-            self._client = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS)
+            self._client = httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS)
             self._request = self._client.build_request("GET", f"{self._url}/brayns/state")
+            if self._request.url.userinfo:  # it would go in place of the token, and be told back
+                raise InvalidSetting(
+                    "--api-url", "It holds a user name.", remedy=f"leave that out; {TOKEN} says who asks."
+                )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise InvalidSetting("--api-url", f"{error}.", remedy="write it as http(s)://HOST[:PORT][/PATH].") from None
 
-    def __enter__(self) -> _Airflow:
+    async def __aenter__(self) -> _Airflow:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
 
-    def state(self) -> dict[str, Any]:
+    async def state(self) -> dict[str, Any]:
         """What the page shows.
 
         :raises InvalidSetting: the token is not taken, or the page is not there.
         :raises ConnectionLost: no answer came, or none that can be understood.
         """
         try:
-            answer = self._client.send(self._request)
+            answer = await self._client.send(self._request)
             if answer.is_success and isinstance(told := answer.json(), dict):
                 return told
         except httpx.UnsupportedProtocol as error:
@@ -106,7 +115,9 @@ class _Airflow:
                 f"{self._url} does not answer: {one_line(str(error)) or type(error).__name__}."
             ) from None
         if answer.status_code in (401, 403) or answer.is_redirect:  # to the login
-            raise InvalidSetting(TOKEN, "Airflow does not take it any more.", remedy=_GET_ONE.format(url=self._url))
+            raise InvalidSetting(
+                TOKEN, "Airflow does not take it, or not any more.", remedy=_GET_ONE.format(url=self._url)
+            )
         if answer.status_code == 404:
             raise InvalidSetting(
                 "--api-url",
@@ -140,9 +151,8 @@ class _Wanted:
                 return one
         over = [row for row in rows if row.get("state") in ("ended", "failed")]
         if rows and over == rows:
-            raise AllocationLost(
-                f"{self._name} is over: {one_line(str(rows[0].get('why') or 'it has been given back'))}"
-            )
+            why = one_line(str(rows[0].get("why") or "it has been given back"))
+            raise AllocationLost(f"{self._name} is over: {why}", remedy=_OVER)
         if found:
             names = ", ".join(sorted({one.name for one in found}))
             raise InvalidSetting(
@@ -190,7 +200,8 @@ class _Way:
         if not service.command:
             return await asyncio.open_connection(service.endpoint.host, service.endpoint.port)
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*service.command, stdin=pipe, stdout=pipe)
+        here = {name: value for name, value in os.environ.items() if name != TOKEN}  # ssh may be set to send all
+        process = await asyncio.create_subprocess_exec(*service.command, stdin=pipe, stdout=pipe, env=here)
         self._open = [*(one for one in self._open if one.returncode is None), process]
         return process.stdout, _Input(process)
 
@@ -234,19 +245,19 @@ async def _held(way: _Way, wanted: _Wanted, airflow: _Airflow, args: argparse.Na
         opened.push_async_callback(way.close)
         await opened.enter_async_context(near.port(way.reach, args.port, args.out))
         say(f"It leads to {way.service.endpoint}. Ctrl-C ends it.")
-        trouble = ""
+        trouble: BraynsError | None = None  # what the last look met
         while True:
             await asyncio.sleep(near.LOOK_SECONDS)
             try:
-                service = wanted.found(await asyncio.to_thread(airflow.state))
+                service = wanted.found(await airflow.state())
             except AllocationLost:
                 raise
             except BraynsError as error:  # connections go on, and so does this
-                if str(error) != trouble:
+                if trouble is None or (trouble.field, type(trouble)) != (error.field, type(error)):
                     say(str(error))
-                trouble = str(error)
+                trouble = error
                 continue
-            trouble = ""
+            trouble = None
             if service != way.service:
                 way.service = service
                 say(near.MOVED.format(service.endpoint))

@@ -185,7 +185,7 @@ class ScriptFile:
         except BaseException as error:  # the code's own: this runs in no main thread, which alone hears Ctrl-C
             line = line_of(error, self.folder, self.path)
             where = f"{self.name} line {line}" if line else self.name
-            connects = type(error).__module__.startswith("brayns.network")
+            connects = type(error).__module__.startswith("brayns.network.")
             remedy = "leave it out: `scene` and `frame` are given the service." if connects else "correct it."
             raise InvalidSetting(
                 where, f"It fails when it is loaded. {traceback_of(error, self.folder)}", remedy=remedy

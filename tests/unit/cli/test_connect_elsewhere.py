@@ -23,8 +23,9 @@ from tests.support.command_line import CommandLine, airflow_brayns_command
 __all__ = ["airflow_brayns_command"]
 NAME = "ab-0123456789ab"
 SSH = """#!{python}
-import pathlib, socket, sys, threading
+import os, pathlib, socket, sys, threading
 here = pathlib.Path(__file__).parent
+assert "AIRFLOW_CLI_TOKEN" not in os.environ
 with open(here / "words", "a") as words:
     print(*sys.argv[1:], file=words)
 target = sys.argv[sys.argv.index("-W") + 1]
@@ -201,6 +202,7 @@ def test_it_ends_when_the_session_is_over(elsewhere: Elsewhere, airflow_brayns_c
         ([NAME, "--api-url", "airflow.example"], r"http(s)://HOST"),
         ([NAME, "--api-url", "http://[::1"], r"http(s)://HOST"),
         ([NAME, "--api-url", "http://127.0.0.1:9/"], "does not answer"),
+        ([NAME, "--api-url", "http://anna:a-word@127.0.0.1/"], "It holds a user name"),
         ([NAME, "--port", "70000"], "70000 cannot be opened here"),
     ],
 )  # fmt: skip
@@ -211,7 +213,7 @@ def test_what_cannot_be_connected_to_is_said(
     given = ["--api-url", elsewhere.url, *(word.format(url=elsewhere.url) for word in words)]
     said = airflow_brayns_command("connect", *given)
     assert said.code == 1 and not said.out
-    assert told in said.err and "Traceback" not in said.err
+    assert told in said.err and "Traceback" not in said.err and "a-word" not in said.err
 
 
 @pytest.mark.parametrize(("code", "told"), [(401, TOKEN), (403, TOKEN), (302, TOKEN), (503, "answers with 503")])
