@@ -23,7 +23,7 @@ submit() { # submit NAME TOKEN AFTER: AFTER is the incarnation that a follow-up 
         return
     }
     # What follows on is known by what was asked for first: that is what a next try asks for.
-    [ "$3" -eq 0 ] || { folder_of "$1" "$3" && [ ! -s "$folder/asked" ]; } || asked=$(first "$folder/asked")
+    if [ "$3" -ne 0 ] && folder_of "$1" "$3" && [ -s "$folder/asked" ]; then asked=$(first "$folder/asked"); fi
     n=$(latest "$1")
     [ "$n" -le "$3" ] || ! adopt "$1" "$2" "$3" "$n" || return 0
     if [ "$3" -eq 0 ]; then
