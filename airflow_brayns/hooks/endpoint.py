@@ -55,6 +55,8 @@ def open_endpoint(endpoint: str, cluster_conn_id: str = DEFAULT_CONN_ID, **overr
             if told is None:
                 raise
             raise told from error
+        else:
+            use.check()
         finally:
             run(opened.__aexit__(None, None, None))
 

@@ -70,6 +70,7 @@ class InUse:
         self._cluster, self._endpoint, self._log, self._direct = cluster, endpoint, log, direct
         self.found: Finding | None = None
         self._troubles, self._troubled = Changes(), False
+        self._stranger: ServiceFailed | None = None
 
     async def look(self) -> None:
         """Find the service, prove that it is ours, and count it as used. An endpoint that is none of ours is left as it
@@ -120,11 +121,31 @@ class InUse:
                     if not self._troubled:
                         return  # the endpoint is none of ours
                     await self._find()
+                    self._note_a_stranger()
                 elif not await self._cluster.renew(*self.found.allocation.key):
                     return  # the service has ended
                 self._tell("")
             except BraynsError as error:
                 self._tell(str(error))
+
+    def _note_a_stranger(self) -> None:
+        """Note, and say, that whoever listens there is somebody else, where the cluster could be asked only after work had begun."""
+        if self.found is not None and self.found.fate is Fate.STRANGE:
+            try:
+                check_ours(self.found)
+            except ServiceFailed as error:
+                self._stranger = error
+                self._log.warning(
+                    "Somebody else listens at %s; what comes from there counts for nothing.", self._endpoint
+                )
+
+    def check(self) -> None:
+        """Raise an error where it was found out meanwhile that the port is somebody else's: what came from there counts for nothing.
+
+        :raises ServiceFailed: it was.
+        """
+        if self._stranger is not None:
+            raise self._stranger
 
     async def explain(self, error: BaseException, near: str = "") -> BraynsError | None:
         """Explain a broken connection: who ended, where and how, as the cluster tells within a few seconds.

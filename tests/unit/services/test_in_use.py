@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -161,6 +162,24 @@ async def test_what_could_not_be_found_is_looked_for_until_it_can(caplog: pytest
     assert one.found is not None
     assert place.renewed
     keeping.cancel()
+
+
+@pytest.mark.parametrize(("seen", "refused"), [(examined("strange joe"), True), (examined(), False), (ENDED, False)])
+async def test_a_stranger_who_is_found_out_only_later_is_told_of_and_what_came_from_there_counts_for_nothing(
+    caplog: pytest.LogCaptureFixture, seen: str, refused: bool
+) -> None:
+    """The login node was away when the work began: it went on with the stranger, and green."""
+    place = Place(ConnectionLost("cut"))
+    one = await place.used()
+    one.check()
+    keeping = asyncio.create_task(one.keep(lambda: False))
+    await asyncio.sleep(100)
+    place.finds = [seen]
+    await asyncio.sleep(200)
+    keeping.cancel()
+    with pytest.raises(ServiceFailed, match="port 5000 is not its own any more") if refused else nullcontext():
+        one.check()
+    assert ("Somebody else listens at" in caplog.text) is refused
 
 
 # ---- when the connection breaks ----------------------------------------------------------------------------------------
