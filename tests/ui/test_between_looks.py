@@ -7,9 +7,6 @@ from typing import Any
 
 from tests.support.page import NOW, Page, Stored, booking, service, token_of
 from tests.ui.browser import details, seen_with
-from tests.ui.test_states import address, stored, the_page
-
-__all__ = ["address", "stored", "the_page"]
 
 
 def change(the_page: Page, model: Any, **values: Any) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,40 +12,11 @@ from typing import Any
 import pytest
 
 from airflow_brayns.movie.ffmpeg import ffmpeg
-from tests.support.airflow import free_port
 from tests.support.bounds import until
-from tests.support.page import NOW, Page, Stored, booking, page, progress, service, token_of
+from tests.support.page import NOW, Stored, booking, progress, service, token_of
 from tests.ui.browser import barriers, details, picture, seen_with
 
 HOSTILE = "<script>alert(1)</script>"
-
-
-@pytest.fixture(scope="module")
-def the_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with page(tmp_path_factory.mktemp("page")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def address(the_page: Page) -> Iterator[str]:
-    import uvicorn
-
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(the_page.app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started, 120)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(30)
-
-
-@pytest.fixture
-def stored(the_page: Page) -> Iterator[Stored]:
-    made = Stored(the_page.engine)
-    made.dag("brayns_session")
-    yield made
-    made.clear()
 
 
 def waiting(stored: Stored, number: int, wait: Any, **more: Any) -> None:
@@ -184,7 +153,10 @@ def test_the_form_has_what_the_trigger_form_has_and_a_link_fills_it_in(
         picture(seen, "form")
         seen.get_by_text("More", exact=True).click()
         seen.get_by_label("Nodes").fill("0")
+        seen.get_by_text("More", exact=True).click()
         seen.get_by_role("button", name="Allocate", exact=True).click()
+        seen.get_by_label("Nodes").wait_for()  # what is folded in is shown: nothing happened, and nothing was said
+        assert seen.evaluate("() => document.activeElement.id") == "brayns-nodes"
         assert seen.evaluate("() => document.querySelector('#brayns-nodes').validity.rangeUnderflow")
 
 

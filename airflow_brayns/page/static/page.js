@@ -728,7 +728,7 @@ function Allocate({ session, onStarted, onClose }) {
   return h("section", { className: "card", "aria-labelledby": "brayns-allocate" },
     h("h2", { id: "brayns-allocate", style: { marginTop: 0 } }, "Allocate"),
     h("form", { onSubmit: send }, open.map(field),
-      folded.length > 0 && h("details", { className: "wide" }, h("summary", null, "More"), h("div", { style: { display: "grid", gap: 12, gridTemplateColumns: "repeat(auto-fill, minmax(min(300px, 100%), 1fr))" } }, folded.map(field))),
+      folded.length > 0 && h("details", { className: "wide", onInvalidCapture: (event) => { event.currentTarget.open = true; } }, h("summary", null, "More"), h("div", { style: { display: "grid", gap: 12, gridTemplateColumns: "repeat(auto-fill, minmax(min(300px, 100%), 1fr))" } }, folded.map(field))),
       h("details", { className: "wide" }, h("summary", null, "What would run"),
         h(Lines, { what: "The same from a terminal", text: `airflow dags trigger ${session.dag_id} -c ${text}` }),
         h(Lines, { what: "The sbatch line and the job's script, without submitting", text: `airflow brayns script ${session.dag_id} brayns -c ${text}` })),
