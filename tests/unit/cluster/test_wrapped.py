@@ -86,6 +86,22 @@ async def test_a_sites_own_words_refuse_nothing(site: Site, said: str, code: int
     assert said.partition("\n")[0] in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch.real: error: Invalid --time specification",
+        "/opt/slurm/bin/sbatch-orig: unrecognized option --nix",
+        "ERROR: Invalid account or account/partition combination specified",
+        "Your connection to Alps is monitored\nsbatch: unrecognized option --nix",
+    ],
+)
+async def test_slurms_words_refuse_whatever_name_a_wrapper_gives_sbatch(site: Site, said: str) -> None:
+    """Each was asked again for ten minutes, as if its answer had been lost."""
+    site.wrap("sbatch", f"printf '%s\\n' '{said}' >&2; exit 1")
+    with pytest.raises(SubmissionRefused):
+        await site.submit()
+
+
 @pytest.mark.parametrize("squeue", [OLD, DEAD])
 async def test_a_greeting_beside_a_job_without_an_id_refuses_nothing(site: Site, squeue: str) -> None:
     site.wrap("sbatch", '"$real" "$@" >/dev/null; echo "sbatch: reservation maint is over" >&2')
@@ -115,7 +131,7 @@ async def test_what_is_no_listing_does_not_say_that_a_job_has_ended(site: Site, 
     site.wrap("squeue", NO_ANSWERS[how])
     [status] = (await site.cluster.look([Waiter(NAME, 1)])).values()
     assert (status.answered, status.state) == (False, JobState.UNKNOWN)
-    assert status.trouble
+    assert status.trouble and "|" not in status.trouble, "what differs with each look is told with each look"
     with pytest.raises(ConnectionLost, match="did not answer"):
         await site.cluster.release(NAME, grace=0)
 
