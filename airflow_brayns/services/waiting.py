@@ -13,7 +13,7 @@ from airflow_brayns.brayns.readiness import NotYet
 from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.errors import BraynsError, NotReadyInTime, ServiceFailed
-from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.booking import Booking, Service, awaited
 from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.stream import Event, Failed, Looked, Lost, Proved, ask, endpoint_of, usable
@@ -60,7 +60,7 @@ class _Tally:
 
     def wanted(self, status: AllocationStatus) -> list[str]:
         """The names of an allocation's services that count, in node order."""
-        return [one.name for one in status.services if self._names is None or one.name in self._names]
+        return [one.name for one in awaited(status.services, self._names)]
 
     def unlisted(self) -> set[str]:
         """The names of services that must be usable, and that no look has told of: a shared file system may show a new
@@ -77,6 +77,8 @@ class _Tally:
         """
         total = sum(map(len, self._expected.values()))
         known = len(self._expected) == len(self._booking.allocations) and total > 0 and not self.unlisted()
+        if self._names is not None and not self._min_ready:  # services of several jobs may have one name
+            known = known and all(self._expected.values())
         want = min(self._min_ready or total, total)
         if self._failed and (not self._min_ready or (known and total - len(self._failed) < want)):
             raise next(iter(self._failed.values()))
