@@ -201,17 +201,17 @@ class Waiting:
             wanted = {name for job_id, name in names or () if job_id == allocation.job_id}
             async with aclosing(watch.statuses()) as looks:
                 async for status in looks:
-                    if wanted.issubset(one.name for one in status.services):
+                    listed = [one for one in status.services if one.name in wanted]
+                    for service in listed:
+                        watch.check(service)
+                        if service.exit_code is not None:  # the service was stopped, and its job goes on
+                            raise ServiceFailed(
+                                f"{service.name} on {service.node} was stopped meanwhile.",
+                                remedy="Clear the task that started the service.",
+                            )
+                    if len(listed) == len(wanted):
                         break
-            for service in status.services:
-                if names is not None and (allocation.job_id, service.name) in names:
-                    watch.check(service)
-                    if service.exit_code is not None:  # the service was stopped, and its job goes on
-                        raise ServiceFailed(
-                            f"{service.name} on {service.node} was stopped meanwhile.",
-                            remedy="Clear the task that started the service.",
-                        )
-                    there.append((status, service))
+            there += [(status, service) for service in listed]
         return there
 
     async def still_answer(self, there: Sequence[tuple[AllocationStatus, ServiceStatus]]) -> None:

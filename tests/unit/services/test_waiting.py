@@ -311,6 +311,11 @@ class TestLooks:
         with pytest.raises(ServiceFailed, match="it ended"):
             await soon(wait.still_there([{"job_id": "77", "service": "brayns1"}]))
 
+    async def test_one_that_is_not_listed_hides_no_other_ones_end(self) -> None:
+        wait, _ = waiting(look(services=[service("brayns2", exited="9 it ended")]))
+        with pytest.raises(ServiceFailed, match="it ended"):
+            await soon(wait.still_there([{"job_id": "77", "service": f"brayns{number}"} for number in (1, 2)]))
+
     @pytest.mark.parametrize(
         ("exited", "why"),
         [("0 stopped", "brayns1 on r1i1n0 was stopped meanwhile"), ("9 it ended", "before it was usable: it ended")],
