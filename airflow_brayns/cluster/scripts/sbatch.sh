@@ -12,8 +12,8 @@ ask_slurm() { # ask_slurm NAME N AFTER: what sbatch prints is the site's; whethe
     job=$(find_job "$dir") && found=answered
     id=$(told_id "$said")
     # A wrapper's own exit code is not sbatch's: slurmctld itself knows the id, where squeue's listing may be one of before.
-    if [ -z "$job" ] && [ -n "$id" ] && [ "$code" -ne 0 ]; then
-        put "$dir/job" "$id" && job=$(told_job "$dir")
+    if [ -z "$job" ] && [ -n "$id" ] && { [ "$code" -ne 0 ] || is_sure "$why"; }; then
+        put "$dir/job" "$id" && job=$(told_job "$dir") && id=${job%%|*} # else the number is a greeting's
         [ -n "$job" ] || rm -f "$dir/job"
     fi
     if [ -n "$avoid" ] && [ -n "$found" ] && [ -z "$job$id" ] && was_refused "$code" "$why" "$found"; then

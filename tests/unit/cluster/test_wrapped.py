@@ -31,6 +31,17 @@ async def test_a_refusal_is_known_whatever_the_exit_code(site: Site, wrapper: st
     assert (raised.value.field, raised.value.retry) == ("account", False)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+async def test_a_number_of_a_greeting_makes_no_refusal_a_job(site: Site, code: int) -> None:
+    """It was submitted as job 17, and lost when no listing had it."""
+    site._write(site.real / "sbatch", REFUSES)
+    site._write(site.bin / "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    site.wrap("sbatch", f'"$real" "$@"; echo 17; exit {code}')
+    with pytest.raises(SubmissionRefused) as raised:
+        await site.submit()
+    assert raised.value.field == "account"
+
+
 async def test_a_fault_that_passes_is_none_either(site: Site) -> None:
     site.wrap("sbatch", f"{DEAD.replace('slurm_load_jobs', 'sbatch:').removesuffix('exit 1')} logger-that-is-not-there")
     with pytest.raises(SubmissionUnsure, match="Unable to contact"):
