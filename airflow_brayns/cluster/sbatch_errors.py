@@ -29,8 +29,9 @@ _REFUSALS = (
 # configuration that is being written.
 REFUSALS = "|".join(pattern for pattern, _, _ in _REFUSALS)
 # For `grep -iE` too: the lines that are Slurm's own, the surest first. What a site greets with, or its plugins remark, decides nothing
-# where one of them tells why.
-SLURMS_OWN = (r"submission failed: ", r"sbatch: (error|fatal): ", r"sbatch: ")
+# where one of them tells why. Behind a site's wrapper sbatch may have another name (`sbatch.real`); what getopt says has no `error: `.
+_SBATCH = r"sbatch[A-Za-z0-9._-]*: "
+SLURMS_OWN = (r"submission failed: ", rf"{_SBATCH}(error: |fatal: |option |(unrecognized|invalid) option)", _SBATCH)
 NOT_FOUND = "put Slurm's programs on the PATH that ssh gives (~/.bashrc), or set ssh_conn_id, or scheduler to local."
 UNSPECIFIED = "unspecified error"  # a site's plugin refused the job, and says why in a line of its own
 

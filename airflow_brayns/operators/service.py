@@ -145,9 +145,15 @@ class StopBraynsServiceOperator(BraynsOperator):
         async def main() -> None:
             async with self.hook.session(self.log) as session:
                 check_machine(session.cluster, booking.allocations)
-                for allocation in booking.allocations:
-                    for service in services:
-                        await session.cluster.stop_service(allocation, service)
+                for service in services:
+                    absent = list[InvalidSetting]()
+                    for allocation in booking.allocations:
+                        try:
+                            await session.cluster.stop_service(allocation, service)
+                        except InvalidSetting as error:  # of several jobs not each has each name
+                            absent.append(error)
+                    if len(absent) == len(booking.allocations):
+                        raise absent[0]
 
         self.block(main())
 

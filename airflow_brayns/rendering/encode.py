@@ -296,10 +296,10 @@ async def _begin(cluster: Cluster, allocation: Allocation, status: AllocationSta
     """Begin the step, and return its name. What an earlier try has begun with the same script goes on, unless it has failed;
     what one has begun with another is stopped: it makes another movie, and would give that the names of this one.
     """
-    name = step_name(script)
-    before = status.service(name)
-    if before is not None and (before.exit_code or before.stopped):
-        name = f"{name}-{len(status.services)}"
+    name, number = step_name(script), 0
+    while (before := status.service(name)) is not None and (before.exit_code or before.stopped):
+        number += 1
+        name = f"{step_name(script)}-{number}"
     for one in status.services:
         if one.name != name and one.exit_code is None:
             await cluster.stop_service(allocation, one.name)

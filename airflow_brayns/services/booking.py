@@ -21,7 +21,7 @@ from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
 from airflow_brayns.brayns.tls import make_key_pair
-from airflow_brayns.cluster.allocation import Allocation, AllocationStatus
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.cluster import Cluster
 from airflow_brayns.cluster.owner import Owner, part_name
 from airflow_brayns.cluster.request import MOST_NODES, AllocationRequest
@@ -128,6 +128,25 @@ async def start_in(cluster: Cluster, allocation: Allocation, status: AllocationS
         name = f"{command.name}-{number}"
     await cluster.add_service(allocation, replace(command, name=name))
     return name
+
+
+def awaited(services: Sequence[ServiceStatus], names: Sequence[str] | None) -> list[ServiceStatus]:
+    """Of an allocation's services those that count. The names of several jobs come in one list: one that has ended does not count where
+    `start_in` has put another in its place, though it runs in another job by that name.
+
+    :param names: None for all.
+    """
+    if names is None:
+        return list(services)
+    there = {one.name for one in services}
+
+    def place(name: str) -> tuple[str, int]:
+        first, _, number = name.rpartition("-")
+        return (first, int(number)) if first in there and number.isdecimal() else (name, 1)
+
+    found = [one for one in services if one.name in names]
+    latest = dict(sorted(place(one.name) for one in found))
+    return [one for one in found if one.exit_code is None or place(one.name)[1] == latest[place(one.name)[0]]]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, Serv
 from airflow_brayns.cluster.failing import Failure
 from airflow_brayns.cluster.slices import in_slices
 from airflow_brayns.errors import BraynsError, ConnectionLost, NotReadyInTime, ServiceFailed, known, reason_of
-from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.booking import Booking, Service, awaited
 from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.tasks import beside, within
@@ -138,8 +138,8 @@ class _Following:
                 async for status in looks:
                     self._tell(Looked(self._watch.allocation, status))
                     failed = []
-                    async for service in in_slices(status.services):
-                        if (self._names is None or service.name in self._names) and service.name not in self._failed:
+                    async for service in in_slices(awaited(status.services, self._names)):
+                        if service.name not in self._failed:
                             failed += self._look(status, service, group)
                     await self._fail(failed)
                     self._tell_how_far()

@@ -13,7 +13,7 @@ from airflow_brayns.brayns.readiness import NotYet
 from airflow_brayns.cluster.allocation import AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.finding import Fate
 from airflow_brayns.errors import BraynsError, NotReadyInTime, ServiceFailed
-from airflow_brayns.services.booking import Booking, Service
+from airflow_brayns.services.booking import Booking, Service, awaited
 from airflow_brayns.services.probes import probe_until
 from airflow_brayns.services.session import Session
 from airflow_brayns.services.stream import Event, Failed, Looked, Lost, Proved, ask, endpoint_of, usable
@@ -60,7 +60,7 @@ class _Tally:
 
     def wanted(self, status: AllocationStatus) -> list[str]:
         """The names of an allocation's services that count, in node order."""
-        return [one.name for one in status.services if self._names is None or one.name in self._names]
+        return [one.name for one in awaited(status.services, self._names)]
 
     def unlisted(self) -> set[str]:
         """The names of services that must be usable, and that no look has told of: a shared file system may show a new
@@ -77,6 +77,8 @@ class _Tally:
         """
         total = sum(map(len, self._expected.values()))
         known = len(self._expected) == len(self._booking.allocations) and total > 0 and not self.unlisted()
+        if self._names is not None and not self._min_ready:  # services of several jobs may have one name
+            known = known and all(self._expected.values())
         want = min(self._min_ready or total, total)
         if self._failed and (not self._min_ready or (known and total - len(self._failed) < want)):
             raise next(iter(self._failed.values()))
@@ -199,17 +201,17 @@ class Waiting:
             wanted = {name for job_id, name in names or () if job_id == allocation.job_id}
             async with aclosing(watch.statuses()) as looks:
                 async for status in looks:
-                    if wanted.issubset(one.name for one in status.services):
+                    listed = [one for one in status.services if one.name in wanted]
+                    for service in listed:
+                        watch.check(service)
+                        if service.exit_code is not None:  # the service was stopped, and its job goes on
+                            raise ServiceFailed(
+                                f"{service.name} on {service.node} was stopped meanwhile.",
+                                remedy="Clear the task that started the service.",
+                            )
+                    if len(listed) == len(wanted):
                         break
-            for service in status.services:
-                if names is not None and (allocation.job_id, service.name) in names:
-                    watch.check(service)
-                    if service.exit_code is not None:  # the service was stopped, and its job goes on
-                        raise ServiceFailed(
-                            f"{service.name} on {service.node} was stopped meanwhile.",
-                            remedy="Clear the task that started the service.",
-                        )
-                    there.append((status, service))
+            there += [(status, service) for service in listed]
         return there
 
     async def still_answer(self, there: Sequence[tuple[AllocationStatus, ServiceStatus]]) -> None:

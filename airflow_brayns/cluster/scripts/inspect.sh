@@ -16,7 +16,7 @@ programs() { # programs NAME...: which of them are on the PATH; of sbatch, the v
 accounts() { # accounts: those that the user may charge; nothing where the site keeps none
     local found
     found=$(at_most 15 sacctmgr -nP show assoc "user=$(id -un)" "format=account" 2>/dev/null) || return 0
-    found=$(printf '%s\n' "$found" | plain | sed 's/[| ]*$//' | grep -x '[A-Za-z0-9_.@+-]*') # a greeting has more words than one
+    found=$(printf '%s\n' "$found" | plain | sed 's/[| ]*$//' | grep -x '[^ ]*[A-Za-z0-9][^ ]*') # a greeting has more words than one
     [ -z "$found" ] || printf 'accounts %s\n' "$(printf '%s\n' "$found" | coded)"
 }
 

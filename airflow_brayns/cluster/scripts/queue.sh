@@ -27,7 +27,8 @@ slurm_jobs() {
     } || {
         [ "$code" -eq 0 ] && ! printf '%s\n' "$listing" | cat "$errors" - | grep -qE '^[^|]+$'
     } || {
-        printf %.300s "$listing" >>"$errors"
+        listing=$(printf '%s\n' "$listing" | grep -v '|') # jobs say nothing of it, and something else with each look
+        [ -s "$errors" ] && [ -z "$listing" ] || printf '%.300s\n' "${listing:-squeue gave no whole listing, with exit code $code}" >>"$errors"
         return 1
     }
     printf '%s\n' "$listing" | grep '^[0-9].*|ab-[0-9a-f]*-[0-9]*|'

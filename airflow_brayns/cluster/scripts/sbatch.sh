@@ -12,8 +12,8 @@ ask_slurm() { # ask_slurm NAME N AFTER: what sbatch prints is the site's; whethe
     job=$(find_job "$dir") && found=answered
     id=$(told_id "$said")
     # A wrapper's own exit code is not sbatch's: slurmctld itself knows the id, where squeue's listing may be one of before.
-    if [ -z "$job" ] && [ -n "$id" ] && [ "$code" -ne 0 ]; then
-        put "$dir/job" "$id" && job=$(told_job "$dir")
+    if [ -z "$job" ] && [ -n "$id" ] && { [ "$code" -ne 0 ] || is_sure "$why"; }; then
+        put "$dir/job" "$id" && job=$(told_job "$dir") && id=${job%%|*} # else the number is a greeting's
         [ -n "$job" ] || rm -f "$dir/job"
     fi
     if [ -n "$avoid" ] && [ -n "$found" ] && [ -z "$job$id" ] && was_refused "$code" "$why" "$found"; then
@@ -52,14 +52,17 @@ why_refused() { # why_refused TEXT: what Slurm itself says of it; all that was s
     printf '%s\n' "${found:-$1}"
 }
 
-is_sure() { printf '%s\n' "$1" | grep -qiE 'submission failed: |sbatch: (error|fatal): '; } # there are errors of Slurm's own
+is_sure() { # is_sure TEXT: there are errors of Slurm's own
+    printf '%s\n' "$1" | grep -qiE -e "$(printf '%s\n' "$slurms_own" | sed '$d')" # a pattern each line, but for the last
+}
 
 is_refused() { # is_refused TEXT: of words that are a site's own, a line is one only where it begins as Slurm's; and none beside a lost answer
     local begin
     begin=
     is_sure "$1" || {
         ! printf '%s\n' "$1" | grep -qiE "$lost_answers" || return 1
-        printf '%s\n' "$1" | grep -qi 'sbatch: ' || begin=^
+        printf '%s\n' "$1" | grep -qiE -e "${slurms_own##*
+}" || begin='^(.*(error|fatal): *)?'
     }
     why_refused "$1" | grep -qiE -e "$begin($refusals)"
 }

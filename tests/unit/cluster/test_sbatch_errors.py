@@ -118,3 +118,8 @@ def test_what_is_not_known_is_told_as_it_is() -> None:
 def test_what_a_site_says_beside_slurm_decides_nothing(said: str, field: str) -> None:
     """The greeting told of a reservation, and a controller that was passing by became a refusal for good."""
     assert refusal(said, "1").field == field
+
+
+def test_behind_a_wrapper_sbatch_may_have_another_name() -> None:
+    said = "The time limit of guests is 1 h\nsbatch.real: error: Invalid qos specification"
+    assert refusal(said, "1").field == "qos", "and not of the greeting's time_limit"

@@ -31,6 +31,17 @@ async def test_a_refusal_is_known_whatever_the_exit_code(site: Site, wrapper: st
     assert (raised.value.field, raised.value.retry) == ("account", False)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+async def test_a_number_of_a_greeting_makes_no_refusal_a_job(site: Site, code: int) -> None:
+    """It was submitted as job 17, and lost when no listing had it."""
+    site._write(site.real / "sbatch", REFUSES)
+    site._write(site.bin / "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    site.wrap("sbatch", f'"$real" "$@"; echo 17; exit {code}')
+    with pytest.raises(SubmissionRefused) as raised:
+        await site.submit()
+    assert raised.value.field == "account"
+
+
 async def test_a_fault_that_passes_is_none_either(site: Site) -> None:
     site.wrap("sbatch", f"{DEAD.replace('slurm_load_jobs', 'sbatch:').removesuffix('exit 1')} logger-that-is-not-there")
     with pytest.raises(SubmissionUnsure, match="Unable to contact"):
@@ -86,6 +97,22 @@ async def test_a_sites_own_words_refuse_nothing(site: Site, said: str, code: int
     assert said.partition("\n")[0] in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch.real: error: Invalid --time specification",
+        "/opt/slurm/bin/sbatch-orig: unrecognized option --nix",
+        "ERROR: Invalid account or account/partition combination specified",
+        "Your connection to Alps is monitored\nsbatch: unrecognized option --nix",
+    ],
+)
+async def test_slurms_words_refuse_whatever_name_a_wrapper_gives_sbatch(site: Site, said: str) -> None:
+    """Each was asked again for ten minutes, as if its answer had been lost."""
+    site.wrap("sbatch", f"printf '%s\\n' '{said}' >&2; exit 1")
+    with pytest.raises(SubmissionRefused):
+        await site.submit()
+
+
 @pytest.mark.parametrize("squeue", [OLD, DEAD])
 async def test_a_greeting_beside_a_job_without_an_id_refuses_nothing(site: Site, squeue: str) -> None:
     site.wrap("sbatch", '"$real" "$@" >/dev/null; echo "sbatch: reservation maint is over" >&2')
@@ -115,7 +142,7 @@ async def test_what_is_no_listing_does_not_say_that_a_job_has_ended(site: Site, 
     site.wrap("squeue", NO_ANSWERS[how])
     [status] = (await site.cluster.look([Waiter(NAME, 1)])).values()
     assert (status.answered, status.state) == (False, JobState.UNKNOWN)
-    assert status.trouble
+    assert status.trouble and "|" not in status.trouble, "what differs with each look is told with each look"
     with pytest.raises(ConnectionLost, match="did not answer"):
         await site.cluster.release(NAME, grace=0)
 

@@ -287,6 +287,24 @@ def test_the_steps_one_by_one(context: Any, cluster: Any) -> None:
     release(context, cluster)
 
 
+def test_a_service_of_one_of_several_jobs_is_started_anew(context: Any, cluster: Any) -> None:
+    here = {"cluster_conn_id": "here", "packing": "job_per_node"}
+    allocation = AllocateNodesOperator(task_id="task", nodes=2, deferrable=False, **here).execute(context)
+
+    def start() -> dict[str, Any]:
+        return StartBraynsServiceOperator(task_id="start", allocation=allocation, **here).execute(context)
+
+    first = start()
+    StopBraynsServiceOperator(
+        task_id="stop", started={**first, "allocations": first["allocations"][:1]}, **here
+    ).execute(context)
+    again = start()
+    assert again["services"] == ["brayns1", "brayns1-2"]
+    assert len(BraynsServiceSensor(task_id="wait", started=again, deferrable=False, **here).execute(context)) == 2
+    StopBraynsServiceOperator(task_id="stop", started=again, **here).execute(context)
+    release(context, cluster)
+
+
 def test_the_sensor_takes_an_endpoint_typed_in(context: Any, cluster: Any, emulator: Any) -> None:
     endpoint = emulator("--plugin", PLUGIN).endpoint
     sensor = BraynsServiceSensor(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.allocation import Allocation, AllocationStatus, ServiceStatus
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.poller import Poller
 from airflow_brayns.cluster.slurm import SlurmCluster
@@ -29,6 +29,7 @@ from airflow_brayns.rendering.encode import (
     UNPROVED,
     EncodeRequest,
     Sources,
+    _begin,
     encode_here,
     encode_on_cluster,
     encode_script,
@@ -42,7 +43,7 @@ from airflow_brayns.services.session import Session
 from airflow_brayns.services.settings import ClusterSettings
 from tests.support.clock import jumping_clock
 from tests.support.movie import specification
-from tests.support.shell import FakeShell, log_of, look, service
+from tests.support.shell import FakeShell, in_turn, log_of, look, service
 
 __all__ = ["jumping_clock"]
 
@@ -138,6 +139,15 @@ async def test_what_an_earlier_try_encodes_alike_goes_on_unless_it_has_failed(ex
     found = [service(STEP, exited=exited)] if step != STEP else []
     await made(said(), found=found, step=step, calls=calls)
     assert [call.split()[0] for call in calls] == ["add_service"]
+
+
+async def test_what_goes_on_in_the_place_of_one_that_failed_goes_on_too() -> None:
+    """A third try stopped what the second had begun, and began anew."""
+    cluster, shell = in_turn("present encode\n")
+    tried = (ServiceStatus(STEP, exit_code=65), ServiceStatus(f"{STEP}-1"))
+    status = AllocationStatus(NAME, 1, services=tried)
+    assert await _begin(cluster, BOOKING.allocations[0], status, "the script") == f"{STEP}-1"
+    assert shell.commands == 1
 
 
 @pytest.mark.usefixtures("jumping_clock")

@@ -12,7 +12,7 @@ import pytest
 from airflow_brayns.brayns.endpoint import Endpoint
 from airflow_brayns.brayns.identity import identity
 from airflow_brayns.brayns.readiness import Usable
-from airflow_brayns.cluster.allocation import Allocation
+from airflow_brayns.cluster.allocation import Allocation, ServiceStatus
 from airflow_brayns.cluster.local import LocalCluster
 from airflow_brayns.cluster.owner import Owner
 from airflow_brayns.cluster.shell import LocalShell
@@ -27,7 +27,16 @@ from airflow_brayns.errors import (
     SubmissionRefused,
     SubmissionUnsure,
 )
-from airflow_brayns.services.booking import Booking, Service, book, book_on, service_commands, start_in, until_known
+from airflow_brayns.services.booking import (
+    Booking,
+    Service,
+    awaited,
+    book,
+    book_on,
+    service_commands,
+    start_in,
+    until_known,
+)
 from airflow_brayns.services.settings import ClusterSettings
 from tests.support.clock import jumping_clock
 from tests.support.shell import FakeShell
@@ -189,6 +198,28 @@ async def test_in_the_place_of_a_service_that_has_ended_a_next_try_starts_anothe
     """Each error said so, and the task that was cleared left all as it was."""
     assert await started("exec sleep 600", ends=True) == "brayns1"
     assert [await started("exec sleep 700"), await started("exec sleep 700")] == ["brayns1-2", "brayns1-2"]
+
+
+@pytest.mark.parametrize(
+    ("there", "names", "counted"),
+    [
+        ("a1. a1-2", "a1 a1-2", "a1-2"),
+        ("a1. a1-2. a1-3", "a1-2 a1-3", "a1-3"),
+        ("a1. a1-9. a1-10.", "a1 a1-9 a1-10", "a1-10."),
+        ("a1. a2", "a1 a2", "a1. a2"),
+        ("a1. a1-2", "a1", "a1."),
+        ("run2-1. run2-2", "run2-1 run2-2", "run2-1. run2-2"),
+        ("a1 a1-2", "a1 a1-2", "a1 a1-2"),
+        ("a1. a1-2", None, "a1. a1-2"),
+    ],
+)
+def test_a_service_in_whose_place_another_was_started_does_not_count(
+    there: str, names: str | None, counted: str
+) -> None:
+    """Those with a stop behind them have ended."""
+    services = [ServiceStatus(one.rstrip("."), exit_code=1 if one.endswith(".") else None) for one in there.split()]
+    found = awaited(services, names.split() if names else None)
+    assert [one.name for one in found] == counted.replace(".", "").split()
 
 
 @pytest.mark.parametrize("secured", [False, True])

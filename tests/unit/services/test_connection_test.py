@@ -155,6 +155,7 @@ WRAPPED: list[tuple[dict[str, str], dict[str, str], dict[str, str]]] = [
     ({"account": "proj3"}, {"sacctmgr": "echo 'We keep our own books: see mybalance'"}, {"account": "-"}),
     ({"account": "Welcome"}, {"sacctmgr": GREETS + PROGRAMS["sacctmgr"]}, {"account": "FAIL"}),
     ({"account": "PROJ3"}, {"sacctmgr": GREETS + "printf 'proj3|\\r\\n'"}, {"account": "ok"}),
+    ({"account": "lab:proj3"}, {"sacctmgr": "printf '*****\\nlab:proj3|\\nlab/x|\\n'"}, {"account": "ok"}),
     ({"account": "nobody"}, {"sbatch": f"( {SBATCH} ); echo bye", "sacctmgr": "exit 1"}, {"account": "FAIL"}),
     ({"constraint": "nix"}, {"sbatch": f"( {SBATCH} ) 2>&1 | cat"}, {"constraint": "FAIL"}),
     ({}, {"sbatch": f"( {SBATCH} ); echo 'Your balance: 17'; exit 3"}, {"request": "ok"}),

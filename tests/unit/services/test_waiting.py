@@ -311,6 +311,11 @@ class TestLooks:
         with pytest.raises(ServiceFailed, match="it ended"):
             await soon(wait.still_there([{"job_id": "77", "service": "brayns1"}]))
 
+    async def test_one_that_is_not_listed_hides_no_other_ones_end(self) -> None:
+        wait, _ = waiting(look(services=[service("brayns2", exited="9 it ended")]))
+        with pytest.raises(ServiceFailed, match="it ended"):
+            await soon(wait.still_there([{"job_id": "77", "service": f"brayns{number}"} for number in (1, 2)]))
+
     @pytest.mark.parametrize(
         ("exited", "why"),
         [("0 stopped", "brayns1 on r1i1n0 was stopped meanwhile"), ("9 it ended", "before it was usable: it ended")],
@@ -356,6 +361,34 @@ async def test_a_service_that_was_started_and_is_never_listed_is_not_left_out(se
     wait, _ = waiting(look(nodes=("127.0.0.1",), services=listed), poll_interval=1, start_timeout=2)
     with pytest.raises(NotReadyInTime, match="no such service is in the allocation"):
         await asyncio.wait_for(wait.services(["brayns1", "brayns2"]), 15)
+
+
+OTHER = "ab-0123456789ab001"
+
+
+def of_two_jobs(first: list[str], second: list[str]) -> Looks:
+    """What looks at a booking of two jobs, by name, find of their services."""
+    one, other = look(nodes=("127.0.0.1",), services=first), look(OTHER, nodes=("127.0.0.1",), services=second)
+    return lambda _: one + other
+
+
+@pytest.mark.parametrize("exited", ["0 stopped", "9 it ended"])
+async def test_in_the_place_of_a_service_of_one_job_another_counts(serving_two: list[str], exited: str) -> None:
+    """Those of several jobs have one name: the one that had ended failed each sensor behind the start that was cleared."""
+    ports = [int(endpoint.rpartition(":")[2]) for endpoint in serving_two]
+    place = [service(exited=exited), service("brayns1-2", "127.0.0.1", ports[0])]
+    seen = of_two_jobs(place, [service("brayns1", "127.0.0.1", ports[1])])
+    wait, _ = waiting(seen, NAME, OTHER, poll_interval=1)
+    found = await asyncio.wait_for(wait.services(["brayns1", "brayns1-2"]), 30)
+    assert [one.name for one in found] == ["brayns1-2", "brayns1"]
+
+
+async def test_a_job_whose_service_is_listed_late_is_waited_for(serving_two: list[str]) -> None:
+    """The other one's bears the same name, and was handed on alone."""
+    listed = [service("brayns1", "127.0.0.1", int(serving_two[0].rpartition(":")[2]))]
+    wait, _ = waiting(of_two_jobs(listed, []), NAME, OTHER, poll_interval=1, start_timeout=2)
+    with pytest.raises(NotReadyInTime, match="no such service is in the allocation"):
+        await asyncio.wait_for(wait.services(["brayns1"]), 30)
 
 
 async def test_enough_are_enough(serving_two: list[str]) -> None:
