@@ -25,6 +25,15 @@ HOPELESS_REASONS = frozenset(
 HOPELESS_ANYWHERE = frozenset(
     {"InvalidAccount", "InvalidQOS", "launch failed requeued held", "DependencyNeverSatisfied", "ReservationDeleted"}
 )
+# Those that count what the nodes have that Slurm has just looked at: with `exclusive` that is all of them, and others may have less
+# (acct_policy.c, read).
+HOPELESS_UNLESS_EXCLUSIVE = frozenset(
+    f"{whose}{limit}{word}"
+    for whose in ("Assoc", "QOS")
+    for limit in _LIMITS
+    if "Node" not in limit.removesuffix("PerNode")
+    for word in ("", "Limit")  # as Slurm writes those of processors
+)
 
 
 class JobState(Enum):

@@ -14,6 +14,7 @@ from airflow_brayns.brayns.readiness import ended_early, missing_plugin, runs_wi
 from airflow_brayns.cluster.allocation import (
     HOPELESS_ANYWHERE,
     HOPELESS_REASONS,
+    HOPELESS_UNLESS_EXCLUSIVE,
     Allocation,
     AllocationStatus,
     JobState,
@@ -266,7 +267,9 @@ class AllocationWatch:
             )
 
     async def _may_run_elsewhere(self, reason: str) -> bool:
-        """Whether a reason is one partition's, and the job has more than that one."""
+        """Whether a reason is that of the nodes that Slurm has just looked at, or one partition's, and the job has more than that one."""
+        if self._settings.exclusive and reason in HOPELESS_UNLESS_EXCLUSIVE:
+            return True
         if reason in HOPELESS_ANYWHERE:
             return False
         if not self._partitions:

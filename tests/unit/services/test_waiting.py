@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -156,6 +157,19 @@ class TestLooks:
         with pytest.raises(BraynsError, match=f"Job 77 would wait for ever: Slurm says {reason}") as raised:
             await soon(wait.nodes())
         assert not raised.value.retry
+
+    @pytest.mark.parametrize(
+        ("reason", "final"),
+        [("QOSMaxCpuPerJobLimit", False), ("AssocMaxMemPerJob", False), ("QOSMaxNodePerJobLimit", True)],
+    )
+    async def test_what_is_said_of_whole_nodes_is_final_only_where_it_is_of_their_number(
+        self, reason: str, final: bool
+    ) -> None:
+        """With `exclusive` Slurm counts all that the nodes have which it has just looked at; others may have less."""
+        queued = look(word="PENDING", reason=reason, nodes=())
+        wait, _ = waiting(lambda number: queued if number < 4 else look(), exclusive=True)
+        with pytest.raises(BraynsError, match="would wait for ever") if final else nullcontext():
+            assert await soon(wait.nodes())
 
     @pytest.mark.parametrize(
         ("reason", "final"),
