@@ -4,18 +4,20 @@ API server killed in the middle. The pictures go to `build/ui`.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.airflow import BIN
-from tests.support.cluster import TestCluster
+from tests.support.cluster import USER, TestCluster
 from tests.ui.browser import picture
 from tests.ui.people import VERSION, Known, run_elsewhere, seen_by
 
@@ -35,13 +37,13 @@ def airflow(slurm: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @contextmanager
-def running(command: str, airflow: Known) -> Iterator[str]:
+def running(command: str, environment: dict[str, str]) -> Iterator[str]:
     """A command as a person runs it beside other things, until the block ends; the first line that it prints."""
     program, *words = shlex.split(command)
     # What a shell starts with `&` ignores SIGINT, and so would all that the tests start there.
     heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     began = subprocess.Popen(
-        [BIN / program, *words], env=airflow.environment, stdout=subprocess.PIPE, text=True, preexec_fn=heeds
+        [BIN / program, *words], env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=heeds
     )
     try:
         assert began.stdout is not None
@@ -51,7 +53,22 @@ def running(command: str, airflow: Known) -> Iterator[str]:
         began.wait(60)
 
 
-def test_a_session_on_slurm_from_the_queue_to_its_release(browser: Any, airflow: Known, slurm: TestCluster) -> None:
+def of_a_person(airflow: Known, slurm: TestCluster, home: Path) -> dict[str, str]:
+    """The environment of somebody's own machine: an ssh that knows the login node, a token, and no connection."""
+    keys = slurm.folder / "keys"
+    (home / "config").write_text(
+        f"Host 127.0.0.1\n  User {USER}\n  Port 2222\n  IdentityFile {keys / 'user'}\n  UserKnownHostsFile {keys / 'known_hosts'}\n"
+    )
+    (home / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {home / "config"} -o BatchMode=yes "$@"\n')
+    (home / "ssh").chmod(0o755)
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    there = {"AIRFLOW_HOME": str(home / "airflow"), "AIRFLOW_CLI_TOKEN": airflow.token("user")}
+    return {**theirs, **there, "PATH": f"{home}:{os.environ['PATH']}"}
+
+
+def test_a_session_on_slurm_from_the_queue_to_its_release(
+    browser: Any, airflow: Known, slurm: TestCluster, tmp_path: Path
+) -> None:
     blocker = slurm.ssh("sbatch --parsable -A proj3 -p prod -N4 --exclusive --wrap 'sleep 3600'").strip()
     slurm.until(lambda: any(f"{blocker} RUNNING" in line for line in slurm.queue()))
     # Nine minutes from then on, and two to spare, are more than the job has.
@@ -78,7 +95,11 @@ def test_a_session_on_slurm_from_the_queue_to_its_release(browser: Any, airflow:
         assert page.get_by_label("Tunnel, on your machine", exact=True).inner_text().startswith("ssh ")
         lines = page.get_by_label("Python", exact=True).inner_text()
         command = page.get_by_label("Tunnel, where Airflow is installed", exact=True).inner_text()
-        with running(command, airflow) as near:
+        with running(command, airflow.environment) as near:
+            assert near.startswith("localhost:")
+            assert run_elsewhere(lines.replace("localhost:5000", near)) == VERSION
+        theirs = of_a_person(airflow, slurm, tmp_path)
+        with running(f"{command} --port 0 --api-url http://127.0.0.1:{airflow.port}", theirs) as near:
             assert near.startswith("localhost:")
             assert run_elsewhere(lines.replace("localhost:5000", near)) == VERSION
         page.get_by_text("Log", exact=True).first.click()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.cluster import TestCluster
 from tests.system.chaos.check import endpoint_trouble, movie_trouble
 from tests.system.chaos.ledger import Ledger, Listener
 from tests.system.chaos.parts import DOUBLED, GAPS, LEFT, Finding, Part, keep, numbers, read, summary
+from tests.system.chaos.runs import ChaosRun
 from tests.system.faults.watch import Job
 
 FRAMES = 4
@@ -125,3 +127,18 @@ def test_all_parts_are_summed_up(tmp_path: Path) -> None:
         keep(part, path)
     assert numbers(read(path)) == (8, 4, 2, 2)
     assert summary(read(path)).splitlines()[-1] == "8 rows, 4 left behind, 2 doubled, 2 wrong"
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "aside"),
+    [
+        ("run marked failed", "skipped", True),
+        ("run marked failed", "success", False),
+        ("movie cleared", "skipped", False),
+    ],
+)
+def test_a_run_that_somebody_marked_before_its_movie_had_begun_promises_none(act: str, state: str, aside: bool) -> None:
+    airflow = SimpleNamespace(api=lambda method, path: {"state": state})
+    run = ChaosRun(SimpleNamespace(airflow=airflow), "chaos", "chaos_movie", "1.movie", {}, "tests")  # type: ignore[arg-type]
+    run.acts.append(f"99.0 s: 1.movie: {act}")
+    assert run.is_set_aside() is aside

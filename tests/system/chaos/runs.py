@@ -65,6 +65,15 @@ class ChaosRun(Run):
         else:
             self.ended_at = self.clean_at = None
 
+    def is_set_aside(self) -> bool:
+        """Whether somebody marked the run failed, and Airflow (3.3.2) shows it as successful all the same, since what had not begun of it
+        is skipped (seen: the mark came while the movie's task was queued). Then nothing says that there is a movie.
+        """
+        if not any(act.endswith("run marked failed") for act in self.acts):
+            return False
+        task = self.bench.airflow.api("GET", f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}")
+        return bool(task["state"] == "skipped")
+
     def clear_all(self, task: str) -> None:
         """As the user interface clears a task: with what comes after it."""
         body = {"dry_run": False, "only_failed": False, "include_downstream": True, "dag_run_id": self.run_id}
