@@ -17,7 +17,7 @@ cp out/batch/column.poster.jpg docs/images/column.jpg
 "$ffmpeg" -v error -y -i out/batch/poster.png -filter_complex '[0]split[a][b];[a]scale=480:600[c];[b]crop=480:600:3300:3330[d];[c][d]hstack' -frames:v 1 -update 1 -q:v 5 docs/images/poster.jpg
 # The page's, of `make test-ui`; with few colours, which is all that they have
 small="scale='min(1000,iw)':-2,split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none"
-for picture in page:states-light-wide page-form:way-form-light-wide page-viewer:way-viewer-light-narrow page-approval:way-approval-light-wide page-movie:way-movie-dark-narrow page-stale:slurm-stale-dark-narrow; do
+for picture in page:states-light-wide page-form:way-form-light-wide page-viewer:way-viewer-light-narrow page-approval:way-approval-light-wide page-movie:way-movie-dark-narrow page-stale:slurm-stale-dark-narrow page-extended:slurm-extended-light-wide; do
     [ ! -f "build/ui/${picture#*:}.png" ] || "$ffmpeg" -v error -y -i "build/ui/${picture#*:}.png" -vf "$small" "docs/images/${picture%:*}.png"
 done
 # Four failed tasks on Airflow's page, for the page about what is wrong
