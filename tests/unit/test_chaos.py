@@ -97,9 +97,16 @@ THEIRS = listener("theirs", "8", 90, 110)
 )
 def test_whose_an_endpoint_is(listeners: list[Listener], changes: dict[str, Any], trouble: str) -> None:
     ledger = Ledger(TestCluster())
-    ledger.listeners = listeners
+    ledger.listeners, ledger.looks = listeners, [86.0]
     found, taken = endpoint_trouble(ledger, "mine", told(**changes), ["one"], 97.0)
     assert trouble in found and bool(trouble) == bool(found) and not taken
+
+
+def test_a_service_ended_only_where_it_was_looked_for_and_not_seen() -> None:
+    """On a busy machine the processes were not looked at for over a minute, and a service that lived counted as ended."""
+    ledger = Ledger(TestCluster())
+    ledger.listeners, ledger.looks = [listener("mine", "7", 80, 85)], [80.0, 85.0, 99.0]
+    assert endpoint_trouble(ledger, "mine", told(), ["one"], 97.0) == ("", False)
 
 
 def test_a_port_that_was_ours_when_it_was_handed_on_is_only_told_of() -> None:

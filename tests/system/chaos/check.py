@@ -60,7 +60,8 @@ def endpoint_trouble(
         return (f"nobody was ever seen to listen at {endpoint}, and something answered" if answer else ""), False
     if jobs and not jobs & {one.job_id for one in ours}:
         return f"{endpoint} is of job {ours[0].job_id}, not of {jobs}", False
-    if handed is not None and ours[0].last < handed - PROVEN:
+    last = ours[0].last
+    if handed is not None and last < handed - PROVEN and ledger.has_looked(last, handed - PROVEN):
         return f"{endpoint} had ended {handed - ours[0].last:.0f} s before it was handed on", False
     if seen[0].run != run_id and seen[0].last > ours[0].last + 2:
         return "", answer is not None

@@ -52,6 +52,7 @@ class Ledger(Watch):
         super().__init__(cluster)
         self.listeners: list[Listener] = []
         self.overlaps: list[Overlap] = []
+        self.looks: list[float] = []  # when each look at who listens began
         self._by_pid: dict[int, Listener] = {}
         # By itself: who listens is seen also while squeue does not answer.
         self._listening = threading.Thread(target=self._listen, daemon=True)
@@ -93,6 +94,7 @@ class Ledger(Watch):
 
     def _note_listeners(self) -> None:
         now = time.time()
+        self.looks.append(now)
         machines = namespaces(self.cluster)
         for folder in Path("/proc").glob("[0-9]*"):
             pid = int(folder.name)
@@ -132,6 +134,10 @@ class Ledger(Watch):
         found = [one for one in list(self.listeners) if (one.machine, one.port) == (machine, port)]
         found = [one for one in found if one.first <= moment + _LATE]
         return sorted(found, key=lambda one: -one.last)
+
+    def has_looked(self, since: float, until: float) -> bool:
+        """Whether it was looked at who listens after one moment and before another; on a busy machine a look has taken over a minute."""
+        return any(since < look < until for look in list(self.looks))
 
     def told_overlaps(self) -> dict[str, list[str]]:
         """Jobs of one allocation that ran at once by sacct, for more than the two seconds that its times are not worth; by
